@@ -1,0 +1,55 @@
+"""What to do: the closed vocabulary of an exchange's outputs, performed in the order given.
+
+Inside one batch the order has meaning: closes of losers, then what the client sees, then opens.
+"""
+
+from msgspec import Struct
+
+from gwproto.values import Headers, UpstreamRequest
+
+
+class OpenUpstream(Struct, frozen=True, gc=False):
+    """Get a connection to ``request.origin`` and send the request on it. Returns at once; the work is elsewhere."""
+
+    attempt: int
+    request: UpstreamRequest
+
+
+class CloseUpstream(Struct, frozen=True, gc=False):
+    """Stop this attempt and close its connection; no more of its events are wanted."""
+
+    attempt: int
+
+
+class SendHead(Struct, frozen=True, gc=False):
+    """Send the response head. Without ``content-length`` the body is framed by the runtime (chunked)."""
+
+    status: int
+    headers: Headers
+
+
+class SendData(Struct, frozen=True, gc=False):
+    """Send bytes of the response body."""
+
+    data: bytes
+
+
+class SendEnd(Struct, frozen=True, gc=False):
+    """The response is complete."""
+
+
+class Abort(Struct, frozen=True, gc=False):
+    """Break the response off so that the client notices: close without completing the framing."""
+
+
+class Delegate(Struct, frozen=True, gc=False):
+    """The runtime answers: ``name`` says what (a page, a store's figures), ``query`` is validated already.
+
+    Sent only after authentication, in place of head, data and end.
+    """
+
+    name: str
+    query: str
+
+
+Command = OpenUpstream | CloseUpstream | SendHead | SendData | SendEnd | Abort | Delegate

@@ -1,0 +1,116 @@
+"""The values that cross the core's boundary: frozen, comparable, hashable, and JSON by ``msgspec``.
+
+Header names are lower-case bytes, in the order received. Instants are monotonic seconds, durations are seconds,
+unless a field's comment says wall time.
+"""
+
+import enum
+
+from msgspec import Struct
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class RequestHead(Struct, frozen=True, gc=False):
+    """The head of a client's request. ``target`` is raw, as on the request line (RFC 9112, 3.2)."""
+
+    method: str
+    target: str
+    headers: Headers
+    http_version: str = "1.1"
+    client: str = ""  # the peer's address, without port
+
+
+class Origin(Struct, frozen=True, gc=False):
+    """Where connections go and by what they are pooled (RFC 6454)."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class UpstreamRequest(Struct, frozen=True, gc=False):
+    """A request for a provider.
+
+    ``credential`` names a secret; the runtime adds its header while writing, so no value of the core ever holds one.
+    ``fresh`` asks for a new connection, because a kept-alive one has just proved dead.
+    """
+
+    origin: Origin
+    method: str
+    target: str
+    headers: Headers
+    body: bytes
+    credential: str = ""
+    fresh: bool = False
+
+
+class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Token counts, normalised: completion includes reasoning, prompt includes cached tokens."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class Ending(enum.Enum):
+    """How a client's request ended: exactly one per request."""
+
+    COMPLETED = "completed"  # a whole answer was sent
+    REFUSED = "refused"  # the client's fault: 4xx before any attempt, or the provider's verdict on the request
+    FAILED = "failed"  # every attempt failed; an error was sent
+    TRUNCATED = "truncated"  # failed after content was sent: error event or abort
+    CLIENT_CLOSED = "client_closed"  # the client went away
+    ABANDONED = "abandoned"  # the runtime gave up (an error of ours, a cancelled task)
+
+
+class AttemptRecord(Struct, frozen=True, gc=False):
+    """One upstream try, for records and explanations."""
+
+    provider: str
+    model: str  # the provider's name for it
+    key: str  # the credential's name
+    started_at: float
+    duration: float
+    first_content_after: float | None = None  # seconds to the first content-bearing frame
+    status: int | None = None  # the provider's
+    failure: str | None = None  # a FailureClass value; None: it served the request, or lost a race
+    message: str = ""
+    probe: bool = False
+    panic: bool = False
+    reused: bool | None = None  # on a kept-alive connection?
+
+
+class Candidate(Struct, frozen=True, gc=False):
+    """Why a target was or was not chosen. ``reason`` is ``""`` for the chosen one."""
+
+    target: str
+    reason: str
+    score: float | None = None
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """What to count, log and bill about one finished request. Never holds prompt or answer text."""
+
+    request_id: str
+    at: float  # wall time of the head's arrival
+    ending: Ending
+    status: int  # the client's; 499 when it closed before a head was sent
+    method: str
+    endpoint: str
+    duration: float
+    key: str = ""  # the label of the client's key
+    project_id: str = ""
+    model_asked: str = ""
+    provider: str = ""
+    model: str = ""
+    stream: bool = False
+    attempts: tuple[AttemptRecord, ...] = ()
+    first_content_after: float | None = None
+    usage: Usage | None = None
+    partial_usage: bool = False
+    dropped_params: tuple[str, ...] = ()
+    error: str = ""  # the error code sent, if any
+    candidates: tuple[Candidate, ...] = ()

@@ -1,0 +1,94 @@
+"""The inner words: what every wire format is decoded to and encoded from.
+
+Subtrees that only pass through stay ``msgspec.Raw``: unknown fields and the spelling of numbers survive.
+"""
+
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+from gwproto.failures import Failure
+from gwproto.values import Usage
+
+Effort = Literal["auto", "none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Finish = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+RawFields = dict[str, Raw]
+
+
+class ChatRequest(Struct, frozen=True, gc=False, kw_only=True):
+    """A client's request, validated. ``fields`` is the whole body as sent, gateway fields removed, nulls removed."""
+
+    fields: RawFields
+    size: int  # bytes of the body as sent
+    model: str = "auto"
+    stream: bool = False
+    include_usage: bool = False
+    temperature: float | None = None
+    max_tokens: int | None = None
+    n: int = 1
+    effort: Effort = "auto"
+    project_id: str | None = None
+    require_params: bool = False
+    cache_key: str | None = None  # prompt_cache_key
+    prompt_tokens: int = 0  # an estimate
+    needs: frozenset[str] = frozenset()  # capabilities: tools json json_schema vision audio n logprobs
+    legacy_functions: bool = False  # the client speaks functions/function_call
+
+
+class Rendering(Struct, frozen=True, gc=False, kw_only=True):
+    """How a request is written for one target: the provider's peculiarities as data."""
+
+    model: str  # the provider's name for it
+    effort: str | None = None  # the level to send; None: no such control, or left at its default
+    open: bool = True  # unknown keys pass; False: dropped and named
+    drop: frozenset[str] = frozenset()  # parameters this provider refuses
+    stream_usage: bool = True  # takes stream_options.include_usage
+    body: tuple[tuple[str, Raw], ...] = ()  # fields added by configuration
+
+
+class EncodedRequest(Struct, frozen=True, gc=False):
+    """A request body for a provider. ``path`` follows the base URL's path."""
+
+    path: str
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+class ToolFragment(Struct, frozen=True, gc=False):
+    """A piece of a tool call. The normaliser makes ``index`` dense and sends id, type and name once."""
+
+    index: int | None = None
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+    extra: RawFields = {}
+
+
+class Delta(Struct, frozen=True, gc=False):
+    """What one chunk adds to one choice."""
+
+    choice: int = 0
+    role: bool = False
+    content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tools: tuple[ToolFragment, ...] = ()
+    finish: str | None = None  # as the provider spells it; OpenAI's values after the normaliser
+    extra: RawFields = {}  # unknown keys of the delta, audio, annotations, function_call …
+    choice_extra: RawFields = {}  # unknown keys of the choice, logprobs …
+
+
+class Chunk(Struct, frozen=True, gc=False):
+    """One event of a provider's stream. ``done`` is the format's own end marker."""
+
+    deltas: tuple[Delta, ...] = ()
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    usage: Usage | None = None
+    raw_usage: Raw | None = None  # as sent, for formats whose usage needs no translation
+    failure: Failure | None = None
+    done: bool = False
+    extra: RawFields = {}
+    verbatim: bool = False  # the bytes it was decoded from are already what a client may get

@@ -1,0 +1,139 @@
+"""The awaiting driver: one task performs one exchange. The contract it keeps is ``docs/driving.md``."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from anyio import CancelScope
+
+from gwproto import (
+    Abort,
+    ClientGone,
+    CloseUpstream,
+    Command,
+    Delegate,
+    Draining,
+    Event,
+    Exchange,
+    OpenUpstream,
+    SendData,
+    SendEnd,
+    SendHead,
+    UpstreamRequest,
+)
+
+logger = logging.getLogger("gwproto")
+
+Send = SendHead | SendData | SendEnd | Delegate
+
+
+class Client(Protocol):
+    """The client's side of one exchange, as a server provides it. Nothing here raises for what a network does."""
+
+    async def next_event(self) -> Event:
+        """The next ``ClientData``, ``ClientEnd`` or ``ClientGone``. Cancel-safe."""
+        ...
+
+    async def send(self, commands: Sequence[Send]) -> None:
+        """Write these in one go; the wait is the back-pressure. A client that is gone is not an error here."""
+        ...
+
+    def abort(self) -> None:
+        """Break the response off so that the client notices. Synchronous, idempotent."""
+        ...
+
+
+class Upstreams(Protocol):
+    """The upstream attempts of one exchange. Nothing here raises for what a network does."""
+
+    async def open(self, attempt: int, request: UpstreamRequest) -> None:
+        """Start an attempt; a dial or a handshake goes on elsewhere."""
+        ...
+
+    async def close(self, attempt: int) -> None:
+        """Close an attempt's connection, however far it is. Unknown attempts are ignored."""
+        ...
+
+    async def next_event(self) -> Event:
+        """The next event of any attempt; waits for ever when there is none. Cancel-safe."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close whatever is still open. Idempotent."""
+        ...
+
+
+class Interrupts:
+    """What may happen to an exchange at any moment, and the way to wake the driver for it.
+
+    A connection's reader posts :class:`ClientGone`, a server that stops posts :class:`Draining`.
+    """
+
+    __slots__ = ("pending", "scope")
+
+    def __init__(self) -> None:
+        self.pending: deque[ClientGone | Draining] = deque()
+        self.scope: CancelScope | None = None
+
+    def post(self, event: ClientGone | Draining) -> None:
+        self.pending.append(event)
+        if self.scope is not None:
+            self.scope.cancel()
+
+
+async def drive(
+    exchange: Exchange,
+    client: Client,
+    upstreams: Upstreams,
+    interrupts: Interrupts,
+    clock: Callable[[], float],
+) -> None:
+    """Perform ``exchange`` to its end. ``clock`` is the running loop's own, in seconds."""
+    try:
+        await _perform(exchange.start(clock()), client, upstreams)
+        while not exchange.finished:
+            event: Event | None = None
+            if interrupts.pending:
+                event = interrupts.pending.popleft()
+            else:
+                source = client if exchange.receiving else upstreams
+                with CancelScope(deadline=exchange.deadline) as interrupts.scope:
+                    event = await source.next_event()
+                interrupts.scope = None
+            now = clock()
+            if event is not None:
+                await _perform(exchange.receive(event, now), client, upstreams)
+            elif now >= exchange.deadline:
+                await _perform(exchange.tick(now), client, upstreams)
+    except Exception:
+        logger.exception("exchange failed inside the gateway")
+        await _perform(exchange.abandon(clock()), client, upstreams)
+    finally:
+        if not exchange.finished:  # cancelled: no more waiting for the client
+            exchange.abandon(clock())
+            client.abort()
+        with CancelScope(shield=True):
+            await upstreams.aclose()
+
+
+async def _perform(commands: Sequence[Command], client: Client, upstreams: Upstreams) -> None:
+    sends: list[Send] = []
+    for command in commands:
+        if isinstance(command, SendHead | SendData | SendEnd | Delegate):
+            sends.append(command)
+        elif isinstance(command, OpenUpstream):
+            if sends:
+                await client.send(sends)
+                sends = []
+            await upstreams.open(command.attempt, command.request)
+        elif isinstance(command, CloseUpstream):
+            await upstreams.close(command.attempt)
+        else:
+            assert isinstance(command, Abort)
+            if sends:
+                await client.send(sends)
+                sends = []
+            client.abort()
+    if sends:
+        await client.send(sends)
