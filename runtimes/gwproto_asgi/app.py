@@ -1,0 +1,137 @@
+"""The gateway as an ASGI 3 application."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+from anyio import current_time
+from gwproto import Draining, Gateway, Outcome
+from gwproto_io.driver import Interrupts, drive
+from gwproto_io.upstream import Pool, Upstreams
+from gwproto_ops import access, console
+from gwproto_ops.deployment import Deployment
+
+from gwproto_asgi.client import Answers, AsgiClient
+from gwproto_asgi.scope import Receive, Scope, Send, request_head
+from gwproto_asgi.tasks import AnyioTasks, AsyncioTasks, Tasks
+
+ANSWERS: Answers = {"console": console.answer}
+
+
+class GatewayApp:
+    """Serves a deployment on whatever runs it: any ASGI server, any framework's mount, asyncio or trio.
+
+    It starts with the first request, since frameworks pass no lifespan events to what is mounted in them. A host that
+    stops calls :meth:`unready`, then :meth:`drain`, and :meth:`aclose` once its requests are done; as a server's
+    outermost application this one hears of the last by ``lifespan.shutdown``.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        record: Callable[[Outcome], None] = access.log_outcome,
+        pool: Callable[[], Pool] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._deployment = deployment
+        self._record = record
+        self._new_pool = pool if pool is not None else lambda: Pool(deployment.credentials)
+        self._rng = rng if rng is not None else random.Random()
+        self._home: object = None  # the event loop everything below belongs to
+        self._gateway: Gateway
+        self._clock: Callable[[], float]
+        self._pool: Pool
+        self._new_tasks: Callable[[], Tasks]
+        self._running: set[Interrupts] = set()
+        self._draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._serve(scope, receive, send)
+        elif kind == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+        elif kind == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise ValueError(f"unknown ASGI scope type {kind!r}")
+
+    def unready(self) -> None:
+        """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
+        self._start()
+        self._gateway.drain(self._clock())
+
+    def drain(self) -> None:
+        """Have every request, running or yet to come, finish within ``drain_timeout``."""
+        self.unready()
+        self._draining = True
+        for interrupts in self._running:
+            interrupts.post(Draining())
+
+    async def aclose(self) -> None:
+        """Close the connections kept for providers. Requests should be done by now."""
+        if self._home is not None:
+            await self._pool.aclose()
+
+    def _start(self) -> None:
+        home = _event_loop()
+        if home is self._home:
+            return
+        if isinstance(home, asyncio.AbstractEventLoop):
+            self._clock, self._new_tasks = home.time, AsyncioTasks
+        else:
+            self._clock, self._new_tasks = current_time, AnyioTasks
+        # Connections and the clock belong to a loop: test clients run each request on one of its own.
+        self._pool = self._new_pool()
+        self._gateway = Gateway(
+            self._deployment.configuration, rng=self._rng, epoch=time.time() - self._clock()
+        )
+        self._home = home
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._start()
+        clock = self._clock
+        exchange = self._gateway.begin(request_head(scope), clock())
+        interrupts = Interrupts()
+        if self._draining:
+            interrupts.post(Draining())
+        self._running.add(interrupts)
+        try:
+            async with self._new_tasks() as tasks:
+                client = AsgiClient(
+                    scope,
+                    receive,
+                    send,
+                    interrupts,
+                    clock=clock,
+                    answers=ANSWERS,
+                    on_upload=lambda: tasks.start_soon(client.watch),
+                )
+                await drive(exchange, client, Upstreams(self._pool, tasks.start_soon), interrupts, clock)
+        finally:
+            self._running.discard(interrupts)
+            if exchange.outcome is not None:
+                self._record(exchange.outcome)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._start()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+def _event_loop() -> object:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        from trio.lowlevel import current_trio_token
+
+        return current_trio_token()
