@@ -113,4 +113,3 @@ class Outcome(Struct, frozen=True, gc=False):
     partial_usage: bool = False
     dropped_params: tuple[str, ...] = ()
     error: str = ""  # the error code sent, if any
-    candidates: tuple[Candidate, ...] = ()

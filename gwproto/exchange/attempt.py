@@ -1,0 +1,156 @@
+"""One upstream try: where it stands, which deadline is next, and what it left behind."""
+
+import enum
+import math
+
+from msgspec import structs
+
+from gwproto.exchange.body import Body
+from gwproto.failures import Failure, FailureClass, LossReason
+from gwproto.routing.router import Ticket
+from gwproto.values import AttemptRecord, UpstreamRequest
+
+
+class Phase(enum.Enum):
+    """How far an attempt is; each phase has its own deadline."""
+
+    OPENING = "connect"
+    WAITING = "response head"
+    READING = "first content"
+    CONTENT = "next content"
+    COLLECTING = "error body"
+
+
+#: An error status is verdict enough: its body may take this long (seconds), then it is classified without.
+ERROR_BODY_TIMEOUT = 5.0
+
+
+_LOSSES: dict[LossReason, tuple[FailureClass, str, str]] = {
+    LossReason.REFUSED: (FailureClass.UNREACHABLE, "upstream_unreachable", "refused the connection"),
+    LossReason.DNS: (FailureClass.UNREACHABLE, "upstream_unreachable", "has no address"),
+    LossReason.TLS: (FailureClass.UNREACHABLE, "upstream_unreachable", "failed the TLS handshake"),
+    LossReason.UNREACHABLE: (FailureClass.UNREACHABLE, "upstream_unreachable", "could not be reached"),
+    LossReason.STALE: (FailureClass.SERVER, "upstream_error", "closed the connection"),
+    LossReason.RESET: (FailureClass.SERVER, "upstream_error", "reset the connection"),
+    LossReason.TRUNCATED: (FailureClass.SERVER, "upstream_error", "closed the connection early"),
+    LossReason.PROTOCOL: (FailureClass.SERVER, "bad_upstream_response", "sent an invalid HTTP response"),
+    LossReason.TOO_LARGE: (FailureClass.SERVER, "bad_upstream_response", "sent an oversized head"),
+}
+
+
+class Attempt:
+    """One live attempt. ``deadline`` is the instant at which its present phase has taken too long."""
+
+    __slots__ = (
+        "body",
+        "deadline",
+        "dropped",
+        "effort",
+        "first_content_at",
+        "number",
+        "opened_at",
+        "phase",
+        "request",
+        "reused",
+        "started_at",
+        "status",
+        "stream",
+        "ticket",
+        "total_at",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        ticket: Ticket,
+        request: UpstreamRequest,
+        now: float,
+        *,
+        stream: bool,
+        dropped: tuple[str, ...],
+        effort: str,
+    ) -> None:
+        timeouts = ticket.target.provider.timeouts
+        self.number = number
+        self.ticket = ticket
+        self.request = request
+        self.stream = stream
+        self.dropped = dropped
+        self.effort = effort
+        self.started_at = now
+        self.opened_at = now
+        self.first_content_at: float | None = None
+        self.status: int | None = None
+        self.reused: bool | None = None
+        self.body: Body | None = None
+        self.phase = Phase.OPENING
+        self.total_at = now + timeouts.total
+        self.deadline = min(now + timeouts.connect, self.total_at)
+
+    def opened(self, now: float, reused: bool) -> None:
+        """The request is on its way."""
+        timeouts = self.ticket.target.provider.timeouts
+        self.reused = reused
+        self.opened_at = now
+        self.phase = Phase.WAITING
+        content_at = now + timeouts.first_content if self.stream else math.inf
+        self.deadline = min(now + timeouts.head, content_at, self.total_at)
+
+    def answered(self, status: int, now: float) -> None:
+        """The response head is there."""
+        self.status = status
+        if status >= 400:
+            self.phase = Phase.COLLECTING
+            self.deadline = min(now + ERROR_BODY_TIMEOUT, self.total_at)
+            return
+        self.phase = Phase.READING
+        timeouts = self.ticket.target.provider.timeouts
+        content_at = self.opened_at + timeouts.first_content if self.stream else math.inf
+        self.deadline = min(content_at, self.total_at)
+
+    def committed(self, now: float) -> None:
+        """The first content has gone to the client; from here on the idle and the stream's total clocks run."""
+        self.phase = Phase.CONTENT
+        self.first_content_at = now
+        self.total_at = self.started_at + self.ticket.target.provider.timeouts.stream_total
+        self.progressed(now)
+
+    def progressed(self, now: float) -> None:
+        """Content came (comments are not progress)."""
+        self.deadline = min(now + self.ticket.target.provider.timeouts.idle, self.total_at)
+
+    def restart(self, number: int, now: float) -> None:
+        """The same try on a fresh connection, as ``number``."""
+        self.number = number
+        self.request = structs.replace(self.request, fresh=True)
+        self.phase = Phase.OPENING
+        self.deadline = min(now + self.ticket.target.provider.timeouts.connect, self.total_at)
+
+    def lost(self, why: LossReason) -> Failure:
+        """What losing the connection before any of the body means."""
+        kind, code, what = _LOSSES[why]
+        return Failure(kind, f"The provider {what}.", status=self.status, code=code)
+
+    def timed_out(self) -> Failure:
+        """What passing the deadline means."""
+        return Failure(
+            FailureClass.TIMEOUT, f"The provider took too long: {self.phase.value}.", code="upstream_timeout"
+        )
+
+    def record(self, now: float, failure: Failure | None) -> AttemptRecord:
+        target = self.ticket.target
+        first = self.first_content_at
+        return AttemptRecord(
+            provider=target.provider.name,
+            model=target.model.upstream,
+            key=target.credential,
+            started_at=self.started_at,
+            duration=now - self.started_at,
+            first_content_after=None if first is None else first - self.started_at,
+            status=self.status,
+            failure=None if failure is None else failure.kind.value,
+            message="" if failure is None else failure.message,
+            probe=self.ticket.probe,
+            panic=self.ticket.panic,
+            reused=self.reused,
+        )

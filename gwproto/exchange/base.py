@@ -1,0 +1,46 @@
+"""What every exchange is to its driver, and the parts all of them share."""
+
+import math
+from collections.abc import Sequence
+
+from gwproto.commands import Command
+from gwproto.events import Event
+from gwproto.values import Outcome, RequestHead
+
+
+class Exchange:
+    """One client request, from its head to its outcome.
+
+    ``receiving`` says that the client's body is wanted. ``deadline`` is the instant by which :meth:`tick` must have
+    been called (``math.inf``: none). After ``finished`` nothing may be fed any more, and ``outcome`` is there.
+    """
+
+    __slots__ = ("began_at", "finished", "head", "outcome", "receiving", "request_id")
+
+    def __init__(self, head: RequestHead, request_id: str, now: float) -> None:
+        self.head = head
+        self.request_id = request_id
+        self.began_at = now
+        self.finished = False
+        self.receiving = False
+        self.outcome: Outcome | None = None
+
+    @property
+    def deadline(self) -> float:
+        return math.inf
+
+    def start(self, now: float) -> Sequence[Command]:
+        """Begin. Called once, before any event."""
+        raise NotImplementedError
+
+    def receive(self, event: Event, now: float) -> Sequence[Command]:
+        """Take in what happened and say what to do."""
+        raise NotImplementedError
+
+    def tick(self, now: float) -> Sequence[Command]:
+        """The clock has passed ``deadline``."""
+        raise NotImplementedError
+
+    def abandon(self, now: float) -> Sequence[Command]:
+        """Give up, however far this is; idempotent. What is returned closes and, where possible, answers."""
+        raise NotImplementedError

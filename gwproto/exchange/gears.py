@@ -1,0 +1,290 @@
+"""The event-stream body: frames in, frames out, in the cheapest gear that is proven right.
+
+A stream begins in *Transcode*: decode, normalise, encode. Once a frame that carries nothing but text has gone through,
+its :class:`Shape` is known, and a later frame that differs in nothing but the text needs no JSON: in *Relay* its bytes
+are forwarded untouched, in *Splice* the text moves into the shape that the client gets. Whatever does not fit is
+transcoded again. Safe by construction: all that is outside the text's string token is byte for byte what has been
+decoded and checked before.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.sse.decoder import Decoder, Frame
+from gwproto.sse.encoder import DONE
+from gwproto.values import Usage
+from gwproto.wire.dialects import DIALECTS, Dialect
+from gwproto.wire.neutral import Chunk
+from gwproto.wire.normalise import Normaliser
+from gwproto.wire.openai.stream import Envelope
+
+_OPENAI = DIALECTS["openai"]  # what clients speak
+_text = msgspec.json.Decoder(str)
+_CONTROL = bytes(code for code in range(0x20) if code != 0x0A)
+
+
+class Body:
+    """One response body on its way to the client.
+
+    ``receive``, ``end`` and ``cut`` return bytes for the client, ``b""`` before the commit point. ``content``: the
+    commit point is reached. ``complete``: what was returned completes the client's body. ``failure``: it went wrong,
+    and nothing more will come. ``progress``: the last ``receive`` brought more than comments.
+    """
+
+    __slots__ = ("complete", "content", "failure", "progress", "usage")
+
+    def __init__(self) -> None:
+        self.content = False
+        self.complete = False
+        self.progress = False
+        self.failure: Failure | None = None
+        self.usage: Usage | None = None
+
+    def receive(self, data: bytes) -> bytes:
+        """Take in what one read delivered."""
+        raise NotImplementedError
+
+    def end(self) -> bytes:
+        """The response is complete by its framing."""
+        raise NotImplementedError
+
+    def cut(self) -> bytes:
+        """The connection broke."""
+        self.failure = Failure(FailureClass.TRUNCATED, "The provider's connection broke during its answer.")
+        return b""
+
+
+class Shape(Struct, frozen=True, gc=False):
+    """A proven frame around its text: what comes in before and after it, and what goes out."""
+
+    prefix: bytes
+    suffix: bytes
+    out_prefix: bytes
+    out_suffix: bytes
+    relay: bool  # in and out are the same
+    least: int  # a frame this long has no text
+
+
+def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
+    """The shape of a frame that came as ``raw`` and went out as ``sent``; None when its text cannot be located.
+
+    The text must occur once, as a whole string token, in a frame without escapes: then that token is the text.
+    """
+    token = b'"%b"' % text.encode()
+    if b"\\" in raw or raw.count(token) != 1 or sent.count(token) != 1:
+        return None
+    prefix, _, suffix = raw.partition(token)
+    out_prefix, _, out_suffix = sent.partition(token)
+    # The frame's blank line is left to the splitting of the read.
+    return Shape(
+        prefix + b'"',
+        b'"' + suffix[:-2],
+        out_prefix + b'"',
+        b'"' + out_suffix,
+        raw == sent,
+        len(raw) - len(text.encode()) - 2,
+    )
+
+
+def _fits(piece: bytes, shape: Shape) -> bytes:
+    """The text's bytes in ``piece``, ``b""`` when it is not of this shape."""
+    if len(piece) <= shape.least or not piece.startswith(shape.prefix) or not piece.endswith(shape.suffix):
+        return b""
+    text = piece[len(shape.prefix) : -len(shape.suffix)]
+    if b"\n" in text:
+        return b""
+    if b'"' in text or b"\\" in text:
+        try:
+            _text.decode(b'"%b"' % text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return b""
+    return text
+
+
+class StreamBody(Body):
+    """Event stream in, event stream out."""
+
+    __slots__ = ("_decoder", "_dialect", "_envelope", "_expected", "_held", "_normaliser", "_shape")
+
+    def __init__(
+        self, dialect: Dialect, envelope: Envelope, *, include_usage: bool, legacy_functions: bool
+    ) -> None:
+        super().__init__()
+        self._dialect = dialect
+        self._expected = envelope  # where the provider names no id, time or model
+        self._envelope: Envelope | None = None
+        self._decoder = Decoder()
+        self._normaliser = Normaliser(include_usage=include_usage, legacy_functions=legacy_functions)
+        self._held: list[bytes] = []
+        self._shape: Shape | None = None
+
+    def receive(self, data: bytes) -> bytes:
+        self.progress = False
+        out: list[bytes] = []
+        try:
+            end = data.rfind(b"\n\n") + 2
+            if self._shape is not None and end > 1 and _plain(data[:end]):
+                self._relay(data, end, out)
+            else:
+                self._transcode(data, out)
+        except WireError as error:
+            self._fail(FailureClass.SERVER, str(error), "bad_upstream_response")
+        return self._release(out)
+
+    def _relay(self, data: bytes, end: int, out: list[bytes]) -> None:
+        """Copy the frames that fit the shape, transcode the others; ``data[:end]`` is whole frames."""
+        position = run = 0  # data[run:position] waits to be forwarded as it is
+        for piece in data[:end].split(b"\n\n")[:-1]:
+            shape = self._shape
+            after = position + len(piece) + 2
+            text = b"" if shape is None or self._decoder.pending else _fits(piece, shape)
+            if shape is None or not text or not shape.relay:
+                if run < position:
+                    out.append(data[run:position])
+                run = after
+                if shape is not None and text:
+                    out.append(b"%b%b%b" % (shape.out_prefix, text, shape.out_suffix))
+                    self.progress = True
+                else:
+                    self._transcode(data[position:after], out)
+                    if self.complete or self.failure is not None:
+                        return
+            position = after
+        if run < position:
+            out.append(data[run:position])
+            self.progress = True
+        if end < len(data):
+            self._transcode(data[end:], out)
+
+    def _transcode(self, data: bytes, out: list[bytes]) -> None:
+        for frame in self._decoder.receive(data):
+            if self.complete or self.failure is not None:
+                return
+            self._take(frame, out)
+
+    def _take(self, frame: Frame, out: list[bytes]) -> None:
+        chunk = self._dialect.decode_chunk(frame.data)
+        self.progress = True
+        if chunk.failure is not None:
+            self.failure = chunk.failure
+            return
+        normaliser = self._normaliser
+        chunks = normaliser.receive(chunk)
+        self.usage = normaliser.usage
+        if normaliser.failure is not None:
+            self.failure = normaliser.failure
+            return
+        envelope = self._envelope
+        if envelope is None:
+            expected = self._expected
+            envelope = self._envelope = Envelope(
+                id=chunk.id or expected.id,
+                created=chunk.created or expected.created,
+                model=chunk.model or expected.model,
+            )
+        as_sent = (
+            len(chunks) == 1
+            and chunks[0] is chunk
+            and chunk.verbatim
+            and frame.raw != b""
+            and chunk.id == envelope.id
+            and chunk.created == envelope.created
+            and chunk.model == envelope.model
+        )
+        before = len(out)
+        if as_sent:
+            out.append(frame.raw)
+        else:
+            out.extend(_OPENAI.encode_chunk(one, envelope) for one in chunks)
+        text = _only_text(chunk)
+        if text and frame.raw and len(out) == before + 1:
+            self._shape = learn(frame.raw, out[before], text)
+        else:
+            self._shape = None
+        if normaliser.done:
+            self._complete(out)
+
+    def _complete(self, out: list[bytes]) -> None:
+        """The format's end marker, or an end after every finish."""
+        normaliser = self._normaliser
+        chunks = normaliser.end(complete=True)
+        if normaliser.failure is not None:
+            self.failure = normaliser.failure
+            return
+        if not normaliser.content:
+            self._fail(FailureClass.EMPTY, "The provider's answer was empty.", "bad_upstream_response")
+            return
+        envelope = self._envelope or self._expected
+        out.extend(_OPENAI.encode_chunk(chunk, envelope) for chunk in chunks)
+        out.append(DONE)
+        self.usage = normaliser.usage
+        self.complete = True
+
+    def end(self) -> bytes:
+        out: list[bytes] = []
+        try:
+            frame = self._decoder.end()
+            if frame is not None:
+                self._take(frame, out)
+        except WireError:
+            self._truncated()
+        if not self.complete and self.failure is None:
+            if self._normaliser.finished:
+                self._complete(out)
+            elif self._normaliser.content or self._envelope is not None:
+                self._truncated()
+            else:
+                self._fail(FailureClass.EMPTY, "The provider's answer was empty.", "bad_upstream_response")
+        return self._release(out)
+
+    def cut(self) -> bytes:
+        out: list[bytes] = []
+        if self._normaliser.finished and not self._decoder.pending:
+            self._complete(out)
+        else:
+            self._truncated()
+        return self._release(out)
+
+    def _release(self, out: list[bytes]) -> bytes:
+        """Hold the preamble back until the commit point, then let everything go."""
+        if not self.content:
+            if not self._normaliser.content:
+                self._held += out
+                return b""
+            self.content = True
+            out = self._held + out
+            self._held = []
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _fail(self, kind: FailureClass, message: str, code: str) -> None:
+        self.failure = Failure(kind, message, code=code)
+
+    def _truncated(self) -> None:
+        self._fail(FailureClass.TRUNCATED, "The provider's stream broke off.", "stream_truncated")
+
+
+def _only_text(chunk: Chunk) -> str:
+    """The text of a chunk that carries one plain text or reasoning delta and nothing else, else ``""``."""
+    if len(chunk.deltas) != 1 or chunk.usage is not None:
+        return ""
+    delta = chunk.deltas[0]
+    if delta.tools or delta.finish is not None or delta.role or delta.refusal is not None:
+        return ""
+    if delta.content and not delta.reasoning:
+        return delta.content
+    if delta.reasoning and not delta.content:
+        return delta.reasoning
+    return ""
+
+
+def _plain(data: bytes) -> bool:
+    """Valid UTF-8 with no control character but LF: what JSON and SSE agree to leave alone."""
+    if len(data.translate(None, _CONTROL)) != len(data):
+        return False
+    if not data.isascii():
+        try:
+            str(data, "utf-8")
+        except UnicodeDecodeError:
+            return False
+    return True

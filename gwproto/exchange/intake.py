@@ -1,0 +1,138 @@
+"""The client's side of a chat completion: its body collected, checked, and turned into a demand."""
+
+import re
+
+from msgspec import Raw, structs
+
+from gwproto.failures import Failure, FailureClass
+from gwproto.routing.catalog import Target
+from gwproto.routing.demand import Demand
+from gwproto.values import Headers, RequestHead, UpstreamRequest
+from gwproto.wire.dialects import DIALECTS
+from gwproto.wire.neutral import ChatRequest, Rendering
+from gwproto.wire.openai.request import parse_request
+from gwproto.wire.openai.stream import Envelope
+
+_PROJECT = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
+_TRUE = (b"true", b"1", b"yes")
+_SENT = (b"content-type", b"application/json")
+_WANTED: dict[bool, tuple[bytes, bytes]] = {
+    False: (b"accept", b"application/json"),
+    True: (b"accept", b"text/event-stream"),
+}
+
+
+class Intake:
+    """Collects the request body up to ``limit`` bytes."""
+
+    __slots__ = ("_head", "_limit", "_pieces", "_size")
+
+    def __init__(self, head: RequestHead, limit: int) -> None:
+        self._head = head
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def receive(self, data: bytes) -> Failure | None:
+        """Take in a piece of the body; a failure when it is one too many."""
+        self._size += len(data)
+        if self._size > self._limit:
+            self._pieces.clear()
+            return too_large(self._limit)
+        self._pieces.append(data)
+        return None
+
+    def finish(self) -> tuple[ChatRequest, Demand] | Failure:
+        """The body is complete: understand it. What a header and the body both say, the header decides."""
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        request = parse_request(body)
+        if isinstance(request, Failure):
+            return request
+        provider = model = affinity = ""
+        for name, value in self._head.headers:
+            if not name.startswith(b"x-gateway-"):
+                continue
+            if name == b"x-gateway-project-id":
+                if _PROJECT.match(value) is None:
+                    return _bad_header(
+                        "x-gateway-project-id", "1 to 64 of the characters A-Z a-z 0-9 . _ : -"
+                    )
+                request = structs.replace(request, project_id=value.decode())
+            elif name == b"x-gateway-require-params":
+                request = structs.replace(request, require_params=value.lower() in _TRUE)
+            elif name == b"x-gateway-force-provider":
+                provider = value.decode("latin-1")
+            elif name == b"x-gateway-force-model":
+                model = value.decode("latin-1")
+            elif name == b"x-gateway-affinity":
+                affinity = value.decode("latin-1")
+        return request, Demand(
+            model=request.model,
+            provider=provider,
+            forced_model=model,
+            needs=request.needs,
+            prompt_tokens=request.prompt_tokens,
+            output_tokens=request.max_tokens or 0,
+            effort=request.effort,
+            affinity=affinity or request.cache_key or "",
+            parameters=frozenset(request.fields) if request.require_params else frozenset(),
+            require_params=request.require_params,
+        )
+
+
+def too_large(limit: int) -> Failure:
+    return Failure(
+        FailureClass.INVALID,
+        f"The request body is larger than {limit} bytes.",
+        status=413,
+        type="invalid_request_error",
+        code="request_too_large",
+    )
+
+
+def _bad_header(name: str, allowed: str) -> Failure:
+    return Failure(
+        FailureClass.INVALID,
+        f"Invalid value for {name}: {allowed} are allowed.",
+        status=400,
+        type="invalid_request_error",
+        code="invalid_value",
+        param=name,
+    )
+
+
+def applied_effort(request: ChatRequest, target: Target) -> str:
+    """The effort in force at ``target``: a level, ``auto`` for its default, ``none`` without such a control."""
+    capabilities = target.model.capabilities
+    if capabilities is not None and "reasoning" not in capabilities:
+        return "none"
+    return request.effort
+
+
+def request_for(request: ChatRequest, target: Target) -> tuple[UpstreamRequest, tuple[str, ...], str]:
+    """``request`` written for ``target``, the parameters dropped on the way, and the effort applied."""
+    provider = target.provider
+    effort = applied_effort(request, target)
+    controllable = target.model.capabilities is None or "reasoning" in target.model.capabilities
+    rendering = Rendering(
+        model=target.model.upstream,
+        effort=request.effort if controllable and request.effort != "auto" else None,
+        body=tuple((name, Raw(value)) for name, value in provider.body),
+    )
+    encoded = DIALECTS[provider.format].encode_request(request, rendering)
+    headers: Headers = (_SENT, _WANTED[request.stream], *provider.headers)
+    upstream = UpstreamRequest(
+        origin=provider.origin,
+        method="POST",
+        target=provider.path + encoded.path,
+        headers=headers,
+        body=encoded.body,
+        credential=target.credential,
+    )
+    return upstream, encoded.dropped, effort
+
+
+def envelope_of(request_id: str, target: Target, wall: float) -> Envelope:
+    """What the client sees where the provider names no id, time or model."""
+    return Envelope(id=f"chatcmpl-{request_id}", created=int(wall), model=target.model.upstream)

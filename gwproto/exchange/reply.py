@@ -1,0 +1,105 @@
+"""Exchanges that need no provider: their answer is known when the head is."""
+
+from collections.abc import Sequence
+
+from gwproto.commands import Command, Delegate, SendData, SendEnd, SendHead
+from gwproto.events import Event
+from gwproto.exchange.base import Exchange
+from gwproto.failures import LocalProtocolError
+from gwproto.values import Ending, Headers, Outcome, RequestHead
+
+
+class Answer:
+    """A complete response, before the headers that every response gets."""
+
+    __slots__ = ("body", "content_type", "error", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        content_type: bytes = b"application/json",
+        headers: Headers = (),
+        error: str = "",
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+        self.error = error
+
+
+class Reply(Exchange):
+    """Answers from :meth:`start` and is finished with it."""
+
+    __slots__ = ("_answer", "_endpoint", "_epoch", "_key")
+
+    def __init__(
+        self,
+        head: RequestHead,
+        request_id: str,
+        now: float,
+        *,
+        answer: Answer | Delegate,
+        endpoint: str,
+        epoch: float,
+        key: str = "",
+    ) -> None:
+        super().__init__(head, request_id, now)
+        self._answer = answer
+        self._endpoint = endpoint
+        self._epoch = epoch
+        self._key = key
+
+    def start(self, now: float) -> Sequence[Command]:
+        if self.finished:
+            raise LocalProtocolError("start() after the end of an exchange")
+        answer = self._answer
+        if isinstance(answer, Delegate):
+            self._finish(200, "", now)
+            return [answer]
+        self._finish(answer.status, answer.error, now)
+        head = SendHead(answer.status, reply_headers(answer, self.request_id))
+        if self.head.method == "HEAD" or not answer.body:
+            return [head, SendEnd()]
+        return [head, SendData(answer.body), SendEnd()]
+
+    def receive(self, event: Event, now: float) -> Sequence[Command]:
+        raise LocalProtocolError(f"{event!r} for an exchange that is finished by start()")
+
+    def tick(self, now: float) -> Sequence[Command]:
+        return []
+
+    def abandon(self, now: float) -> Sequence[Command]:
+        if not self.finished:
+            self._finish(499, "", now, Ending.ABANDONED)
+        return []
+
+    def _finish(self, status: int, error: str, now: float, ending: Ending | None = None) -> None:
+        self.finished = True
+        if ending is None:
+            ending = Ending.REFUSED if status >= 400 else Ending.COMPLETED
+        self.outcome = Outcome(
+            request_id=self.request_id,
+            at=self.began_at + self._epoch,
+            ending=ending,
+            status=status,
+            method=self.head.method,
+            endpoint=self._endpoint,
+            duration=now - self.began_at,
+            key=self._key,
+            error=error,
+        )
+
+
+def reply_headers(answer: Answer, request_id: str) -> Headers:
+    """The headers of a complete response."""
+    identity = request_id.encode()
+    return (
+        (b"content-type", answer.content_type),
+        (b"content-length", b"%d" % len(answer.body)),
+        (b"x-gateway-request-id", identity),
+        (b"x-request-id", identity),
+        *answer.headers,
+    )

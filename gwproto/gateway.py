@@ -1,0 +1,235 @@
+"""What outlives a request: the gateway begins exchanges and answers for itself."""
+
+import random
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from gwproto.commands import Delegate
+from gwproto.config import Settings
+from gwproto.exchange.base import Exchange
+from gwproto.exchange.exchange import ChatExchange
+from gwproto.exchange.intake import too_large
+from gwproto.exchange.reply import Answer, Reply
+from gwproto.exchange.shared import Shared
+from gwproto.pages import error_answer, health, json_answer, model, models, routing_status
+from gwproto.policy.auth import Accepted, Authenticator, ClientKey
+from gwproto.policy.guard import guard, path_of
+from gwproto.routing.catalog import Catalog
+from gwproto.routing.router import Router
+from gwproto.values import RequestHead
+
+
+class Configuration(Struct, frozen=True, gc=False):
+    """Settings compiled: all that a gateway needs to know. Holds hashes of client keys, and no provider's secret."""
+
+    settings: Settings
+    catalog: Catalog
+    keys: tuple[ClientKey, ...]
+
+
+class Statistics(Struct, frozen=True, gc=False):
+    """How busy a gateway is."""
+
+    in_flight: int  # chat completions begun and not finished
+    begun: int  # requests since the start
+    draining: bool
+
+
+class _Route(Struct, frozen=True, gc=False):
+    method: str
+    endpoint: str  # its name in records
+    answer: "Callable[[Gateway, float], Answer | Delegate]"
+
+
+class Gateway:
+    """One per process. ``epoch`` turns monotonic into wall time: wall = ``now + epoch``."""
+
+    def __init__(self, configuration: Configuration, *, rng: random.Random, epoch: float) -> None:
+        self._configuration = configuration
+        self._authenticator = Authenticator(configuration.keys)
+        router = Router(configuration.catalog, configuration.settings, rng=rng)
+        self._shared = Shared(configuration.settings, router, rng, epoch)
+        self._begun = 0
+        self._draining = False
+
+    @property
+    def configuration(self) -> Configuration:
+        return self._configuration
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def begin(self, head: RequestHead, now: float) -> Exchange:
+        """Begin the exchange for a request, by its head alone. Never raises for what a client sent."""
+        self._begun += 1
+        refused = guard(head)
+        if refused is not None:
+            return self.refuse(refused.status, "bad_request", refused.message, now, head)
+        path = _normal(path_of(head.target))
+        if path == "/chat/completions":
+            return self._begin_chat(head, now)
+        if path.startswith("/models/"):
+            name = _unquote(path[len("/models/") :])
+            route = _Route("GET", "/v1/models/{id}", lambda gateway, now: model(gateway.shared, name, now))
+        else:
+            found = _ROUTES.get(path)
+            if found is None:
+                where = f"{head.method} {head.target.partition('?')[0]}"[:200]
+                return self._refusal(head, now, 404, "unknown_url", f"Invalid URL ({where})")
+            route = found
+        if head.method != route.method and head.method != "HEAD":
+            return self._wrong_method(head, now, b"GET, HEAD", route.endpoint)
+        answer = route.answer(self, now)
+        return self._reply(head, now, answer, route.endpoint)
+
+    def refuse(
+        self, status: int, code: str, message: str, now: float, head: RequestHead | None = None
+    ) -> Exchange:
+        """An error for what an HTTP parser could not read, and for what the guard refused; it closes the connection."""
+        if head is None:
+            head = RequestHead("", "", ())
+        answer = error_answer(status, code, message, headers=((b"connection", b"close"),))
+        return self._reply(head, now, answer, "")
+
+    def reconfigure(self, configuration: Configuration, now: float) -> None:
+        """Change everything at once. Exchanges in flight keep what they started with; memory of health stays."""
+        self._authenticator = Authenticator(configuration.keys)
+        self._shared = self._shared.reconfigured(configuration.settings)
+        self._shared.router.reconfigure(configuration.catalog, configuration.settings, now)
+        self._configuration = configuration
+
+    def drain(self) -> None:
+        """The process is stopping: ``/readyz`` says so from now on. Requests are still answered."""
+        self._draining = True
+
+    def statistics(self) -> Statistics:
+        return Statistics(self._shared.in_flight, self._begun, self._draining)
+
+    @property
+    def shared(self) -> Shared:
+        return self._shared
+
+    def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
+        endpoint = "/v1/chat/completions"
+        if head.method != "POST":
+            return self._wrong_method(head, now, b"POST", endpoint)
+        verdict = self._authenticator.check(head.headers)
+        if not isinstance(verdict, Accepted):
+            return self._refusal(
+                head,
+                now,
+                verdict.status,
+                verdict.code,
+                verdict.message,
+                type="authentication_error" if verdict.status == 401 else "invalid_request_error",
+                endpoint=endpoint,
+            )
+        limits = self._shared.settings.limits
+        if self._shared.in_flight >= limits.max_in_flight:
+            return self._refusal(
+                head,
+                now,
+                503,
+                "overloaded",
+                "Too many requests in flight.",
+                type="service_unavailable",
+                endpoint=endpoint,
+                headers=((b"retry-after", b"1"), (b"connection", b"close")),
+            )
+        for name, value in head.headers:
+            if name == b"content-length" and int(value) > limits.max_body:
+                failure = too_large(limits.max_body)
+                return self._refusal(
+                    head,
+                    now,
+                    413,
+                    failure.code or "",
+                    failure.message,
+                    endpoint=endpoint,
+                    headers=((b"connection", b"close"),),
+                )
+            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                return self._refusal(
+                    head,
+                    now,
+                    415,
+                    "unsupported_encoding",
+                    "Compressed request bodies are not taken.",
+                    endpoint=endpoint,
+                    headers=((b"connection", b"close"),),
+                )
+        return ChatExchange(
+            head, self._shared.new_id(), now, shared=self._shared, key=verdict.label
+        )
+
+    def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
+        message = f"Method {head.method} is not allowed here."
+        return self._refusal(
+            head, now, 405, "method_not_allowed", message, endpoint=endpoint, headers=((b"allow", allow),)
+        )
+
+    def _refusal(
+        self,
+        head: RequestHead,
+        now: float,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        type: str = "invalid_request_error",
+        endpoint: str = "",
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> Exchange:
+        answer = error_answer(status, code, message, type=type, headers=headers)
+        return self._reply(head, now, answer, endpoint)
+
+    def _reply(self, head: RequestHead, now: float, answer: Answer | Delegate, endpoint: str) -> Exchange:
+        return Reply(
+            head, self._shared.new_id(), now, answer=answer, endpoint=endpoint, epoch=self._shared.epoch
+        )
+
+    def _ready(self, now: float) -> Answer:
+        if self._draining:
+            return json_answer({"status": "draining"}, status=503, headers=((b"retry-after", b"1"),))
+        return json_answer({"status": "ok"})
+
+
+def _normal(target: str) -> str:
+    """The path without its query, the ``/v1`` prefix and a trailing slash."""
+    path = target.partition("?")[0]
+    if path.startswith("/v1/"):
+        path = path[3:]
+    return path[:-1] if len(path) > 1 and path.endswith("/") else path
+
+
+def _unquote(text: str) -> str:
+    """Percent-decoding (RFC 3986, 2.1); ids may contain slashes and colons."""
+    head, *rest = text.split("%")
+    out = bytearray(head.encode())
+    for piece in rest:
+        try:
+            out.append(int(piece[:2], 16))
+            out += piece[2:].encode()
+        except ValueError:
+            out += b"%" + piece.encode()
+    return out.decode("utf-8", "replace")
+
+
+def _live(gateway: Gateway, now: float) -> Answer:
+    return json_answer({"status": "ok"})
+
+
+_ROUTES: dict[str, _Route] = {
+    "/": _Route("GET", "/", lambda gateway, now: Delegate("console", "/")),
+    "/livez": _Route("GET", "/livez", _live),
+    "/health/liveliness": _Route("GET", "/livez", _live),
+    "/readyz": _Route("GET", "/readyz", Gateway._ready),
+    "/health/readiness": _Route("GET", "/readyz", Gateway._ready),
+    "/health": _Route("GET", "/health", lambda gateway, now: health(gateway.shared, now)),
+    "/models": _Route("GET", "/v1/models", lambda gateway, now: models(gateway.shared, now)),
+    "/routing/status": _Route(
+        "GET", "/v1/routing/status", lambda gateway, now: routing_status(gateway.shared, now)
+    ),
+}
