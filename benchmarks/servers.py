@@ -1,0 +1,199 @@
+"""The processes of a benchmark: the server under test alone on one core, everything else on the others."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from benchmarks import load
+
+START_LIMIT = 20.0  # seconds until a server must answer
+CLIENT_KEY = "bench-client-key"
+PROVIDERS = ("north", "east", "west")
+MODELS = ("mock-plain", "mock-burst-50", "mock-burst-500", "mock-paced-50")
+
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORES = {CORES[0]}
+OTHER_CORES = set(CORES[1:]) or SERVER_CORES
+
+NGINX = """
+daemon off;
+master_process off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+    access_log off;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
+    keepalive_requests 100000000;
+    tcp_nodelay on;
+    upstream provider {{ server 127.0.0.1:{provider}; keepalive 1024; keepalive_requests 100000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ proxy_pass http://provider; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    }}
+}}
+"""
+
+
+class BenchmarkError(Exception):
+    """The run is worthless: a server did not start, or answered wrongly."""
+
+
+class Server(NamedTuple):
+    """A running server under test, or the reference."""
+
+    port: int
+    pid: int
+    start_to_listening: float  # seconds from its start to the first 200 of GET /livez
+    start_to_answer: float  # … to the first chat answer
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def helper(module: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of the harness itself, off the server's core; it ends when its standard input does."""
+    with subprocess.Popen(
+        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        os.sched_setaffinity(process.pid, OTHER_CORES)
+        yield process
+
+
+@contextlib.contextmanager
+def provider() -> Iterator[int]:
+    """The mock provider; its port."""
+    with helper("benchmarks.provider") as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+
+
+class Generator:
+    """The load generator's process, seen from here."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.jobs = process.stdin
+        self.reports = process.stdout
+
+    def measure(self, job: load.Job) -> load.Measurement:
+        self.jobs.write(msgspec.json.encode(job) + b"\n")
+        self.jobs.flush()
+        report = msgspec.json.decode(self.reports.readline(), type=load.Measurement | load.Refusal)
+        if isinstance(report, load.Refusal):
+            raise BenchmarkError(report.why)
+        return report
+
+
+@contextlib.contextmanager
+def generator() -> Iterator[Generator]:
+    with helper("benchmarks.load") as process:
+        yield Generator(process)
+
+
+def nginx_path() -> str | None:
+    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def configuration(provider_port: int) -> str:
+    """Three providers that share each model, so that every request is routed."""
+    lines = ["[analytics]", 'database = ""']
+    for name in PROVIDERS:
+        lines += [
+            "[[providers]]",
+            f'name = "{name}"',
+            'format = "openai"',
+            f'base_url = "http://127.0.0.1:{provider_port}/v1"',
+            'api_key_env = "BENCH_PROVIDER_KEY"',
+        ]
+        for model in MODELS:
+            lines += ["[[providers.models]]", f'id = "{name}-{model}"', f'upstream = "{model}"']
+    return "\n".join(lines) + "\n"
+
+
+def command(name: str, directory: Path, port: int, provider_port: int) -> list[str]:
+    """How the server called ``name`` is started: ``nginx``, ``relay`` or a runtime of the gateway."""
+    if name == "nginx":
+        path = nginx_path()
+        if path is None:
+            raise BenchmarkError("nginx is not installed")
+        (directory / "nginx.conf").write_text(NGINX.format(port=port, provider=provider_port))
+        return [path, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
+    if name == "relay":
+        return [sys.executable, "-m", "benchmarks.relay", str(port), str(provider_port)]
+    (directory / "gateway.toml").write_text(configuration(provider_port))
+    gateway = [sys.executable, "-m", "gwproto_cli", "serve", "--config", str(directory / "gateway.toml")]
+    return [*gateway, "--runtime", name, "--port", str(port)]
+
+
+@contextlib.contextmanager
+def serving(name: str, directory: Path, provider_port: int) -> Iterator[Server]:
+    """Start the server called ``name`` alone on its core, wait for its first answers, and stop it at the end."""
+    directory = directory / name
+    directory.mkdir(exist_ok=True)
+    port = free_port()
+    argv = command(name, directory, port, provider_port)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GWPROTO_")}
+    environment |= {
+        "GATEWAY_API_KEY": CLIENT_KEY,
+        "BENCH_PROVIDER_KEY": "bench-provider-key",
+        "XDG_STATE_HOME": str(directory),
+    }
+    log = directory / "log"
+    os.sched_setaffinity(0, SERVER_CORES)  # inherited, so that it holds from the first instruction
+    try:
+        with log.open("wb") as output:
+            started = time.perf_counter()
+            process = subprocess.Popen(
+                argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+    finally:
+        os.sched_setaffinity(0, OTHER_CORES)
+    try:
+        listening = first_answer(process, port, b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+        chat = load.request(load.Job(port, process.pid, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
+        answered = first_answer(process, port, chat)
+        yield Server(port, process.pid, listening - started, answered - started)
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{name}: {error}\n{log.read_text(errors='replace')[-2000:]}") from None
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def first_answer(process: subprocess.Popen[bytes], port: int, request: bytes) -> float:
+    """Ask until the answer is a 200; the instant it came."""
+    deadline = time.perf_counter() + START_LIMIT
+    answer = b"nothing"
+    while time.perf_counter() < deadline and process.poll() is None:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=START_LIMIT) as connection:
+                connection.sendall(request)
+                answer = connection.recv(4096)
+        except ConnectionError:
+            time.sleep(0.002)
+            continue
+        if answer.startswith(b"HTTP/1.1 200 "):
+            return time.perf_counter()
+        raise BenchmarkError(f"the first answer is {answer!r}")
+    raise BenchmarkError("ended at its start" if process.poll() is not None else "does not answer")
