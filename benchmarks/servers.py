@@ -156,6 +156,7 @@ def serving(name: str, directory: Path, provider_port: int) -> Iterator[Server]:
         "XDG_STATE_HOME": str(directory),
     }
     log = directory / "log"
+    mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, SERVER_CORES)  # inherited, so that it holds from the first instruction
     try:
         with log.open("wb") as output:
@@ -164,7 +165,7 @@ def serving(name: str, directory: Path, provider_port: int) -> Iterator[Server]:
                 argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
     finally:
-        os.sched_setaffinity(0, OTHER_CORES)
+        os.sched_setaffinity(0, mine)
     try:
         listening = first_answer(process, port, b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         chat = load.request(load.Job(port, process.pid, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
