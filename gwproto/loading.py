@@ -1,0 +1,269 @@
+"""How a configuration file, variables and flags become settings.
+
+Nothing here reads a file or the environment: runtimes pass both in, and the bytes of the table of known providers too.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from msgspec import NODEFAULT, Struct, ValidationError, convert
+from msgspec.structs import fields, replace
+
+from gwproto.config import KnownProvider, ProviderSettings, Section, Settings
+from gwproto.failures import ConfigurationError
+
+
+class Loaded(Struct, frozen=True):
+    """Valid settings, and for each ``section.key`` and ``providers.name`` where it comes from.
+
+    An origin is ``"flag"``, ``"file"``, ``"default"`` or the name of an environment variable.
+    """
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+# Variables of this project that are no setting. Others without "__" are let be: Kubernetes sets
+# GWPROTO_SERVICE_HOST, GWPROTO_PORT and the like for a service named gwproto.
+PROVIDERS_VARIABLE = "GWPROTO_PROVIDERS"
+_VARIABLE = re.compile(r"GWPROTO_([A-Z0-9_]+?)__([A-Z0-9_]+)", re.IGNORECASE)
+
+Problems = list[tuple[str, str]]
+S = TypeVar("S", bound=Section)
+
+
+def decode_known(text: bytes) -> dict[str, KnownProvider]:
+    """The table of known providers, by name; each model's id gets its provider's name as prefix."""
+    problems: Problems = []
+    known = {}
+    for table in tomllib.loads(text.decode())["providers"]:
+        entry = _build(KnownProvider, table, "known", problems)
+        assert entry is not None, problems
+        models = tuple(
+            replace(model, id=f"{entry.name}-{model.id}", upstream=model.upstream or model.id)
+            for model in entry.models
+        )
+        known[entry.name] = replace(entry, models=models)
+    return known
+
+
+def load(
+    text: bytes | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    *,
+    known: Mapping[str, KnownProvider],
+    source: str = "configuration",
+) -> Loaded:
+    """Merge flag > ``GWPROTO_SECTION__KEY`` > file > providers' own variables > default.
+
+    ``text`` is the file's content (TOML), None when there is none; ``source`` names it in problems. ``flags`` maps
+    ``"server.port"``-like names to values. Raises :class:`ConfigurationError` with every problem found.
+    """
+    problems: Problems = []
+    data = _parse(text, source, problems) if text is not None else {}
+    origins: dict[str, str] = {}
+    for name, section in _sections():
+        table = data.get(name)
+        for key in section.__struct_fields__:
+            in_file = isinstance(table, dict) and key in table
+            origins[f"{name}.{key}"] = "file" if in_file else "default"
+    for path, value, origin in (*_variables(environ, problems), *((*flag, "flag") for flag in flags.items())):
+        section_name, key = path.split(".")
+        table = data.setdefault(section_name, {})
+        if isinstance(table, dict):
+            table[key] = value
+            origins[path] = origin
+
+    settings = _build(Settings, data, "", problems)
+    if settings is None:
+        raise ConfigurationError(tuple(problems))
+    tables = data.get("providers", ())
+    providers = _providers(settings, tables, text is not None, environ, known, origins, problems)
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    return Loaded(replace(settings, providers=providers), origins)
+
+
+def _parse(text: bytes, source: str, problems: Problems) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        problems.append((source, "not UTF-8"))
+    except tomllib.TOMLDecodeError as error:
+        problems.append((source, f"not TOML: {error}"))
+    return {}
+
+
+def _sections() -> Iterator[tuple[str, type[Section]]]:
+    for setting in fields(Settings):
+        if isinstance(setting.type, type) and issubclass(setting.type, Section):
+            yield setting.name, setting.type
+
+
+def _variables(environ: Mapping[str, str], problems: Problems) -> Iterator[tuple[str, object, str]]:
+    """The settings made by variables: path, value, the variable."""
+    types = {
+        f"GWPROTO_{name}__{setting.name}".upper(): (f"{name}.{setting.name}", setting.type)
+        for name, section in _sections()
+        for setting in fields(section)
+        if _section_type(setting.type) is None
+    }
+    for variable in sorted(environ):
+        if _VARIABLE.fullmatch(variable) is None:
+            continue
+        if variable not in types:
+            problems.append((variable, "unknown variable" + _nearest(variable, types)))
+            continue
+        path, kind = types[variable]
+        text = environ[variable].strip()
+        value: object = text
+        if get_origin(kind) is tuple:
+            value = [part.strip() for part in text.split(",") if part.strip()]
+        try:
+            yield path, convert(value, kind, strict=False), variable
+        except ValidationError as error:
+            problems.append((variable, _explain(kind, error)))
+
+
+def _build(kind: type[S], value: object, path: str, problems: Problems) -> S | None:
+    """A table as its Struct, or None after noting every problem in it."""
+    if not isinstance(value, dict):
+        problems.append((path, f"expected a table, got {_toml_type(value)}"))
+        return None
+    before = len(problems)
+    prefix = f"{path}." if path else ""
+    names = kind.__struct_fields__
+    problems += [(prefix + key, "unknown key" + _nearest(key, names)) for key in value if key not in names]
+    arguments: dict[str, object] = {}
+    for setting in fields(kind):
+        name = setting.name
+        if name in value:
+            arguments[name] = _convert(setting.type, value[name], prefix + name, problems)
+        elif setting.default is NODEFAULT and setting.default_factory is NODEFAULT:
+            problems.append((prefix + name, "is required"))
+    return kind(**arguments) if len(problems) == before else None
+
+
+def _convert(kind: Any, value: object, path: str, problems: Problems) -> object:
+    section = _section_type(kind)
+    if section is not None:
+        if get_origin(kind) is not tuple:
+            return _build(section, value, path, problems)
+        if isinstance(value, list):
+            return tuple([_build(section, entry, f"{path}[{i}]", problems) for i, entry in enumerate(value)])
+        problems.append((path, f"expected an array of tables, got {_toml_type(value)}"))
+        return None
+    try:
+        return convert(value, kind)
+    except ValidationError as error:
+        problems.append((path, _explain(kind, error)))
+        return None
+
+
+def _section_type(kind: Any) -> type[Section] | None:
+    """The Section in ``Section`` or ``tuple[Section, ...]``."""
+    inner = get_args(kind)[0] if get_origin(kind) is tuple else kind
+    return inner if isinstance(inner, type) and issubclass(inner, Section) else None
+
+
+def _explain(kind: Any, error: ValidationError) -> str:
+    # Never the value itself: it may be a secret in the wrong place.
+    if get_origin(kind) is Literal:
+        return "expected one of " + ", ".join(get_args(kind))
+    message = str(error).partition(" - at ")[0].replace("`", "")
+    return message[0].lower() + message[1:]
+
+
+_TOML_TYPES = {
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a float",
+    list: "an array",
+    dict: "a table",
+}
+
+
+def _toml_type(value: object) -> str:
+    return _TOML_TYPES.get(type(value), "a date or time")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches  # only when there is something to say
+
+    near = get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"; the nearest known one is {near[0]}" if near else ""
+
+
+def _providers(
+    settings: Settings,
+    tables: Any,
+    with_file: bool,
+    environ: Mapping[str, str],
+    known: Mapping[str, KnownProvider],
+    origins: dict[str, str],
+    problems: Problems,
+) -> tuple[ProviderSettings, ...]:
+    """The file's providers completed from the table, then those that variables name or hold credentials for."""
+    providers: dict[str, ProviderSettings] = {}
+    for index, (provider, table) in enumerate(zip(settings.providers, tables, strict=True)):
+        name = provider.name
+        if name in providers:
+            problems.append((f"providers[{index}].name", f"{name} is there twice"))
+            continue
+        origins[f"providers.{name}"] = "file"
+        if entry := known.get(name):
+            provider = _inherit(provider, entry, table, environ, origins)
+        elif not provider.base_url:
+            problems.append(
+                (
+                    f"providers[{index}].base_url",
+                    f"is required: {name} is no known provider{_nearest(name, known)}",
+                )
+            )
+        providers[name] = provider
+
+    discovered = known.values() if settings.routing.discover or not with_file else ()
+    wanted = [name.strip() for name in environ.get(PROVIDERS_VARIABLE, "").split(",") if name.strip()]
+    for name in wanted:
+        if name not in providers and name not in known:
+            problems.append(
+                (PROVIDERS_VARIABLE, f"unknown provider {name}{_nearest(name, (*known, *providers))}")
+            )
+    for entry in (*(known[name] for name in wanted if name in known), *discovered):
+        named = entry.name in wanted
+        variable = entry.credential(environ, named=named)
+        evidence = entry.host_env if entry.keyless else variable
+        if entry.name not in providers and (named or environ.get(evidence, "").strip()):
+            origins[f"providers.{entry.name}"] = PROVIDERS_VARIABLE if named else evidence
+            providers[entry.name] = _inherit(ProviderSettings(name=entry.name), entry, {}, environ, origins)
+    chosen = dict.fromkeys(wanted) if wanted else providers
+    return tuple([providers[name] for name in chosen if name in providers])
+
+
+def _inherit(
+    provider: ProviderSettings,
+    entry: KnownProvider,
+    table: Mapping[str, object],
+    environ: Mapping[str, str],
+    origins: dict[str, str],
+) -> ProviderSettings:
+    """``provider`` with what ``table`` leaves out taken from the shipped entry.
+
+    Whoever writes another address names its credential too: a key must not go where its owner did not send it.
+    """
+    address, origin = (provider.base_url, "file") if provider.base_url else entry.address(environ)
+    origins[f"providers.{provider.name}.base_url"] = origin
+    keys = provider.api_keys_env
+    if origin != "file" and not (provider.api_key_env or provider.api_key_file or keys):
+        keys = entry.credential(environ, named=True) or ("" if entry.keyless else entry.key_env[0])
+    return replace(
+        provider,
+        format=provider.format if "format" in table else entry.format,
+        base_url=address,
+        api_keys_env=keys,
+        models=provider.models or entry.models,
+    )
