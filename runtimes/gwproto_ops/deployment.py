@@ -1,0 +1,193 @@
+"""From files and variables to what a server needs: a configuration, and the secrets it names."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gwproto
+from gwproto import Configuration, ConfigurationError
+from gwproto.config import KeySettings, KnownProvider, ProviderSettings
+from gwproto.loading import Loaded, decode_known, load
+from gwproto.policy.auth import ClientKey, parse_hashes
+from gwproto.routing.catalog import compile_catalog
+
+# A credential's name and the header its secret travels in.
+Credentials = dict[str, tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, repr=False)
+class Deployment:
+    """A configuration that can be served. ``made_key`` is the client key made because none was configured, or ``""``.
+
+    Its repr shows no secret.
+    """
+
+    configuration: Configuration
+    credentials: Credentials
+    loaded: Loaded
+    made_key: str = ""
+
+    def __repr__(self) -> str:
+        settings = self.configuration.settings
+        names = ", ".join(provider.name for provider in settings.providers)
+        return f"<Deployment {settings.server.host}:{settings.server.port} providers: {names}>"
+
+
+def known_providers() -> dict[str, KnownProvider]:
+    """The table shipped with the core."""
+    table = Path(gwproto.__file__).parent / "data" / "providers.toml"
+    return decode_known(table.read_bytes())
+
+
+def read(
+    path: str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+    known: Mapping[str, KnownProvider] | None = None,
+) -> Loaded:
+    """Settings from the file at ``path`` (None: no file), variables and flags. Raises ``ConfigurationError``."""
+    return load(
+        None if path is None else _bytes(path),
+        os.environ if environ is None else environ,
+        flags or {},
+        known=known_providers() if known is None else known,
+        source=path or "configuration",
+    )
+
+
+def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key: bool = False) -> Deployment:
+    """Resolve the secrets that settings name, and compile them.
+
+    Raises ``ConfigurationError`` for everything that is missing, client keys too unless ``make_key`` asks for one to be
+    made where none is configured.
+    """
+    environ = os.environ if environ is None else environ
+    settings = loaded.settings
+    problems: list[tuple[str, str]] = []
+    if not settings.providers:
+        problems.append(("providers", "none configured, and no provider's credentials in the environment"))
+    credentials: Credentials = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for provider in settings.providers:
+        found = _secrets(provider, environ, problems)
+        names[provider.name] = tuple(
+            provider.name if number == 0 else f"{provider.name}#{number + 1}" for number in range(len(found))
+        )
+        for name, secret in zip(names[provider.name], found, strict=True):
+            credentials[name] = (b"authorization", b"Bearer " + secret.encode())
+
+    keys = _client_keys(settings.auth.keys, environ, problems)
+    made_key = ""
+    if not keys and not problems:
+        if make_key:
+            made_key = new_key()
+            keys = (client_key("made", made_key),)
+        else:
+            problems.append(("GATEWAY_API_KEY", "no client key is configured; `gwproto keys new` makes one"))
+    try:
+        catalog = compile_catalog(settings, names)
+    except ConfigurationError as error:
+        raise ConfigurationError((*problems, *error.problems)) from None
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    return Deployment(Configuration(settings, catalog, keys), credentials, loaded, made_key)
+
+
+def from_environment(environ: Mapping[str, str] | None = None) -> Deployment:
+    """What an application server gets, which has no flags: ``GWPROTO_CONFIG`` names the file, if there is one."""
+    environ = os.environ if environ is None else environ
+    return deploy(read(environ.get("GWPROTO_CONFIG") or None, environ=environ), environ=environ)
+
+
+def new_key() -> str:
+    """A new client key: 256 bits from the system's source of chance."""
+    return "gw-" + secrets.token_urlsafe(32)
+
+
+def client_key(label: str, key: str) -> ClientKey:
+    """What the gateway keeps of a client's key."""
+    return ClientKey(label, hashlib.sha256(key.encode(errors="surrogateescape")).digest())
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(((path, error.strerror or str(error)),)) from None
+
+
+def _secrets(
+    provider: ProviderSettings, environ: Mapping[str, str], problems: list[tuple[str, str]]
+) -> list[str]:
+    """A provider's keys, each once and in order."""
+    where = f"providers.{provider.name}"
+    values: list[str] = []
+    if provider.api_key_env:
+        values.append(_variable(provider.api_key_env, f"{where}.api_key_env", environ, problems))
+    if provider.api_key_file:
+        try:
+            value = _bytes(provider.api_key_file).decode().strip()
+        except ConfigurationError as error:
+            problems += error.problems
+        except UnicodeDecodeError:
+            problems.append((f"{where}.api_key_file", f"{provider.api_key_file} is not text"))
+        else:
+            if not value:
+                problems.append((f"{where}.api_key_file", f"{provider.api_key_file} is empty"))
+            values.append(value)
+    if provider.api_keys_env:
+        values += _listed(_variable(provider.api_keys_env, f"{where}.api_keys_env", environ, problems))
+    # RFC 6750, 2.1: a bearer token is ASCII without spaces; a line break would even make a header of its own.
+    if not all(value.isascii() and value.isprintable() and " " not in value for value in values):
+        problems.append((where, "its key holds spaces, control characters or letters that are not ASCII"))
+        return []
+    return list(dict.fromkeys(filter(None, values)))
+
+
+def _client_keys(
+    configured: tuple[KeySettings, ...], environ: Mapping[str, str], problems: list[tuple[str, str]]
+) -> tuple[ClientKey, ...]:
+    keys: list[ClientKey] = []
+    for index, entry in enumerate(configured):
+        where = f"auth.keys[{index}]"
+        label = entry.label or entry.env or f"key-{index + 1}"
+        if bool(entry.env) == bool(entry.sha256):
+            problems.append((where, "needs one of env and sha256"))
+        elif entry.env:
+            value = _variable(entry.env, f"{where}.env", environ, problems)
+            if value:
+                keys.append(client_key(label, value))
+        else:
+            keys += _hashes(f"{label}:{entry.sha256}", f"{where}.sha256", problems)
+    if "GATEWAY_API_KEY" in environ:
+        values = _listed(_variable("GATEWAY_API_KEY", "GATEWAY_API_KEY", environ, problems))
+        for number, value in enumerate(values, 1):
+            keys.append(client_key("default" if number == 1 else f"default-{number}", value))
+    if environ.get("GATEWAY_API_KEY_HASHES", "").strip():
+        keys += _hashes(environ["GATEWAY_API_KEY_HASHES"], "GATEWAY_API_KEY_HASHES", problems)
+    return tuple(keys)
+
+
+def _hashes(text: str, where: str, problems: list[tuple[str, str]]) -> tuple[ClientKey, ...]:
+    try:
+        return parse_hashes(text)
+    except ConfigurationError as error:
+        problems += [(where, problem) for _, problem in error.problems]
+        return ()
+
+
+def _variable(name: str, where: str, environ: Mapping[str, str], problems: list[tuple[str, str]]) -> str:
+    """A variable's value, which must hold something."""
+    value = environ.get(name, "").strip()
+    if not value.strip(","):
+        problems.append((where, f"{name} is {'empty' if name in environ else 'not set'}"))
+        return ""
+    return value
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
