@@ -12,7 +12,7 @@ from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.intake import too_large
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
-from gwproto.pages import error_answer, health, json_answer, model, models, routing_status
+from gwproto.answers import error_answer, health, json_answer, model, models, routing_status
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
 from gwproto.policy.guard import guard, path_of
 from gwproto.routing.catalog import Catalog
@@ -33,7 +33,7 @@ class Statistics(Struct, frozen=True, gc=False):
 
     in_flight: int  # chat completions begun and not finished
     begun: int  # requests since the start
-    draining: bool
+    draining_for: float | None  # seconds since the process was asked to stop
 
 
 class _Route(Struct, frozen=True, gc=False):
@@ -51,15 +51,11 @@ class Gateway:
         router = Router(configuration.catalog, configuration.settings, rng=rng)
         self._shared = Shared(configuration.settings, router, rng, epoch)
         self._begun = 0
-        self._draining = False
+        self._draining_since: float | None = None
 
     @property
     def configuration(self) -> Configuration:
         return self._configuration
-
-    @property
-    def draining(self) -> bool:
-        return self._draining
 
     def begin(self, head: RequestHead, now: float) -> Exchange:
         """Begin the exchange for a request, by its head alone. Never raises for what a client sent."""
@@ -96,16 +92,18 @@ class Gateway:
     def reconfigure(self, configuration: Configuration, now: float) -> None:
         """Change everything at once. Exchanges in flight keep what they started with; memory of health stays."""
         self._authenticator = Authenticator(configuration.keys)
-        self._shared = self._shared.reconfigured(configuration.settings)
+        self._shared.reconfigure(configuration.settings)
         self._shared.router.reconfigure(configuration.catalog, configuration.settings, now)
         self._configuration = configuration
 
-    def drain(self) -> None:
+    def drain(self, now: float) -> None:
         """The process is stopping: ``/readyz`` says so from now on. Requests are still answered."""
-        self._draining = True
+        if self._draining_since is None:
+            self._draining_since = now
 
-    def statistics(self) -> Statistics:
-        return Statistics(self._shared.in_flight, self._begun, self._draining)
+    def statistics(self, now: float) -> Statistics:
+        since = self._draining_since
+        return Statistics(self._shared.in_flight, self._begun, None if since is None else now - since)
 
     @property
     def shared(self) -> Shared:
@@ -160,9 +158,7 @@ class Gateway:
                     endpoint=endpoint,
                     headers=((b"connection", b"close"),),
                 )
-        return ChatExchange(
-            head, self._shared.new_id(), now, shared=self._shared, key=verdict.label
-        )
+        return ChatExchange(head, self._shared.new_id(), now, shared=self._shared, key=verdict.label)
 
     def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."
@@ -191,7 +187,7 @@ class Gateway:
         )
 
     def _ready(self, now: float) -> Answer:
-        if self._draining:
+        if self._draining_since is not None:
             return json_answer({"status": "draining"}, status=503, headers=((b"retry-after", b"1"),))
         return json_answer({"status": "ok"})
 

@@ -5,7 +5,8 @@ import math
 
 from msgspec import structs
 
-from gwproto.exchange.body import Body
+from gwproto.exchange.body import ErrorBody
+from gwproto.exchange.gears import Body
 from gwproto.failures import Failure, FailureClass, LossReason
 from gwproto.routing.router import Ticket
 from gwproto.values import AttemptRecord, UpstreamRequest
@@ -133,6 +134,8 @@ class Attempt:
 
     def timed_out(self) -> Failure:
         """What passing the deadline means."""
+        if isinstance(self.body, ErrorBody):  # its status says enough
+            return self.body.classify()
         return Failure(
             FailureClass.TIMEOUT, f"The provider took too long: {self.phase.value}.", code="upstream_timeout"
         )

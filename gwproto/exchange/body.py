@@ -171,12 +171,15 @@ class ErrorBody(Body):
         return self.end() if self._size >= MAX_ERROR_BODY else b""
 
     def end(self) -> bytes:
-        body = b"".join(self._pieces)
-        self.failure = self._dialect.decode_error(self._status, self._headers, body, self._wall)
+        self.failure = self.classify()
         return b""
 
     def cut(self) -> bytes:
         return self.end()
+
+    def classify(self) -> Failure:
+        """What the status, the headers and as much of the body as there is say together."""
+        return self._dialect.decode_error(self._status, self._headers, b"".join(self._pieces), self._wall)
 
 
 def choose(

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from gwproto.commands import Abort, CloseUpstream, Command, OpenUpstream, SendData, SendEnd, SendHead
+from gwproto.commands import Abort, CloseUpstream, Command, OpenUpstream, SendData, SendEnd
 from gwproto.events import (
     ClientData,
     ClientEnd,
@@ -31,31 +31,22 @@ from gwproto.events import (
     UpstreamData,
     UpstreamEnd,
     UpstreamHead,
-    UpstreamLost,
     UpstreamOpened,
 )
 from gwproto.exchange.attempt import Attempt, Phase
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.body import Body, ErrorBody, choose
-from gwproto.exchange.heads import (
-    json_head,
-    provenance,
-    retry_hints,
-    stream_head,
-    timing,
-    verdict,
-)
+from gwproto.exchange.history import History
 from gwproto.exchange.intake import Intake, envelope_of, request_for
+from gwproto.exchange.response import Response, verdict
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
 from gwproto.policy.retry import backoff
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import NoTarget, Plan, Ticket, Wait
-from gwproto.sse.encoder import KEEP_ALIVE
-from gwproto.values import AttemptRecord, Ending, Outcome, RequestHead, Usage
+from gwproto.values import Ending, RequestHead
 from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import ChatRequest
-from gwproto.wire.openai.errors import encode_error, error_frame
 
 #: How long a provider's framing may take to end after its format's end marker (seconds).
 LINGER_TIMEOUT = 0.1
@@ -67,30 +58,22 @@ class ChatExchange(Exchange):
     __slots__ = (
         "_again",
         "_attempt",
-        "_attempts",
         "_body_at",
         "_demand",
         "_drain_at",
-        "_ending",
-        "_failures",
         "_heartbeat_at",
+        "_history",
         "_intake",
         "_key",
-        "_last",
         "_linger_at",
         "_next_number",
         "_plan",
-        "_records",
         "_request",
+        "_response",
         "_retry_at",
-        "_served",
         "_settings",
         "_shared",
-        "_status",
         "_total_at",
-        "_tried",
-        "_upstream_time",
-        "_usage",
     )
 
     def __init__(self, head: RequestHead, request_id: str, now: float, *, shared: Shared, key: str) -> None:
@@ -99,22 +82,15 @@ class ChatExchange(Exchange):
         self._settings = shared.settings
         self._key = key
         self._intake = Intake(head, shared.settings.limits.max_body)
+        self._response = Response(request_id)
+        self._history = History()
         self._request: ChatRequest | None = None
         self._demand: Demand | None = None
         self._plan: Plan | None = None
-        self._tried: set[object] = set()
-        self._again = False
+        self._again = False  # every target was tried: the same ones may be used once more
         self._attempt: Attempt | None = None  # the live one
-        self._last: Attempt | None = None  # the latest, live or not
-        self._served: Attempt | None = None  # the one whose answer the client gets
-        self._attempts = 0  # tries that count
         self._next_number = 1
-        self._failures: list[Failure] = []
-        self._records: list[AttemptRecord] = []
-        self._upstream_time = 0.0
-        self._usage: Usage | None = None
-        self._status = 0  # of the head that was sent
-        self._ending: Ending | None = None  # once the client's answer is settled
+        # Slots: instants, math.inf when nothing is due. The live attempt has one of its own.
         self._body_at = self._drain_at = self._heartbeat_at = math.inf
         self._linger_at = self._retry_at = self._total_at = math.inf
 
@@ -144,23 +120,13 @@ class ChatExchange(Exchange):
     def receive(self, event: Event, now: float) -> Sequence[Command]:
         if self.finished:
             raise LocalProtocolError(f"{type(event).__name__} after the end of an exchange")
-        if isinstance(event, UpstreamData):
-            attempt = self._attempt
-            if attempt is None or attempt.number != event.attempt:
-                return []
-            return self._on_data(attempt, event.data, now)
-        if isinstance(event, ClientData):
-            return self._on_client_data(event.data, now)
-        if isinstance(event, ClientEnd):
-            return self._on_client_end(now)
-        if isinstance(event, ClientGone):
-            return self._end(Ending.CLIENT_CLOSED, now)
-        if isinstance(event, Draining):
-            self._drain_at = min(self._drain_at, now + self._settings.server.drain_timeout)
-            return []
+        if isinstance(event, ClientData | ClientEnd | ClientGone | Draining):
+            return self._on_client(event, now)
         attempt = self._attempt
         if attempt is None or attempt.number != event.attempt:
-            return []
+            return []  # late: that attempt is closed
+        if isinstance(event, UpstreamData):
+            return self._on_data(attempt, event.data, now)
         if isinstance(event, UpstreamOpened):
             attempt.opened(now, event.reused)
             return []
@@ -168,7 +134,7 @@ class ChatExchange(Exchange):
             return self._on_head(attempt, event, now)
         if isinstance(event, UpstreamEnd):
             return self._on_end(attempt, now)
-        return self._on_lost(attempt, event, now)
+        return self._on_lost(attempt, event.why, now)
 
     def tick(self, now: float) -> Sequence[Command]:
         commands: list[Command] = []
@@ -176,80 +142,87 @@ class ChatExchange(Exchange):
             commands += self._tick(now)
         return commands
 
+    def abandon(self, now: float) -> Sequence[Command]:
+        if self.finished:
+            return []
+        if self._response.status:
+            return [*self._release(now, Ending.ABANDONED), Abort()]
+        failure = Failure(FailureClass.SERVER, "Internal error of the gateway.", code="internal_error")
+        return self._answer(failure, 500, now, type="server_error", ending=Ending.ABANDONED, close=True)
+
     def _tick(self, now: float) -> Sequence[Command]:
         """Handle one slot that is due."""
+        attempt = self._attempt
         if self._linger_at <= now:
-            return self._end(Ending.COMPLETED, now)
+            return self._release(now, Ending.COMPLETED)
         if self._drain_at <= now:
             failure = Failure(FailureClass.OVERLOADED, "The gateway is shutting down.", code="shutting_down")
-            return self._answer_failure(failure, 503, now, type="service_unavailable")
+            return self._answer(failure, 503, now, type="service_unavailable", close=True)
         if self._body_at <= now:
-            late = Failure(FailureClass.INVALID, "The request body took too long.", code="request_timeout")
-            return self._answer_failure(late, 408, now, close=True)
-        attempt = self._attempt
+            slow = Failure(FailureClass.INVALID, "The request body took too long.", code="request_timeout")
+            return self._answer(slow, 408, now, close=True)
         if self._total_at <= now:
-            return self._on_total(attempt, now)
+            late = Failure(FailureClass.TIMEOUT, "The request took too long.", code="upstream_timeout")
+            commands = [] if attempt is None else self._lose(attempt, late, now, close=True)
+            return [*commands, *self._answer(late, 504, now)]
         if attempt is not None and attempt.deadline <= now:
-            if attempt.phase is Phase.COLLECTING and isinstance(attempt.body, ErrorBody):
-                attempt.body.end()
-                assert attempt.body.failure is not None
-                return self._failed(attempt, attempt.body.failure, now, close=True)
             return self._failed(attempt, attempt.timed_out(), now, close=True)
         if self._retry_at <= now:
             self._retry_at = math.inf
             return self._choose(now)
-        return self._heartbeat(now)
+        self._heartbeat_at = now + self._settings.server.heartbeat_interval
+        return self._response.heartbeat()
 
-    def abandon(self, now: float) -> Sequence[Command]:
-        if self.finished:
+    # The client
+
+    def _on_client(
+        self, event: ClientData | ClientEnd | ClientGone | Draining, now: float
+    ) -> Sequence[Command]:
+        if isinstance(event, ClientGone):
+            return self._release(now, Ending.CLIENT_CLOSED)
+        if isinstance(event, Draining):
+            if self._linger_at == math.inf:
+                self._drain_at = min(self._drain_at, now + self._settings.server.drain_timeout)
             return []
-        if self._status or self._ending is not None:
-            return [*self._end(Ending.ABANDONED, now), Abort()]
-        failure = Failure(FailureClass.SERVER, "Internal error of the gateway.", code="internal_error")
-        return self._answer_failure(failure, 500, now, type="server_error", ending=Ending.ABANDONED)
-
-    # The client's request
-
-    def _on_client_data(self, data: bytes, now: float) -> Sequence[Command]:
         if not self.receiving:
-            raise LocalProtocolError("ClientData after ClientEnd")
-        problem = self._intake.receive(data)
+            raise LocalProtocolError(f"{type(event).__name__} after ClientEnd")
+        if isinstance(event, ClientEnd):
+            return self._on_request(now)
+        problem = self._intake.receive(event.data)
         return [] if problem is None else self._refuse(problem, now, close=True)
 
-    def _on_client_end(self, now: float) -> Sequence[Command]:
-        if not self.receiving:
-            raise LocalProtocolError("ClientEnd twice")
+    def _on_request(self, now: float) -> Sequence[Command]:
+        """The client's request is complete."""
         self.receiving = False
         self._body_at = math.inf
         understood = self._intake.finish()
         if isinstance(understood, Failure):
             return self._refuse(understood, now)
-        request, demand = understood
-        self._request = request
-        self._demand = demand
-        plan = self._shared.router.plan(demand)
+        self._request, self._demand = understood
+        plan = self._shared.router.plan(self._demand)
         if isinstance(plan, Failure):
             return self._refuse(plan, now)
         self._plan = plan
         self._shared.budget.request(now)
         self._total_at = self.began_at + _limit(self._settings.timeouts.total)
-        if request.stream:
+        if self._request.stream:
             self._heartbeat_at = now + _limit(self._settings.server.heartbeat_interval)
         return self._choose(now)
 
     def _refuse(self, failure: Failure, now: float, *, close: bool = False) -> Sequence[Command]:
-        return self._answer_failure(failure, failure.status or 400, now, ending=Ending.REFUSED, close=close)
+        return self._answer(failure, failure.status or 400, now, ending=Ending.REFUSED, close=close)
 
     # Choosing and trying
 
     def _choose(self, now: float) -> Sequence[Command]:
         """Ask the router for the next target and open it, or settle how to go on without."""
         assert self._plan is not None
+        history = self._history
         choice = self._shared.router.pick(
             self._plan,
             now,
-            tried=self._tried,
-            last=None if self._last is None else self._last.ticket.target,
+            tried=history.tried,
+            last=None if history.last is None else history.last.ticket.target,
             deadline=self._total_at,
             again=self._again,
         )
@@ -258,55 +231,43 @@ class ChatExchange(Exchange):
         if isinstance(choice, Wait):
             self._retry_at = choice.until
             return []
+        if choice.cause == "exhausted" and history.tried:
+            # No other target: the same ones once more, after a pause.
+            self._again = True
+            history.tried.clear()
+            self._retry_at = now + backoff(history.attempts - 1, self._shared.rng)
+            return []
         return self._without_target(choice, now)
 
     def _without_target(self, choice: NoTarget, now: float) -> Sequence[Command]:
-        if choice.cause == "exhausted" and self._tried:
-            # No other target: the same ones once more, after a pause.
-            self._again = True
-            self._tried.clear()
-            self._retry_at = now + backoff(self._attempts - 1, self._shared.rng)
-            return []
-        if self._failures:
+        if self._history.failures:
             return self._give_up(now, choice.retry_after)
         if choice.cause == "throttled":
-            failure = Failure(
-                FailureClass.RATE_MINUTE,
-                "Every provider for this request is rate limited.",
-                retry_after=choice.retry_after,
-            )
-            return self._answer_failure(failure, 429, now)
+            message = "Every provider for this request is rate limited."
+            throttled = Failure(FailureClass.RATE_MINUTE, message, retry_after=choice.retry_after)
+            return self._answer(throttled, 429, now)
+        message = "No provider for this request is available."
         failure = Failure(
-            FailureClass.OVERLOADED,
-            "No provider for this request is available.",
-            code="no_candidate",
-            retry_after=choice.retry_after,
+            FailureClass.OVERLOADED, message, code="no_candidate", retry_after=choice.retry_after
         )
-        return self._answer_failure(failure, 503, now, type="service_unavailable")
+        return self._answer(failure, 503, now, type="service_unavailable")
 
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
-        self._attempts += 1
-        self._tried.add(ticket.target.backend)
         upstream, dropped, effort = request_for(self._request, ticket.target)
-        attempt = Attempt(
-            self._take_number(),
-            ticket,
-            upstream,
-            now,
-            stream=self._request.stream,
-            dropped=dropped,
-            effort=effort,
-        )
-        self._attempt = self._last = attempt
-        return [OpenUpstream(attempt.number, upstream)]
+        number = self._take_number()
+        stream = self._request.stream
+        attempt = Attempt(number, ticket, upstream, now, stream=stream, dropped=dropped, effort=effort)
+        self._attempt = attempt
+        self._history.begin(attempt)
+        return [OpenUpstream(number, upstream)]
 
     def _take_number(self) -> int:
         number = self._next_number
         self._next_number = number + 1
         return number
 
-    # The provider's answer
+    # The provider
 
     def _on_head(self, attempt: Attempt, event: UpstreamHead, now: float) -> Sequence[Command]:
         attempt.answered(event.status, now)
@@ -314,34 +275,31 @@ class ChatExchange(Exchange):
             dialect = DIALECTS[attempt.ticket.target.provider.format]
             wall = now + self._shared.epoch
             attempt.body = ErrorBody(dialect, event.status, event.headers, wall)
-        elif not 200 <= event.status < 300:
-            redirect = Failure(
-                FailureClass.SERVER,
-                f"The provider answered with status {event.status}.",
-                status=event.status,
-                code="bad_upstream_response",
-            )
-            return self._failed(attempt, redirect, now, close=True)
+        elif event.status >= 300:  # never followed: a redirect could lead anywhere, with our key
+            message = f"The provider answered with status {event.status}."
+            code = "bad_upstream_response"
+            failure = Failure(FailureClass.SERVER, message, status=event.status, code=code)
+            return self._failed(attempt, failure, now, close=True)
         return []
 
     def _on_data(self, attempt: Attempt, data: bytes, now: float) -> Sequence[Command]:
-        if self._ending is not None:  # lingering: whatever follows the end marker is not wanted
-            return self._end(Ending.COMPLETED, now) if data.strip() else []
-        body = attempt.body or self._choose_body(attempt, data, now)
+        if self._linger_at < math.inf:  # whatever follows the end marker is not wanted
+            return self._release(now, Ending.COMPLETED)
+        body = attempt.body
         if body is None:
-            return []
+            body = attempt.body = self._choose_body(attempt, data, now)
+            if body is None:
+                return []
         out = body.receive(data)
-        if attempt.phase is Phase.CONTENT and body.progress:
+        if body.progress and attempt.phase is Phase.CONTENT:
             attempt.progressed(now)
-            if self._heartbeat_at < math.inf:
-                self._heartbeat_at = now + self._settings.server.heartbeat_interval
-        return self._pass_on(attempt, body, out, now, close=True)
+        return self._pass_on(attempt, body, out, now, open=True)
 
     def _choose_body(self, attempt: Attempt, data: bytes, now: float) -> Body | None:
         request = self._request
         assert request is not None
         target = attempt.ticket.target
-        attempt.body = choose(
+        return choose(
             data,
             DIALECTS[target.provider.format],
             envelope_of(self.request_id, target, now + self._shared.epoch),
@@ -349,125 +307,102 @@ class ChatExchange(Exchange):
             include_usage=request.include_usage,
             legacy=request.legacy_functions,
         )
-        return attempt.body
 
     def _pass_on(
-        self, attempt: Attempt, body: Body, out: bytes, now: float, *, close: bool = False
+        self, attempt: Attempt, body: Body, out: bytes, now: float, *, open: bool
     ) -> Sequence[Command]:
-        """Hand the client what the body let out, commit on the first of it, and see whether that was the end."""
+        """Hand the client what the body let out, commit on the first of it, and see whether that was the end.
+
+        ``open``: the provider's response may go on.
+        """
         commands: list[Command] = []
         if out:
             if attempt.phase is not Phase.CONTENT:
-                self._commit(attempt, body, out, commands, now)
+                commands += self._commit(attempt, len(out), now)
+            if self._heartbeat_at < math.inf:
+                self._heartbeat_at = now + self._settings.server.heartbeat_interval
             commands.append(SendData(out))
         if body.failure is not None:
-            commands += self._failed(attempt, body.failure, now, close=close)
+            commands += self._failed(attempt, body.failure, now, close=open)
         elif body.complete:
-            commands += self._completed(attempt, body, now)
+            commands.append(SendEnd())
+            self._shared.router.success(attempt.ticket, now)
+            self._history.end(attempt, None, now)
+            self._heartbeat_at = self._drain_at = attempt.deadline = math.inf
+            self._linger_at = now + LINGER_TIMEOUT
+            if not open:
+                self._attempt = None
+                commands += self._release(now, Ending.COMPLETED)
         return commands
 
-    def _commit(self, attempt: Attempt, body: Body, out: bytes, commands: list[Command], now: float) -> None:
+    def _commit(self, attempt: Attempt, length: int, now: float) -> Sequence[Command]:
+        """The first content: from here on there is no way back."""
         assert self._request is not None
         self._shared.router.content(attempt.ticket, now)
         attempt.committed(now)
-        self._served = attempt
-        self._total_at = math.inf  # from here on the attempt's own clocks run
-        if self._status:
-            return
-        self._status = 200
-        common = (
-            *provenance(attempt, self._attempts),
-            timing(self.began_at, self._upstream_time + now - attempt.started_at, now),
+        history = self._history
+        history.served = attempt
+        self._total_at = math.inf  # the attempt's own clocks run on
+        upstream_time = history.upstream_time + now - attempt.started_at
+        return self._response.commit(
+            attempt,
+            history.attempts,
+            max(0.0, now - self.began_at - upstream_time),
+            upstream_time,
+            None if self._request.stream else length,
         )
-        if self._request.stream:
-            commands.append(SendHead(200, (*stream_head(self.request_id), *common)))
-        else:
-            commands.append(SendHead(200, (*json_head(self.request_id, len(out)), *common)))
-
-    def _completed(self, attempt: Attempt, body: Body, now: float) -> Sequence[Command]:
-        self._usage = body.usage
-        self._shared.router.success(attempt.ticket, now)
-        self._records.append(attempt.record(now, None))
-        self._ending = Ending.COMPLETED
-        self._heartbeat_at = self._drain_at = math.inf
-        attempt.deadline = math.inf
-        self._linger_at = now + LINGER_TIMEOUT
-        return [SendEnd()]
 
     def _on_end(self, attempt: Attempt, now: float) -> Sequence[Command]:
-        if self._ending is not None:
+        if self._linger_at < math.inf:
             self._attempt = None  # its connection is free again
-            return self._end(Ending.COMPLETED, now)
+            return self._release(now, Ending.COMPLETED)
         body = attempt.body
         if body is None:
-            empty = Failure(
-                FailureClass.EMPTY,
-                "The provider's answer was empty.",
-                status=attempt.status,
-                code="bad_upstream_response",
-            )
+            message, code = "The provider's answer was empty.", "bad_upstream_response"
+            empty = Failure(FailureClass.EMPTY, message, status=attempt.status, code=code)
             return self._failed(attempt, empty, now, close=False)
-        commands = [*self._pass_on(attempt, body, body.end(), now)]
-        if body.complete:
-            self._attempt = None
-            commands += self._end(Ending.COMPLETED, now)
-        return commands
+        return self._pass_on(attempt, body, body.end(), now, open=False)
 
-    def _on_lost(self, attempt: Attempt, event: UpstreamLost, now: float) -> Sequence[Command]:
-        if self._ending is not None:
+    def _on_lost(self, attempt: Attempt, why: LossReason, now: float) -> Sequence[Command]:
+        if self._linger_at < math.inf:
             self._attempt = None
-            return self._end(Ending.COMPLETED, now)
-        if event.why is LossReason.STALE and not attempt.request.fresh:
-            return self._reopen(attempt, now)
-        body = attempt.body
-        if body is not None:
-            commands = [*self._pass_on(attempt, body, body.cut(), now)]
-            if body.complete:
-                self._attempt = None
-                commands += self._end(Ending.COMPLETED, now)
-            return commands
-        return self._failed(attempt, attempt.lost(event.why), now, close=False)
-
-    def _reopen(self, attempt: Attempt, now: float) -> Sequence[Command]:
-        """A kept-alive connection was dead: the same request on a fresh one, once, as the same attempt."""
-        attempt.restart(self._take_number(), now)
-        return [OpenUpstream(attempt.number, attempt.request)]
+            return self._release(now, Ending.COMPLETED)
+        if why is LossReason.STALE and not attempt.request.fresh:
+            # A kept-alive connection was dead: the same try on a fresh one, once.
+            attempt.restart(self._take_number(), now)
+            return [OpenUpstream(attempt.number, attempt.request)]
+        if attempt.body is not None:
+            return self._pass_on(attempt, attempt.body, attempt.body.cut(), now, open=False)
+        return self._failed(attempt, attempt.lost(why), now, close=False)
 
     # Failures
 
     def _failed(self, attempt: Attempt, failure: Failure, now: float, *, close: bool) -> Sequence[Command]:
-        """An attempt ended badly: tell the router, then go elsewhere, wait, or answer."""
-        self._shared.router.failure(attempt.ticket, failure, now)
-        self._failures.append(failure)
-        commands = self._drop_attempt(attempt, failure, now, close=close)
-        if self._served is not None:
-            return [*commands, *self._answer_failure(failure, failure.reaction.status, now)]
-        return [*commands, *self._next(attempt, failure, now)]
+        """An attempt ended badly: go elsewhere, wait, or answer. ``close``: its connection is still open."""
+        commands = self._lose(attempt, failure, now, close=close)
+        if self._history.served is not None:
+            return [*commands, *self._answer(failure, failure.reaction.status, now)]
+        if (
+            failure.reaction.switch
+            and self._history.attempts < self._settings.retry.max_attempts
+            and self._widened(attempt, failure)
+            and self._shared.budget.take(now)
+        ):
+            return [*commands, *self._choose(now)]
+        return [*commands, *self._give_up(now, None)]
 
-    def _drop_attempt(
-        self, attempt: Attempt, failure: Failure | None, now: float, *, close: bool
-    ) -> list[Command]:
-        self._records.append(attempt.record(now, failure))
-        self._upstream_time += now - attempt.started_at
+    def _lose(self, attempt: Attempt, failure: Failure, now: float, *, close: bool) -> list[Command]:
+        self._shared.router.failure(attempt.ticket, failure, now)
+        self._history.end(attempt, failure, now)
         self._attempt = None
         return [CloseUpstream(attempt.number)] if close else []
 
-    def _next(self, attempt: Attempt, failure: Failure, now: float) -> Sequence[Command]:
-        if (
-            not failure.reaction.switch
-            or self._attempts >= self._settings.retry.max_attempts
-            or not self._widen(attempt, failure)
-            or not self._shared.budget.take(now)
-        ):
-            return self._give_up(now, failure.retry_after)
-        return self._choose(now)
-
-    def _widen(self, attempt: Attempt, failure: Failure) -> bool:
+    def _widened(self, attempt: Attempt, failure: Failure) -> bool:
         """After "context too long" only a larger window helps. False: there is none."""
         if failure.kind is not FailureClass.CONTEXT:
             return True
-        window = attempt.ticket.target.model.context_window
         assert self._demand is not None
+        window = attempt.ticket.target.model.context_window
         self._demand = structs.replace(self._demand, prompt_tokens=window)
         plan = self._shared.router.plan(self._demand)
         if window == 0 or isinstance(plan, Failure):
@@ -476,30 +411,14 @@ class ChatExchange(Exchange):
         return True
 
     def _give_up(self, now: float, retry_after: float | None) -> Sequence[Command]:
-        failure, status = verdict(self._failures)
-        if status == 429 and failure.retry_after is None and retry_after is not None:
+        failure, status = verdict(self._history.failures)
+        if failure.retry_after is None:
             failure = structs.replace(failure, retry_after=retry_after)
-        return self._answer_failure(failure, status, now)
+        return self._answer(failure, status, now)
 
-    def _on_total(self, attempt: Attempt | None, now: float) -> Sequence[Command]:
-        late = Failure(FailureClass.TIMEOUT, "The request took too long.", code="upstream_timeout")
-        commands: list[Command] = []
-        if attempt is not None:
-            self._shared.router.failure(attempt.ticket, late, now)
-            commands = self._drop_attempt(attempt, late, now, close=True)
-        self._failures.append(late)
-        return [*commands, *self._answer_failure(late, 504, now)]
+    # Endings
 
-    # Answers
-
-    def _heartbeat(self, now: float) -> Sequence[Command]:
-        self._heartbeat_at = now + self._settings.server.heartbeat_interval
-        if self._status:
-            return [SendData(KEEP_ALIVE)]
-        self._status = 200
-        return [SendHead(200, stream_head(self.request_id)), SendData(KEEP_ALIVE)]
-
-    def _answer_failure(
+    def _answer(
         self,
         failure: Failure,
         status: int,
@@ -509,83 +428,44 @@ class ChatExchange(Exchange):
         ending: Ending | None = None,
         close: bool = False,
     ) -> Sequence[Command]:
-        """The error answer: a status and a JSON body, or an error event when a head has been sent."""
-        reaction = failure.reaction
-        client_fault = status < 500 and status != 429
-        kind = type or (failure.type if client_fault and failure.type else reaction.type)
-        code = failure.code or reaction.code
-        param = failure.param if client_fault else None
-        if self._status:
-            if ending is None:
-                ending = Ending.TRUNCATED if self._served is not None else Ending.FAILED
-            frame = error_frame(failure.message, kind, code, param)
-            return [*self._release(now), SendData(frame), SendEnd(), *self._finish(ending, now, code)]
+        """Send an error and end."""
         if ending is None:
-            ending = Ending.REFUSED if client_fault else Ending.FAILED
-        self._status = status
-        body = encode_error(failure.message, kind, code, param)
-        headers = (
-            *json_head(self.request_id, len(body)),
-            *provenance(self._last, self._attempts),
-            *retry_hints(status, failure.retry_after),
-        )
-        if close:
-            headers = (*headers, (b"connection", b"close"))
-        sends: list[Command] = [SendHead(status, headers), SendData(body), SendEnd()]
-        return [*self._release(now), *sends, *self._finish(ending, now, code)]
+            if self._history.served is not None:
+                ending = Ending.TRUNCATED
+            else:
+                ending = Ending.REFUSED if status < 500 and status != 429 else Ending.FAILED
+        history = self._history
+        sends = self._response.fail(failure, status, history.last, history.attempts, type=type, close=close)
+        return [*self._release(now, ending), *sends]
 
-    # Endings
-
-    def _end(self, ending: Ending, now: float) -> Sequence[Command]:
-        """End without saying more to the client; what was settled before stays as it is."""
-        commands = self._release(now)
-        self._finish(self._ending or ending, now, "")
-        return commands
-
-    def _release(self, now: float) -> list[Command]:
-        """Let go of the live attempt without a verdict on its target."""
+    def _release(self, now: float, ending: Ending) -> Sequence[Command]:
+        """Let go of the live attempt, without a verdict on its target unless there was one, and end."""
         attempt = self._attempt
-        if attempt is None:
-            return []
-        if self._ending is not None:  # success is reported already
+        commands: list[Command] = []
+        if attempt is not None:
             self._attempt = None
-            return [CloseUpstream(attempt.number)]
-        self._shared.router.release(attempt.ticket, now)
-        return self._drop_attempt(attempt, None, now, close=True)
-
-    def _finish(self, ending: Ending, now: float, error: str) -> Sequence[Command]:
+            commands.append(CloseUpstream(attempt.number))
+            if self._linger_at == math.inf:
+                self._shared.router.release(attempt.ticket, now)
+                self._history.end(attempt, None, now)
+        if self._linger_at < math.inf:
+            ending = Ending.COMPLETED  # the client had its whole answer
         self.finished = True
         self.receiving = False
         self._shared.in_flight -= 1
-        self.outcome = self._make_outcome(ending, now, error)
-        return []
-
-    def _make_outcome(self, ending: Ending, now: float, error: str) -> Outcome:
-        served = self._served
-        target = None if self._last is None else self._last.ticket.target
-        request = self._request
-        first = None if served is None else served.first_content_at
-        return Outcome(
-            request_id=self.request_id,
-            at=self.began_at + self._shared.epoch,
+        self.outcome = self._history.outcome(
+            self.head,
+            self.request_id,
+            self.began_at,
+            now,
+            epoch=self._shared.epoch,
             ending=ending,
-            status=self._status or 499,
-            method=self.head.method,
-            endpoint="/v1/chat/completions",
-            duration=now - self.began_at,
+            status=self._response.status or 499,
+            error=self._response.error,
             key=self._key,
-            project_id="" if request is None else request.project_id or "",
-            model_asked="" if request is None else request.model,
-            provider="" if target is None else target.provider.name,
-            model="" if target is None else target.model.upstream,
-            stream=request is not None and request.stream,
-            attempts=tuple(self._records),
-            first_content_after=None if first is None else first - self.began_at,
-            usage=self._usage,
-            partial_usage=self._usage is not None and ending is not Ending.COMPLETED,
-            dropped_params=() if served is None else served.dropped,
-            error=error,
+            request=self._request,
         )
+        return commands
 
 
 def _limit(seconds: float) -> float:

@@ -105,13 +105,23 @@ def _fits(piece: bytes, shape: Shape) -> bytes:
 class StreamBody(Body):
     """Event stream in, event stream out."""
 
-    __slots__ = ("_decoder", "_dialect", "_envelope", "_expected", "_held", "_normaliser", "_shape")
+    __slots__ = (
+        "_decoder",
+        "_dialect",
+        "_envelope",
+        "_expected",
+        "_held",
+        "_include_usage",
+        "_normaliser",
+        "_shape",
+    )
 
     def __init__(
         self, dialect: Dialect, envelope: Envelope, *, include_usage: bool, legacy_functions: bool
     ) -> None:
         super().__init__()
         self._dialect = dialect
+        self._include_usage = include_usage
         self._expected = envelope  # where the provider names no id, time or model
         self._envelope: Envelope | None = None
         self._decoder = Decoder()
@@ -123,11 +133,16 @@ class StreamBody(Body):
         self.progress = False
         out: list[bytes] = []
         try:
-            end = data.rfind(b"\n\n") + 2
-            if self._shape is not None and end > 1 and _plain(data[:end]):
-                self._relay(data, end, out)
-            else:
-                self._transcode(data, out)
+            if self._decoder.pending:  # finish the frame that the last read cut
+                start = data.find(b"\n\n") + 2
+                self._transcode(data[:start] if start > 1 else data, out)
+                data = data[start:] if start > 1 else b""
+            if not self.complete and self.failure is None:
+                end = data.rfind(b"\n\n") + 2
+                if end > 1 and _plain(data[:end]):
+                    self._relay(data, end, out)
+                else:
+                    self._transcode(data, out)
         except WireError as error:
             self._fail(FailureClass.SERVER, str(error), "bad_upstream_response")
         return self._release(out)
@@ -165,12 +180,13 @@ class StreamBody(Body):
 
     def _take(self, frame: Frame, out: list[bytes]) -> None:
         chunk = self._dialect.decode_chunk(frame.data)
-        self.progress = True
         if chunk.failure is not None:
             self.failure = chunk.failure
             return
         normaliser = self._normaliser
         chunks = normaliser.receive(chunk)
+        if chunks:
+            self.progress = True
         self.usage = normaliser.usage
         if normaliser.failure is not None:
             self.failure = normaliser.failure
@@ -178,16 +194,19 @@ class StreamBody(Body):
         envelope = self._envelope
         if envelope is None:
             expected = self._expected
-            envelope = self._envelope = Envelope(
+            envelope = Envelope(
                 id=chunk.id or expected.id,
                 created=chunk.created or expected.created,
                 model=chunk.model or expected.model,
             )
+            if chunks:  # a chunk that is dropped may not know them yet
+                self._envelope = envelope
         as_sent = (
             len(chunks) == 1
             and chunks[0] is chunk
             and chunk.verbatim
             and frame.raw != b""
+            and (self._include_usage or b'"usage"' not in frame.raw)
             and chunk.id == envelope.id
             and chunk.created == envelope.created
             and chunk.model == envelope.model
@@ -197,11 +216,11 @@ class StreamBody(Body):
             out.append(frame.raw)
         else:
             out.extend(_OPENAI.encode_chunk(one, envelope) for one in chunks)
-        text = _only_text(chunk)
-        if text and frame.raw and len(out) == before + 1:
-            self._shape = learn(frame.raw, out[before], text)
-        else:
-            self._shape = None
+        self._shape = None
+        if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
+            text = _only_text(chunks[0])
+            if text:
+                self._shape = learn(frame.raw, out[before], text)
         if normaliser.done:
             self._complete(out)
 

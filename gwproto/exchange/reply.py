@@ -95,11 +95,15 @@ class Reply(Exchange):
 
 def reply_headers(answer: Answer, request_id: str) -> Headers:
     """The headers of a complete response."""
-    identity = request_id.encode()
     return (
         (b"content-type", answer.content_type),
         (b"content-length", b"%d" % len(answer.body)),
-        (b"x-gateway-request-id", identity),
-        (b"x-request-id", identity),
+        *identity(request_id),
         *answer.headers,
     )
+
+
+def identity(request_id: str) -> Headers:
+    """The request's id, on every response."""
+    encoded = request_id.encode()
+    return ((b"x-gateway-request-id", encoded), (b"x-request-id", encoded))

@@ -20,6 +20,11 @@ class Shared:
         self.epoch = epoch
         self.in_flight = 0  # chat exchanges begun and not finished
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Exchanges in flight keep the settings they began with."""
+        self.settings = settings
+        self.budget.reconfigure(settings.retry.budget_ratio, settings.retry.budget_floor)
+
     def new_id(self) -> str:
         """128 random bits in hexadecimal."""
         return f"{self.rng.getrandbits(128):032x}"

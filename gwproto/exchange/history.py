@@ -1,0 +1,78 @@
+"""What an exchange has tried so far, and what is to be recorded of it."""
+
+from gwproto.exchange.attempt import Attempt
+from gwproto.failures import Failure
+from gwproto.values import AttemptRecord, Ending, Outcome, RequestHead, Usage
+from gwproto.wire.neutral import ChatRequest
+
+
+class History:
+    """``attempts`` counts the tries that cost budget; a fresh connection after a stale one does not.
+
+    ``last`` is the latest try, ``served`` the one whose answer the client gets; ``upstream_time`` the seconds spent
+    on tries that are over.
+    """
+
+    __slots__ = ("attempts", "failures", "last", "records", "served", "tried", "upstream_time", "usage")
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.failures: list[Failure] = []
+        self.records: list[AttemptRecord] = []
+        self.tried: set[object] = set()  # backends
+        self.last: Attempt | None = None
+        self.served: Attempt | None = None
+        self.upstream_time = 0.0
+        self.usage: Usage | None = None
+
+    def begin(self, attempt: Attempt) -> None:
+        self.attempts += 1
+        self.tried.add(attempt.ticket.target.backend)
+        self.last = attempt
+
+    def end(self, attempt: Attempt, failure: Failure | None, now: float) -> None:
+        self.records.append(attempt.record(now, failure))
+        self.upstream_time += now - attempt.started_at
+        if failure is not None:
+            self.failures.append(failure)
+        if attempt.body is not None and attempt.body.usage is not None:
+            self.usage = attempt.body.usage
+
+    def outcome(
+        self,
+        head: RequestHead,
+        request_id: str,
+        began_at: float,
+        now: float,
+        *,
+        epoch: float,
+        ending: Ending,
+        status: int,
+        error: str,
+        key: str,
+        request: ChatRequest | None,
+    ) -> Outcome:
+        served = self.served
+        target = None if self.last is None else self.last.ticket.target
+        first = None if served is None else served.first_content_at
+        return Outcome(
+            request_id=request_id,
+            at=began_at + epoch,
+            ending=ending,
+            status=status,
+            method=head.method,
+            endpoint="/v1/chat/completions",
+            duration=now - began_at,
+            key=key,
+            project_id="" if request is None else request.project_id or "",
+            model_asked="" if request is None else request.model,
+            provider="" if target is None else target.provider.name,
+            model="" if target is None else target.model.upstream,
+            stream=request is not None and request.stream,
+            attempts=tuple(self.records),
+            first_content_after=None if first is None else first - began_at,
+            usage=self.usage,
+            partial_usage=self.usage is not None and ending is not Ending.COMPLETED,
+            dropped_params=() if served is None else served.dropped,
+            error=error,
+        )

@@ -1,0 +1,130 @@
+"""The client's side of a chat completion: which head was sent, and how answers and errors look because of it."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from gwproto.commands import Command, SendData, SendEnd, SendHead
+from gwproto.exchange.attempt import Attempt
+from gwproto.exchange.reply import identity
+from gwproto.failures import Failure
+from gwproto.sse.encoder import KEEP_ALIVE
+from gwproto.values import Headers
+from gwproto.wire.openai.errors import encode_error, error_frame
+
+#: Proxies between here and the client must pass a stream on as it comes.
+_STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+_JSON = (b"content-type", b"application/json")
+_CLOSE = (b"connection", b"close")
+_NO_RETRY = (b"x-should-retry", b"false")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+class Response:
+    """``status`` is that of the head which was sent, 0 before; ``error`` the code of the error that was sent."""
+
+    __slots__ = ("_request_id", "error", "status")
+
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
+        self.status = 0
+        self.error = ""
+
+    def commit(
+        self, attempt: Attempt, attempts: int, gateway_time: float, upstream_time: float, length: int | None
+    ) -> Sequence[Command]:
+        """The head of a success; nothing when a heartbeat has sent one already. ``length`` None: a stream."""
+        if self.status:
+            return []
+        self.status = 200
+        form = _STREAM if length is None else (_JSON, (b"content-length", b"%d" % length))
+        headers = (
+            *form,
+            *identity(self._request_id),
+            *_provenance(attempt, attempts),
+            # W3C Server Timing: milliseconds
+            (b"server-timing", b"gw;dur=%.1f, upstream;dur=%.1f" % (gateway_time * 1e3, upstream_time * 1e3)),
+        )
+        return [SendHead(200, headers)]
+
+    def heartbeat(self) -> Sequence[Command]:
+        """A comment that keeps the connection alive, after a head that cannot name the provider yet."""
+        beat = SendData(KEEP_ALIVE)
+        if self.status:
+            return [beat]
+        self.status = 200
+        return [SendHead(200, (*_STREAM, *identity(self._request_id))), beat]
+
+    def fail(
+        self,
+        failure: Failure,
+        status: int,
+        attempt: Attempt | None,
+        attempts: int,
+        *,
+        type: str = "",
+        close: bool = False,
+    ) -> Sequence[Command]:
+        """An error: a status and a JSON body, or an event without ``[DONE]`` when a head has been sent."""
+        reaction = failure.reaction
+        own = status < 500 and status != 429  # the client's own doing: it is shown the provider's words
+        kind = type or (own and failure.type) or reaction.type
+        code = self.error = failure.code or reaction.code
+        param = failure.param if own else None
+        if self.status:
+            return [SendData(error_frame(failure.message, kind, code, param)), SendEnd()]
+        self.status = status
+        body = encode_error(failure.message, kind, code, param)
+        headers = (
+            _JSON,
+            (b"content-length", b"%d" % len(body)),
+            *identity(self._request_id),
+            *(() if attempt is None else _provenance(attempt, attempts)),
+            *_retry_hints(status, failure.retry_after),
+            *((_CLOSE,) if close else ()),
+        )
+        return [SendHead(status, headers), SendData(body), SendEnd()]
+
+
+def verdict(failures: Sequence[Failure]) -> tuple[Failure, int]:
+    """The failure to show when every attempt failed, and its status.
+
+    A verdict on the request itself is the client's to read, with the provider's own status. Otherwise the first that
+    says something about the providers' state: 502, 504 or 429.
+    """
+    last = failures[-1]
+    if last.reaction.switch:
+        for failure in failures:
+            if failure.reaction.status in (502, 504, 429):
+                return failure, failure.reaction.status
+    status = last.status
+    if status is not None and status in (400, 404, 413, 422):
+        return last, status
+    return last, last.reaction.status
+
+
+def _provenance(attempt: Attempt, attempts: int) -> Headers:
+    """Who served the request."""
+    target = attempt.ticket.target
+    headers = (
+        (b"x-gateway-provider", target.provider.name.encode()),
+        (b"x-gateway-model", target.model.upstream.encode()),
+        (b"x-gateway-attempts", b"%d" % attempts),
+        (b"x-gateway-reasoning-effort", attempt.effort.encode()),
+    )
+    if not attempt.dropped:
+        return headers
+    # Names the client made up may hold anything; a header field may not (RFC 9110, 5.5).
+    names = ",".join([_UNSAFE.sub("_", name)[:64] for name in attempt.dropped])
+    return (*headers, (b"x-gateway-dropped-params", names.encode()))
+
+
+def _retry_hints(status: int, retry_after: float | None) -> Headers:
+    """``retry-after`` (RFC 9110, 10.2.3) on 429 and 503; SDKs must not repeat what has been failed over already."""
+    if status in (429, 503):
+        return ((b"retry-after", b"%d" % max(1, math.ceil(retry_after or 0))),)
+    return (_NO_RETRY,) if status in (502, 504) else ()
