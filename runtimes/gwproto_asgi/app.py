@@ -5,16 +5,16 @@ import random
 import time
 from collections.abc import Callable
 
-from anyio import current_time
+from anyio import CancelScope, current_time
+
 from gwproto import Draining, Gateway, Outcome
+from gwproto_asgi.client import Answers, AsgiClient
+from gwproto_asgi.scope import Receive, Scope, Send, request_head
+from gwproto_asgi.tasks import AnyioTasks, AsyncioTasks, Tasks
 from gwproto_io.driver import Interrupts, drive
 from gwproto_io.upstream import Pool, Upstreams
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
-
-from gwproto_asgi.client import Answers, AsgiClient
-from gwproto_asgi.scope import Receive, Scope, Send, request_head
-from gwproto_asgi.tasks import AnyioTasks, AsyncioTasks, Tasks
 
 ANSWERS: Answers = {"console": console.answer}
 
@@ -44,7 +44,7 @@ class GatewayApp:
         self._clock: Callable[[], float]
         self._pool: Pool
         self._new_tasks: Callable[[], Tasks]
-        self._running: set[Interrupts] = set()
+        self._running: dict[Interrupts, CancelScope] = {}
         self._draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,6 +70,11 @@ class GatewayApp:
         self._draining = True
         for interrupts in self._running:
             interrupts.post(Draining())
+
+    def stop(self) -> None:
+        """Break off whatever is still running."""
+        for scope in self._running.values():
+            scope.cancel()
 
     async def aclose(self) -> None:
         """Close the connections kept for providers. Requests should be done by now."""
@@ -98,21 +103,22 @@ class GatewayApp:
         interrupts = Interrupts()
         if self._draining:
             interrupts.post(Draining())
-        self._running.add(interrupts)
         try:
-            async with self._new_tasks() as tasks:
-                client = AsgiClient(
-                    scope,
-                    receive,
-                    send,
-                    interrupts,
-                    clock=clock,
-                    answers=ANSWERS,
-                    on_upload=lambda: tasks.start_soon(client.watch),
-                )
-                await drive(exchange, client, Upstreams(self._pool, tasks.start_soon), interrupts, clock)
+            with CancelScope() as self._running[interrupts]:
+                async with self._new_tasks() as tasks:
+                    client = AsgiClient(
+                        scope,
+                        receive,
+                        send,
+                        interrupts,
+                        clock=clock,
+                        answers=ANSWERS,
+                        on_upload=lambda: tasks.start_soon(client.watch),
+                    )
+                    upstreams = Upstreams(self._pool, tasks.start_soon)
+                    await drive(exchange, client, upstreams, interrupts, clock)
         finally:
-            self._running.discard(interrupts)
+            del self._running[interrupts]
             if exchange.outcome is not None:
                 self._record(exchange.outcome)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from anyio import CancelScope, Event as Flag, create_task_group
+from anyio import CancelScope, create_task_group
+from anyio import Event as Flag
+
 from gwproto import (
     ClientData,
     ClientEnd,
@@ -13,10 +15,9 @@ from gwproto import (
     SendData,
     SendHead,
 )
+from gwproto_asgi.scope import Receive, Scope, Send
 from gwproto_io.driver import Interrupts
 from gwproto_io.driver import Send as Sending
-
-from gwproto_asgi.scope import Receive, Scope, Send
 
 Answers = Mapping[str, Callable[[str], tuple[int, Headers, bytes]]]
 

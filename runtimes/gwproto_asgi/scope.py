@@ -48,10 +48,12 @@ def path_below_mount(scope: Scope) -> str:
     below = path
     if root and (path == root or path.startswith(root + "/")):
         below = path[len(root) :] or "/"
-    elif raw and path.endswith("/") and not raw.endswith("/"):
-        below = path.rstrip("/") or "/"
-
-    for prefix in ("", root, quote(root, safe=PATH_SAFE)):
-        if raw.startswith(prefix) and unquote(raw[len(prefix) :] or "/") == below:
-            return raw[len(prefix) :] or "/"
+    elif path.endswith("/") and raw and not raw.endswith("/"):
+        below = path[:-1] or "/"
+    # However the prefix was escaped, it has as many segments as it has here.
+    segments = raw.split("/")
+    for start in (0, root.count("/")):
+        rest = "/".join(["", *segments[start + 1 :]]) or "/"
+        if unquote(rest) == below:
+            return rest
     return quote(below, safe=PATH_SAFE)
