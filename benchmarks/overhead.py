@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +72,7 @@ def run(
     *,
     rounds: int,
     duration: float,
+    awake: bool,
     progress: Callable[[str], None],
 ) -> Report:
     """Measure. Raises :class:`servers.BenchmarkError` when a server does not start or answers wrongly."""
@@ -88,6 +89,7 @@ def run(
         tempfile.TemporaryDirectory(prefix="gwproto-bench-") as directory,
         servers.provider() as provider_port,
         servers.generator() as generator,
+        servers.awake() if awake else nullcontext(),
     ):
         for number in range(rounds):
             with ExitStack() as stack:
@@ -226,6 +228,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--duration", type=float, default=1.0, help="seconds per pass")
     parser.add_argument("--quick", action="store_true", help="2 rounds of short passes")
+    parser.add_argument(
+        "--allow-sleep",
+        action="store_true",
+        help="let the server's core sleep when idle (see benchmarks/awake.py)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args(argv)
     if options.quick:
@@ -255,6 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             scenarios,
             rounds=options.rounds,
             duration=options.duration,
+            awake=not options.allow_sleep,
             progress=progress,
         )
     except servers.BenchmarkError as error:
@@ -266,6 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show(report)
     if options.json:
         chosen = {
+            "awake": not options.allow_sleep,
             "rounds": options.rounds,
             "duration": options.duration,
             "scenarios": [s.name for s in scenarios],

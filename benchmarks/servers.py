@@ -66,13 +66,37 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """Processes started inside run on ``cores``, from their first instruction."""
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
+
+
+@contextlib.contextmanager
 def helper(module: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of the harness itself, off the server's core; it ends when its standard input does."""
-    with subprocess.Popen(
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        os.sched_setaffinity(process.pid, OTHER_CORES)
+    with on(OTHER_CORES):
+        process = subprocess.Popen(
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+    with process:
         yield process
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[None]:
+    """Keep the server's core from sleeping."""
+    with on(SERVER_CORES):
+        process = subprocess.Popen([sys.executable, "-m", "benchmarks.awake"])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -156,16 +180,11 @@ def serving(name: str, directory: Path, provider_port: int) -> Iterator[Server]:
         "XDG_STATE_HOME": str(directory),
     }
     log = directory / "log"
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, SERVER_CORES)  # inherited, so that it holds from the first instruction
-    try:
-        with log.open("wb") as output:
-            started = time.perf_counter()
-            process = subprocess.Popen(
-                argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-    finally:
-        os.sched_setaffinity(0, mine)
+    with log.open("wb") as output, on(SERVER_CORES):
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
     try:
         listening = first_answer(process, port, b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         chat = load.request(load.Job(port, process.pid, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
