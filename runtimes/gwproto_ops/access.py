@@ -8,9 +8,10 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from gwproto import Outcome
 from msgspec import Struct
 from msgspec.json import Encoder
+
+from gwproto import Outcome
 
 logger = logging.getLogger("gwproto.access")
 

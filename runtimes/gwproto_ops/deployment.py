@@ -73,7 +73,7 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
     credentials: Credentials = {}
     names: dict[str, tuple[str, ...]] = {}
     for provider in settings.providers:
-        found = _secrets(provider, environ, problems)
+        found = secrets_of(provider, environ, problems)
         names[provider.name] = tuple(
             provider.name if number == 0 else f"{provider.name}#{number + 1}" for number in range(len(found))
         )
@@ -120,7 +120,7 @@ def _bytes(path: str) -> bytes:
         raise ConfigurationError(((path, error.strerror or str(error)),)) from None
 
 
-def _secrets(
+def secrets_of(
     provider: ProviderSettings, environ: Mapping[str, str], problems: list[tuple[str, str]]
 ) -> list[str]:
     """A provider's keys, each once and in order."""

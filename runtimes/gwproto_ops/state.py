@@ -8,8 +8,9 @@ from pathlib import Path
 def directory(configured: str, environ: Mapping[str, str] | None = None) -> Path:
     """The state directory, made if need be and for its owner alone.
 
-    ``configured`` is ``server.state_dir``; empty means ``$XDG_STATE_HOME/gwproto``, by default ``~/.local/state/gwproto``
-    (XDG Base Directory Specification: a relative value of the variable is invalid and ignored). Raises ``OSError``.
+    ``configured`` is ``server.state_dir``; empty means ``$XDG_STATE_HOME/gwproto``, without the variable
+    ``~/.local/state/gwproto`` (XDG Base Directory Specification, by which a relative value is ignored). Raises
+    ``OSError``.
     """
     path = (
         Path(configured).expanduser()

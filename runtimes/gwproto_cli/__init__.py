@@ -1,0 +1,5 @@
+"""The ``gwproto`` command."""
+
+from gwproto_cli.command import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+import sys
+
+from gwproto_cli.command import main
+
+sys.exit(main())

@@ -1,0 +1,123 @@
+"""The command line: what can be asked for. What a command needs is imported when it runs, so that help is quick."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from gwproto.failures import ConfigurationError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0 when done, 1 after ``path: problem`` lines on standard error, 130 on Ctrl-C.
+
+    Raises ``SystemExit(2)`` for wrong usage, as argparse does.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = _parser(arguments[:1]).parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130  # 128 + SIGINT, as shells have it
+    return 0
+
+
+def _parser(command: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gwproto", description="An OpenAI-compatible gateway in front of many language model providers."
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="run the gateway")
+    _add_sources(serve)
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on, 0 for any free one (default 8080)")
+    serve.add_argument("--runtime", choices=("quart", "trio"), help="server to use (default quart)")
+    serve.add_argument("--workers", type=int, metavar="N", help="processes (this release runs one)")
+    serve.add_argument("--no-access-log", action="store_true", help="log no requests")
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser("check", help="validate the configuration and show what is in force")
+    _add_sources(check)
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(run=_check)
+
+    models = commands.add_parser("models", help="list models, and what the unavailable ones need")
+    _add_sources(models)
+    models.add_argument("--json", action="store_true", help="print JSON")
+    models.set_defaults(run=_models)
+
+    keys = commands.add_parser("keys", help="keys for clients of the gateway")
+    new = keys.add_subparsers(metavar="COMMAND", required=True).add_parser("new", help="make a key")
+    new.add_argument("--label", default="client", help="its name in logs (default client)")
+    new.add_argument("--json", action="store_true", help="print JSON")
+    new.set_defaults(run=_new_key)
+
+    simulated = commands.add_parser("providers-sim", help="run simulated providers")
+    simulated.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    simulated.add_argument(
+        "--port", type=int, default=9901, help="the first provider's port (default 9901; 0: any free ones)"
+    )
+    simulated.set_defaults(run=_simulated_providers)
+    if command == ["providers-sim"]:
+        from gwproto_cli.simulated import add_knob_flags
+
+        add_knob_flags(simulated)
+    return parser
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="configuration file (default: $GWPROTO_CONFIG)")
+    parser.add_argument("--env-file", metavar="FILE", help="more variables; those of the environment win")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked: importlib.metadata is slow to import."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print("gwproto", version("gwproto"))
+        parser.exit()
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from gwproto_cli.serving import serve
+
+    flags = {
+        f"server.{name}": value
+        for name in ("host", "port", "runtime", "workers")
+        if (value := getattr(options, name)) is not None
+    }
+    serve(options.config, options.env_file, flags, access_log=not options.no_access_log)
+
+
+def _check(options: argparse.Namespace) -> None:
+    from gwproto_cli.reports import check
+
+    check(options.config, options.env_file, as_json=options.json)
+
+
+def _models(options: argparse.Namespace) -> None:
+    from gwproto_cli.reports import models
+
+    models(options.config, options.env_file, as_json=options.json)
+
+
+def _new_key(options: argparse.Namespace) -> None:
+    from gwproto_cli.reports import new_key
+
+    new_key(options.label, as_json=options.json)
+
+
+def _simulated_providers(options: argparse.Namespace) -> None:
+    from gwproto_cli.serving import serve_simulated
+
+    serve_simulated(options)

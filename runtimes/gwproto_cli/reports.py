@@ -1,0 +1,206 @@
+"""Commands that print and are done: ``check``, ``models``, ``keys new``."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from gwproto.config import KnownProvider, ProviderSettings, Section, Settings
+from gwproto.failures import ConfigurationError
+from gwproto.loading import PROVIDERS_VARIABLE, Loaded
+from gwproto_cli.environment import environment
+from gwproto_cli.serving import is_loopback
+from gwproto_cli.tables import print_table
+from gwproto_ops import deployment
+
+# Accepted, and not acted upon in this release.
+INERT = {
+    "server.workers": "one process runs",
+    "server.public_stats": "there are no figures to publish",
+    "server.trusted_proxies": "no limit goes by a client's address",
+    "server.cors_origins": "no cross-origin access is granted",
+    "server.state_dir": "nothing is kept",
+    "hedge.enabled": "no hedging",
+    "limits.requests_per_second": "no rate limits",
+    "limits.burst": "no rate limits",
+    "limits.public_requests_per_second": "no rate limits",
+    "analytics.database": "no analytics",
+}
+INERT_FOR_PROVIDERS = {
+    "requests_per_minute": "no rate limits",
+    "tokens_per_minute": "no rate limits",
+    "max_concurrency": "no limit",
+    "proxy": "connections are direct",
+    "ca_file": "the system's authorities are used",
+}
+_USERINFO = re.compile(r"(?<=://)[^/@\s]*(?=@)")
+
+
+def check(config: str | None, env_file: str | None, *, as_json: bool) -> None:
+    """Print every setting with its value and origin. Raises ``ConfigurationError`` when it could not be served."""
+    environ = environment(env_file)
+    loaded = deployment.read(config or environ.get("GWPROTO_CONFIG"), environ=environ)
+    settings = loaded.settings
+    if settings.providers or config:
+        deployment.deploy(loaded, environ=environ, make_key=is_loopback(settings.server.host))
+    rows = list(_rows(loaded))
+    if as_json:
+        keys = ("setting", "value", "origin", "note")
+        _print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        return
+    print_table(
+        ("setting", "value", "origin", "note"),
+        [
+            (path, _text(value), origin, note and f"does nothing yet: {note}")
+            for path, value, origin, note in rows
+        ],
+    )
+    if not settings.providers:
+        print("\nNo provider has credentials: serve would run simulated ones.")
+
+
+def _rows(loaded: Loaded) -> Iterator[tuple[str, object, str, str]]:
+    settings = loaded.settings
+    for path, origin in loaded.origins.items():
+        section, _, key = path.partition(".")
+        if section != "providers":
+            value = getattr(getattr(settings, section), key)
+            yield path, _masked(key, value), origin, INERT.get(path, "")
+    for provider in settings.providers:
+        where = f"providers.{provider.name}"
+        for key in provider.__struct_fields__:
+            value = getattr(provider, key)
+            shown = key in ("format", "base_url", "models") or value != _default(provider, key)
+            if shown and key != "name":
+                origin = loaded.origins.get(f"{where}.{key}", loaded.origins[where])
+                yield f"{where}.{key}", _masked(key, value), origin, INERT_FOR_PROVIDERS.get(key, "")
+    for alias, names in settings.aliases.items():
+        yield f"aliases.{alias}", list(names), "file", ""
+
+
+def _default(provider: ProviderSettings, key: str) -> object:
+    return getattr(ProviderSettings(name=provider.name), key)
+
+
+def _masked(key: str, value: object) -> object:
+    """What may be shown of a setting. Headers and extra fields may carry a secret, and so may a URL."""
+    if key in ("headers", "body"):
+        assert isinstance(value, dict)
+        return dict.fromkeys(value, "***")
+    if key == "models":
+        assert isinstance(value, tuple)
+        return [model.id for model in value]
+    if key == "keys":
+        assert isinstance(value, tuple)
+        return [f"{key.label or key.env or '-'}=***" for key in value]
+    if isinstance(value, str):
+        return _USERINFO.sub("***", value)
+    if isinstance(value, Section):
+        return {name: part for name, part in msgspec.structs.asdict(value).items() if part is not None}
+    return value
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "-"
+    return msgspec.json.encode(value).decode()
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A model. ``needs`` is empty when it is available."""
+
+    id: str
+    provider: str
+    upstream: str
+    tier: str
+    context_window: int | None
+    capabilities: tuple[str, ...] | None
+    needs: str
+
+
+def models(config: str | None, env_file: str | None, *, as_json: bool) -> None:
+    """Print the models at hand, and what each of the others would need."""
+    environ = environment(env_file)
+    known = deployment.known_providers()
+    path = config or environ.get("GWPROTO_CONFIG")
+    settings = deployment.read(path, environ=environ, known=known).settings
+    rows = [*_configured(settings, environ), *_others(settings, known, environ, with_file=path is not None)]
+    if as_json:
+        _print_json(rows)
+        return
+    print_table(
+        ("model", "provider", "tier", "context", "capabilities", "status"),
+        [
+            (
+                row.id,
+                row.provider,
+                row.tier,
+                str(row.context_window or "-"),
+                "all assumed" if row.capabilities is None else " ".join(row.capabilities) or "-",
+                f"needs {row.needs}" if row.needs else "available",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _configured(settings: Settings, environ: Mapping[str, str]) -> Iterator[Row]:
+    for provider in settings.providers:
+        problems: list[tuple[str, str]] = []
+        deployment.secrets_of(provider, environ, problems)
+        needs = "; ".join(problem for _, problem in problems)
+        yield from _models_of(provider, needs)
+
+
+def _others(
+    settings: Settings, known: Mapping[str, KnownProvider], environ: Mapping[str, str], *, with_file: bool
+) -> Iterator[Row]:
+    chosen = {provider.name for provider in settings.providers}
+    for entry in known.values():
+        if entry.name in chosen:
+            continue
+        if entry.host_env and not environ.get(entry.host_env):
+            needs = entry.host_env
+        elif entry.keyless:
+            needs = f"{PROVIDERS_VARIABLE}={entry.name}"
+        elif not entry.credential(environ, named=False):
+            needs = " or ".join(entry.key_env)
+        elif PROVIDERS_VARIABLE in environ:
+            needs = f"{entry.name} in {PROVIDERS_VARIABLE}"
+        else:
+            assert with_file  # without one, a credential is enough
+            needs = "a [[providers]] entry or routing.discover = true"
+        yield from _models_of(entry, needs)
+
+
+def _models_of(provider: ProviderSettings | KnownProvider, needs: str) -> Iterator[Row]:
+    for model in provider.models:
+        yield Row(
+            model.id,
+            provider.name,
+            model.upstream or model.id,
+            model.tier,
+            model.context_window or None,
+            model.capabilities,
+            needs,
+        )
+
+
+def new_key(label: str, *, as_json: bool) -> None:
+    """Print a new key, this once, and what the gateway needs to know of it."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", label):
+        raise ConfigurationError((("--label", "1 to 64 of A-Z a-z 0-9 . _ - please"),))
+    key = deployment.new_key()
+    entry = f"{label}:{deployment.client_key(label, key).sha256.hex()}"
+    if as_json:
+        _print_json({"key": key, "entry": entry})
+        return
+    print(key)
+    print(entry)
+
+
+def _print_json(value: Any) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())

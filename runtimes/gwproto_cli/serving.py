@@ -1,0 +1,177 @@
+"""Commands that run until they are told to stop: ``serve``, ``providers-sim``."""
+
+import argparse
+import ipaddress
+import logging
+import shlex
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import msgspec
+
+from gwproto.config import ModelSettings, ProviderSettings, Tier
+from gwproto.failures import ConfigurationError
+from gwproto.loading import Loaded
+from gwproto_cli.environment import environment
+from gwproto_ops import access, deployment
+from gwproto_ops.deployment import Deployment
+
+_TIERS: tuple[Tier, ...] = ("high", "medium", "low")
+
+
+class Serve(Protocol):
+    """A server: returns once it has drained after SIGTERM or SIGINT."""
+
+    def __call__(
+        self, deployment: Deployment, *, on_listening: Callable[[list[str]], None]
+    ) -> Awaitable[None]: ...
+
+
+def serve(config: str | None, env_file: str | None, flags: Mapping[str, object], *, access_log: bool) -> None:
+    """Run the gateway until a signal stops it."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    environ = environment(env_file)
+    path = config or environ.get("GWPROTO_CONFIG") or None
+    loaded = deployment.read(path, environ=environ, flags=flags)
+    server = loaded.settings.server
+    make_key = is_loopback(server.host)
+    simulated = not loaded.settings.providers and path is None
+    # Whatever is wrong shows before anything starts.
+    ready = None if simulated else deployment.deploy(loaded, environ=environ, make_key=make_key)
+    run = _server(server.runtime)
+    if server.workers > 1:
+        print("server.workers: this release runs one process", file=sys.stderr)
+    if access_log:
+        access.enable()
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            if ready is not None:
+                chosen = ready
+            else:
+                chosen = await _with_simulated(stack, loaded, environ, make_key)
+            await run(chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated))
+
+    try:
+        if server.runtime == "trio":
+            import trio
+
+            trio.run(main)
+        else:
+            import asyncio
+
+            asyncio.run(main())
+    except OSError as error:  # cannot listen
+        where = f"{server.host}:{server.port}"
+        raise ConfigurationError(((where, error.strerror or str(error)),)) from None
+
+
+def _server(runtime: str) -> Serve:
+    try:
+        if runtime == "trio":
+            import gwproto_trio
+
+            return gwproto_trio.serve
+        import gwproto_quart
+
+        return gwproto_quart.serve
+    except ModuleNotFoundError as error:
+        problem = f"{runtime} needs {error.name}: pip install 'gwproto[{runtime}]'"
+        raise ConfigurationError((("server.runtime", problem),)) from None
+
+
+async def _with_simulated(
+    stack: AsyncExitStack, loaded: Loaded, environ: Mapping[str, str], make_key: bool
+) -> Deployment:
+    """A deployment over simulated providers, which run on loopback sockets until ``stack`` is closed."""
+    from gwproto_cli.simulated import demo_providers, hosted
+
+    simulated = demo_providers()
+    urls = await stack.enter_async_context(hosted(simulated))
+    providers = tuple(
+        ProviderSettings(
+            name=provider.name,
+            base_url=url,
+            models=tuple(ModelSettings(id=model, tier=tier) for model in provider.models),
+        )
+        for provider, url, tier in zip(simulated, urls, _TIERS, strict=True)
+    )
+    settings = msgspec.structs.replace(loaded.settings, providers=providers)
+    return deployment.deploy(Loaded(settings, loaded.origins), environ=environ, make_key=make_key)
+
+
+def _announce(urls: list[str], deployment: Deployment, environ: Mapping[str, str], simulated: bool) -> None:
+    """Say where the gateway is, what it found and how to try it."""
+    settings = deployment.configuration.settings
+    print(f"gwproto listens on {', '.join(urls)} ({settings.server.runtime})")
+    names = ", ".join(f"{p.name} ({len(p.models)} models)" for p in settings.providers)
+    if simulated:
+        print("No provider credentials found: routing to simulated providers on loopback.")
+    print(f"providers: {names}".replace("(1 models)", "(1 model)"))
+    key, explained = _usable_key(deployment, environ)
+    print(f"key: {explained}")
+    url = urls[0].replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
+    body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}'
+    print(
+        f'try: curl {shlex.quote(url + "/v1/chat/completions")} -H "authorization: Bearer {key}"'
+        f" -H 'content-type: application/json' -d '{body}'",
+        flush=True,
+    )
+
+
+def _usable_key(deployment: Deployment, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The key as a shell word part, and what to say about it. Only a key made just now is shown."""
+    if deployment.made_key:
+        return deployment.made_key, f"{deployment.made_key} (made for this run; GATEWAY_API_KEY sets one)"
+    if value := environ.get("GATEWAY_API_KEY"):
+        variable = "${GATEWAY_API_KEY%%,*}" if "," in value else "$GATEWAY_API_KEY"
+        return variable, "$GATEWAY_API_KEY"
+    for entry in deployment.configuration.settings.auth.keys:
+        if entry.env:
+            return f"${entry.env}", f"${entry.env}"
+    return "$GATEWAY_API_KEY", "one of those whose hashes are configured, as $GATEWAY_API_KEY below"
+
+
+def serve_simulated(options: argparse.Namespace) -> None:
+    """Run the simulated providers alone until Ctrl-C."""
+    import anyio
+
+    from gwproto.testing import Knobs
+
+    from gwproto_cli.simulated import demo_providers, knobs_from, serve_providers
+
+    try:
+        knobs = knobs_from(options)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError((("knobs", str(error)),)) from None
+    providers = demo_providers()
+    if knobs != Knobs():
+        for provider in providers:
+            provider.knobs = knobs
+    ports = [options.port + number if options.port else 0 for number in range(len(providers))]
+
+    def announce(urls: list[str]) -> None:
+        for provider, url in zip(providers, urls, strict=True):
+            print(f"{provider.name}: {url} serves {', '.join(provider.models)}", flush=True)
+
+    async def main() -> None:
+        await serve_providers(providers, host=options.host, ports=ports, on_listening=announce)
+
+    try:
+        anyio.run(main)
+    except OSError as error:
+        raise ConfigurationError(
+            ((f"{options.host}:{options.port}", error.strerror or str(error)),)
+        ) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
