@@ -92,3 +92,37 @@ class Chunk(Struct, frozen=True, gc=False):
     done: bool = False
     extra: RawFields = {}
     verbatim: bool = False  # the bytes it was decoded from are already what a client may get
+
+
+class Envelope(Struct, frozen=True, gc=False):
+    """What every chunk of one answer repeats."""
+
+    id: str
+    created: int
+    model: str
+
+
+class CompletionChoice(Struct, frozen=True, gc=False):
+    """One choice of a whole answer. ``tools`` are complete calls in order."""
+
+    index: int = 0
+    content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tools: tuple[ToolFragment, ...] = ()
+    finish: str = "stop"
+    extra: RawFields = {}  # unknown keys of the message, audio, annotations, function_call …
+    choice_extra: RawFields = {}  # unknown keys of the choice, logprobs …
+
+
+class Completion(Struct, frozen=True, gc=False):
+    """A whole answer, normalised."""
+
+    choices: tuple[CompletionChoice, ...] = ()
+    id: str = ""
+    created: int = 0
+    model: str = ""
+    usage: Usage | None = None
+    raw_usage: Raw | None = None  # as sent, when its counts need no translation
+    extra: RawFields = {}
+    verbatim: bool = False  # the bytes it was decoded from are already what a client may get

@@ -1,0 +1,178 @@
+"""Frames in: the WHATWG EventSource grammar (HTML standard, 9.2.6) on bytes, cut anywhere.
+
+Two paths give the same frames. Almost every read of a healthy stream is a few whole events of the form
+``data: …\\n\\n``; those are found with ``bytes.find`` and never taken apart. Everything else (CR, CRLF, a BOM,
+comments, fields, events cut by the network) goes line by line. Lines are cut before UTF-8 is decoded, so a
+character split over two reads needs no care.
+"""
+
+import re
+
+from msgspec import Struct
+
+from gwproto.failures import WireError
+
+_LINE_END = re.compile(rb"\r\n?|\n")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Frame(Struct, frozen=True, gc=False):
+    """One event that has data.
+
+    ``data`` is valid UTF-8 (invalid sequences became U+FFFD); several ``data:`` lines are joined by LF. ``raw`` is the
+    event's exact bytes, blank line included, when they are ``data: `` + ``data`` + two LF and nothing else, and so may
+    be passed on untouched; otherwise it is empty.
+    """
+
+    data: bytes
+    event: str = ""
+    raw: bytes = b""
+
+
+def _repaired(data: bytes) -> bytes:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode(errors="replace").encode()
+    return data
+
+
+class Decoder:
+    """Bytes of one stream in, frames out; the frames do not depend on how the bytes were cut.
+
+    Events without data, or whose data is empty, are not delivered: nothing that speaks JSON can use them. ``id:`` and
+    ``retry:`` are ignored, for a gateway never reconnects.
+    """
+
+    def __init__(self, max_line: int = 1 << 20) -> None:
+        """``max_line`` limits, in bytes, a line without its end as well as the data of an event."""
+        self._max = max_line
+        self._pending = bytearray()  # an unfinished line
+        self._after_cr = False  # a LF that comes next belongs to the line that the CR ended
+        self._started = False
+        self._broken = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._data: list[bytes] = []
+        self._size = 0
+        self._event = ""
+        self._fields = 0  # lines since the last blank one
+        self._canonical = False
+
+    @property
+    def pending(self) -> bool:
+        """Is an event begun and not yet ended by a blank line?"""
+        return bool(self._pending or self._fields)
+
+    def receive(self, data: bytes) -> list[Frame]:
+        """The events completed by ``data``.
+
+        Raises :class:`WireError` when a line or an event is over the limit; if events were completed before that in
+        the same read, they are returned and the next call raises.
+        """
+        if self._broken:
+            raise WireError("an event is over the size limit")
+        frames: list[Frame] = []
+        pos = 0
+        if not (self._pending or self._fields or self._after_cr) and b"\r" not in data:
+            ascii_only = data.isascii()
+            while (end := data.find(b"\n\n", pos)) >= 0:
+                if (
+                    data.startswith(b"data: ", pos)
+                    and data.find(b"\n", pos, end) < 0
+                    and end - pos <= self._max
+                ):
+                    payload = data[pos + 6 : end]
+                    raw = data[pos : end + 2]
+                    if not ascii_only and (repaired := _repaired(payload)) is not payload:
+                        payload = repaired
+                        raw = b""
+                    if payload:
+                        frames.append(Frame(payload, "", raw))
+                    self._started = True
+                else:
+                    self._lines(data[pos : end + 2], frames)
+                    if self._broken:
+                        break
+                pos = end + 2
+            data = data[pos:]
+        if data and not self._broken:
+            self._lines(data, frames)
+        if self._broken and not frames:
+            raise WireError("an event is over the size limit")
+        return frames
+
+    def end(self) -> Frame | None:
+        """The event the stream ended in, if it has data: the standard discards it, the caller judges it.
+
+        Raises :class:`WireError` when the stream was over the limit.
+        """
+        if self._broken:
+            raise WireError("an event is over the size limit")
+        if self._pending:
+            line = bytes(self._pending)
+            self._pending.clear()
+            self._line(line if self._started else line.removeprefix(_BOM), b"")
+        self._canonical = False
+        return self._dispatch()
+
+    def _lines(self, data: bytes, frames: list[Frame]) -> None:
+        pos = 0
+        if self._after_cr:
+            self._after_cr = False
+            if data[0] == 0x0A:
+                pos = 1
+        for match in _LINE_END.finditer(data, pos):
+            line = data[pos : match.start()]
+            pos = match.end()
+            if self._pending:
+                self._pending += line
+                line = bytes(self._pending)
+                self._pending.clear()
+            line_end = match.group()
+            self._after_cr = line_end == b"\r" and pos == len(data)
+            if len(line) > self._max:
+                self._broken = True
+                return
+            if not self._started:
+                self._started = True
+                line = line.removeprefix(_BOM)
+            if line:
+                self._line(line, line_end)
+                if self._broken:
+                    return
+            else:
+                if line_end != b"\n":
+                    self._canonical = False
+                frame = self._dispatch()
+                if frame is not None:
+                    frames.append(frame)
+        self._pending += data[pos:]
+        if len(self._pending) > self._max:
+            self._broken = True
+
+    def _line(self, line: bytes, line_end: bytes) -> None:
+        self._fields += 1
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._canonical = self._fields == 1 and line_end == b"\n" and line.startswith(b"data: ")
+            self._data.append(value)
+            self._size += len(value) + 1
+            if self._size > self._max + 1:
+                self._broken = True
+        else:
+            self._canonical = False
+            if name == b"event":
+                self._event = value.decode(errors="replace")
+
+    def _dispatch(self) -> Frame | None:
+        data = b"\n".join(self._data)
+        event, canonical = self._event, self._canonical
+        self._forget()
+        if not data:
+            return None
+        repaired = _repaired(data)
+        raw = b"data: " + data + b"\n\n" if canonical and repaired is data else b""
+        return Frame(repaired, event, raw)

@@ -1,0 +1,252 @@
+"""Whole answers: a provider's body in, a client's body out."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.wire.neutral import Completion, CompletionChoice, Envelope, RawFields, ToolFragment
+from gwproto.wire.normalise import call_id, failed_finish, map_finish
+from gwproto.wire.openai.errors import clean, in_band_failure
+from gwproto.wire.openai.parts import (
+    MAX_CHOICE,
+    NULL,
+    choice_index,
+    created_of,
+    encoder,
+    fields_of,
+    list_of,
+    split_content,
+    text_of,
+    tool_fragment,
+)
+from gwproto.wire.openai.usage import decode_usage, encode_usage
+from gwproto.wire.strict import repair, too_deep
+
+_OBJECT = "chat.completion"
+
+
+class _Function(Struct, gc=False, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(min_length=1)]
+    arguments: Annotated[str, Meta(min_length=1)]
+
+
+class _Call(Struct, gc=False, forbid_unknown_fields=True):
+    id: Annotated[str, Meta(min_length=1)]
+    type: Literal["function"]
+    function: _Function
+
+
+class _Message(Struct, gc=False, forbid_unknown_fields=True):
+    role: Literal["assistant"]
+    content: str | None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    annotations: Raw = NULL
+    audio: Raw = NULL
+    tool_calls: Annotated[list[_Call], Meta(min_length=1)] | UnsetType = UNSET
+
+
+class _Choice(Struct, gc=False, forbid_unknown_fields=True):
+    index: Annotated[int, Meta(ge=0, le=MAX_CHOICE)]
+    message: _Message
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+    logprobs: Raw = NULL
+
+
+class _Completion(Struct, gc=False, forbid_unknown_fields=True):
+    id: Annotated[str, Meta(min_length=1)]
+    object: Literal["chat.completion"]
+    created: int
+    model: Annotated[str, Meta(min_length=1)]
+    choices: Annotated[list[_Choice], Meta(min_length=1)]
+    usage: Raw = NULL
+    system_fingerprint: Raw = NULL
+    service_tier: Raw = NULL
+
+
+_plain_decoder = msgspec.json.Decoder(_Completion)
+
+
+def _bad(message: str) -> Failure:
+    return Failure(FailureClass.SERVER, message, code="bad_upstream_response")
+
+
+def decode_completion(body: bytes, wall: float = 0.0) -> Completion | Failure:
+    """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all.
+
+    ``wall`` (seconds since the epoch) is needed only for delays that an error inside gives as an instant.
+    """
+    try:
+        if too_deep(body):
+            return _bad("The provider's answer is nested too deeply.")
+        try:
+            plain = _plain_decoder.decode(body)
+        except msgspec.DecodeError:
+            return _decode_odd(body, wall)
+    except RecursionError:
+        return _bad("The provider's answer is nested too deeply.")
+    except WireError as error:
+        return _bad(f"The provider's answer cannot be read: {error}.")
+    return _decode_plain(plain, body, wall)
+
+
+def _decode_plain(plain: _Completion, body: bytes, wall: float) -> Completion | Failure:
+    usage, raw_usage = decode_usage(plain.usage) if plain.usage != NULL else (None, None)
+    choices: list[CompletionChoice] = []
+    for choice in plain.choices:
+        message = choice.message
+        tools: tuple[ToolFragment, ...] = ()
+        if message.tool_calls is not UNSET:
+            tools = tuple(
+                ToolFragment(number, call.id, call.function.name, call.function.arguments)
+                for number, call in enumerate(message.tool_calls)
+            )
+            if choice.finish_reason == "stop":
+                return _decode_odd(body, wall)
+        extra: RawFields = {}
+        if message.annotations != NULL:
+            extra["annotations"] = message.annotations
+        if message.audio != NULL:
+            extra["audio"] = message.audio
+        choices.append(
+            CompletionChoice(
+                choice.index,
+                message.content,
+                message.reasoning_content,
+                message.refusal,
+                tools,
+                choice.finish_reason,
+                extra,
+                {} if choice.logprobs == NULL else {"logprobs": choice.logprobs},
+            )
+        )
+    more: RawFields = {}
+    if plain.system_fingerprint != NULL:
+        more["system_fingerprint"] = plain.system_fingerprint
+    if plain.service_tier != NULL:
+        more["service_tier"] = plain.service_tier
+    verbatim = raw_usage is not None or plain.usage == NULL
+    return Completion(tuple(choices), plain.id, plain.created, plain.model, usage, raw_usage, more, verbatim)
+
+
+def _decode_odd(body: bytes, wall: float) -> Completion | Failure:
+    text = body.strip()
+    if not text.startswith((b"{", b"[")):
+        if not text:
+            return Failure(
+                FailureClass.EMPTY, "The provider's answer was empty.", code="bad_upstream_response"
+            )
+        return _bad(f"The provider's answer is not JSON: {clean(body[:2000].decode(errors='replace'))}"[:300])
+    try:
+        document = Raw(body)
+        fields = fields_of(_first(document))
+    except msgspec.DecodeError:
+        fields = fields_of(_first(Raw(repair(body))))
+    failure = in_band_failure(fields, wall)
+    if failure is not None:
+        return failure
+    id_ = text_of(fields.pop("id", None)) or ""
+    created = created_of(fields.pop("created", None))
+    model = text_of(fields.pop("model", None)) or ""
+    for name in ("object", "error"):
+        fields.pop(name, None)
+    usage, raw_usage = decode_usage(fields.pop("usage", NULL))
+    if usage is None and "x_groq" in fields:
+        usage, _ = decode_usage(fields_of(fields["x_groq"]).get("usage", NULL))
+    choices: list[CompletionChoice] = []
+    for position, raw in enumerate(list_of(fields.pop("choices", None))):
+        choice = _odd_choice(fields_of(raw), position, id_, created)
+        if isinstance(choice, Failure):
+            return choice
+        choices.append(choice)
+    if not choices:
+        return Failure(
+            FailureClass.EMPTY, "The provider's answer has no choices.", code="bad_upstream_response"
+        )
+    return Completion(tuple(choices), id_, created, model, usage, raw_usage, fields)
+
+
+def _first(document: Raw) -> Raw:
+    """Google wraps its errors in a list."""
+    items = list_of(document)
+    return items[0] if items else document
+
+
+def _odd_choice(choice: RawFields, position: int, id_: str, created: int) -> CompletionChoice | Failure:
+    index = choice_index(choice.pop("index", None), position)
+    finish = text_of(choice.pop("finish_reason", None))
+    message = fields_of(choice.pop("message", None))
+    message.pop("role", None)
+    content, reasoning = split_content(message.pop("content", None))
+    for name in ("reasoning_content", "reasoning"):
+        reasoning = reasoning or text_of(message.pop(name, None))
+    refusal = text_of(message.pop("refusal", None)) or None
+    tools: list[ToolFragment] = []
+    for raw in list_of(message.pop("tool_calls", None)):
+        call, _ = tool_fragment(raw)
+        tools.append(_whole(call, len(tools), id_, created, index))
+    legacy = "function_call" in message
+    if finish:
+        failure = failed_finish(finish)
+        if failure is not None:
+            return failure
+    elif not (content or reasoning or refusal or tools or message):
+        return Failure(
+            FailureClass.EMPTY,
+            "The provider's answer has neither content nor a finish reason.",
+            code="bad_upstream_response",
+        )
+    mapped = map_finish(finish or "stop", calls=bool(tools), function_call=legacy)
+    return CompletionChoice(index, content, reasoning, refusal, tuple(tools), mapped, message, choice)
+
+
+def _whole(call: ToolFragment, number: int, id_: str, created: int, index: int) -> ToolFragment:
+    # Mistral's SDK writes a missing id as the word.
+    sent = call.id if call.id and call.id != "null" else call_id(id_, created, index, number, call.name)
+    return ToolFragment(number, sent, call.name or "", call.arguments or "{}", call.extra)
+
+
+def encode_completion(completion: Completion, envelope: Envelope) -> bytes:
+    """The whole body. Keys that are unknown to us go out as they came, after ours."""
+    fields: dict[str, object] = {
+        "id": envelope.id,
+        "object": _OBJECT,
+        "created": envelope.created,
+        "model": envelope.model,
+        "choices": [_encoded_choice(choice) for choice in completion.choices],
+    }
+    if completion.raw_usage is not None:
+        fields["usage"] = completion.raw_usage
+    elif completion.usage is not None:
+        fields["usage"] = encode_usage(completion.usage)
+    fields.update(completion.extra)
+    return encoder.encode(fields)
+
+
+def _encoded_choice(choice: CompletionChoice) -> dict[str, object]:
+    message: dict[str, object] = {"role": "assistant", "content": choice.content, "refusal": choice.refusal}
+    if choice.reasoning is not None:
+        message["reasoning_content"] = choice.reasoning
+    if choice.tools:
+        message["tool_calls"] = [_encoded_call(call) for call in choice.tools]
+    message.update(choice.extra)
+    return {
+        "index": choice.index,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": choice.finish,
+        **choice.choice_extra,
+    }
+
+
+def _encoded_call(call: ToolFragment) -> dict[str, object]:
+    if "type" in call.extra:
+        return {"id": call.id, **call.extra}
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+        **call.extra,
+    }

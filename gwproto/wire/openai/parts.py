@@ -1,0 +1,136 @@
+"""What chunks and whole answers have in common, read tolerantly: text, tool calls, and keys nobody documented.
+
+These are the slow paths: plain chunks and answers are decoded into types in one step and never come here.
+"""
+
+import msgspec
+from msgspec import Raw
+
+from gwproto.failures import WireError
+from gwproto.wire.neutral import RawFields, ToolFragment
+
+NULL = Raw(b"null")
+_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
+MAX_CHOICE = 127  # n is at most 128
+
+FINISHES = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
+
+encoder = msgspec.json.Encoder()
+_decode_fields = msgspec.json.Decoder(RawFields).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+def fields_of(raw: Raw | bytes | None) -> RawFields:
+    """The members of an object that are not null; none for anything but an object."""
+    if raw is None:
+        return {}
+    try:
+        fields = _decode_fields(raw)
+    except msgspec.ValidationError:
+        return {}
+    if NULL in fields.values():
+        return {name: value for name, value in fields.items() if value != NULL}
+    return fields
+
+
+def raw_fields(raw: Raw) -> RawFields:
+    """The members of an object, nulls included; none for anything but an object."""
+    try:
+        return _decode_fields(raw)
+    except msgspec.ValidationError:
+        return {}
+
+
+def list_of(raw: Raw | None) -> list[Raw]:
+    """The items of an array; none for anything but an array."""
+    if raw is None:
+        return []
+    try:
+        return _decode_list(raw)
+    except msgspec.ValidationError:
+        return []
+
+
+def value_of(raw: Raw | None) -> object:
+    """The plain value; None also for a number that no float can hold."""
+    if raw is None:
+        return None
+    try:
+        return _decode_any(raw)
+    except msgspec.ValidationError:
+        return None
+
+
+def text_of(raw: Raw | None) -> str | None:
+    """A string; None for anything else."""
+    value = value_of(raw)
+    return value if isinstance(value, str) else None
+
+
+def created_of(raw: Raw | None) -> int:
+    """Seconds since the epoch, 0 when unknown; some providers send a fraction."""
+    value = value_of(raw)
+    return int(value) if isinstance(value, (int, float)) and 0 <= value < 1 << 53 else 0
+
+
+def choice_index(raw: Raw | None, position: int) -> int:
+    """A choice's index; its position where it is missing. Raises :class:`WireError` when it cannot be one."""
+    if raw is None:
+        return position
+    index = value_of(raw)
+    if type(index) is not int or not 0 <= index <= MAX_CHOICE:
+        raise WireError("a choice has an impossible index")
+    return index
+
+
+def split_content(raw: Raw | None) -> tuple[str | None, str | None]:
+    """Text and reasoning of a content that is a string or (Mistral) a list of parts."""
+    if raw is None or memoryview(raw)[0] != 0x5B:
+        return text_of(raw), None
+    text: list[str] = []
+    reasoning: list[str] = []
+    for item in list_of(raw):
+        part = fields_of(item)
+        if "thinking" in part:
+            inner = [part["thinking"], *(fields_of(one).get("text") for one in list_of(part["thinking"]))]
+            reasoning += [piece for one in inner if (piece := text_of(one))]
+        elif piece := text_of(part.get("text")):
+            text.append(piece)
+    return "".join(text) or None, "".join(reasoning) or None
+
+
+def tool_fragment(raw: Raw) -> tuple[ToolFragment, bool]:
+    """A piece of a tool call, and whether it is spelled as a client may get it."""
+    fields = fields_of(raw)
+    index = value_of(fields.pop("index", None))
+    id_ = text_of(fields.pop("id", None))
+    kind = text_of(fields.pop("type", None))
+    function = fields_of(fields.pop("function", None))
+    name = text_of(function.get("name"))
+    sent = function.get("arguments")
+    arguments = text_of(sent)
+    clean = (
+        type(index) is int
+        and (sent is None or arguments is not None)
+        and b"null" not in raw_bytes(raw)
+        and ((id_ and name and kind == "function") or (id_ is name is kind is None and arguments is not None))
+    )
+    if arguments is None:
+        # An object instead of JSON text: it becomes its own text.
+        arguments = "" if sent is None else raw_bytes(sent).decode()
+    if kind is not None and kind != "function":
+        fields["type"] = Raw(encoder.encode(kind))
+        name = name or text_of(fields_of(fields.get(kind)).get("name"))
+    fragment = ToolFragment(index if type(index) is int else None, id_, name, arguments, fields)
+    return fragment, bool(clean)
+
+
+def one_line(document: bytes) -> bytes:
+    """JSON without line ends: raw ones can stand only between the tokens of values passed on as they came."""
+    return document.translate(_LINE_ENDS) if b"\n" in document or b"\r" in document else document
+
+
+def raw_bytes(raw: Raw) -> bytes:
+    """A copy of a raw value's text."""
+    return bytes(memoryview(raw))

@@ -1,0 +1,317 @@
+"""Chat requests: validate and understand a client's, write a provider's.
+
+A request is decoded twice, both times at C speed: into types, which validates every documented field and yields what
+routing needs; and into raw top-level fields, which is what gets forwarded. So a field the gateway does not change goes
+on byte for byte, unknown ones included.
+"""
+
+import re
+
+import msgspec
+from msgspec import Raw
+
+from gwproto.failures import Failure, FailureClass
+from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
+from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part
+from gwproto.wire.strict import MAX_DEPTH, too_deep
+
+PATH = "/chat/completions"
+
+_NULL = Raw(b"null")
+_NO_NEEDS: frozenset[str] = frozenset()
+
+# An estimate for one image, sound or file: what a mid-size image costs on OpenAI's current models.
+_ATTACHMENT_TOKENS = 800
+_BYTES_PER_TOKEN = 4
+
+_body_decoder = msgspec.json.Decoder(Body)
+_fields_decoder = msgspec.json.Decoder(RawFields)
+_encoder = msgspec.json.Encoder()
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_BOUND = re.compile(r"Expected `(int|float|array|str)` (?:of length )?([<>]=) (\S+)")
+
+_BOUND_CODES = {
+    ("int", ">="): "integer_below_min_value",
+    ("int", "<="): "integer_above_max_value",
+    ("float", ">="): "decimal_below_min_value",
+    ("float", "<="): "decimal_above_max_value",
+    ("array", ">="): "empty_array",
+    ("array", "<="): "array_above_max_length",
+    ("str", "<="): "string_above_max_length",
+}
+
+
+class _Refused(Exception):
+    """Carries the refusal out of a validation in depth."""
+
+    def __init__(self, code: str, message: str, param: str | None) -> None:
+        super().__init__(message)
+        self.failure = _refusal(code, message, param)
+
+
+def _refusal(code: str, message: str, param: str | None = None) -> Failure:
+    return Failure(
+        FailureClass.INVALID, message, status=400, type="invalid_request_error", code=code, param=param
+    )
+
+
+def _explain(error: msgspec.ValidationError) -> Failure:
+    """OpenAI's code, param and manner of speaking for a validation error.
+
+    msgspec says ``Expected `X`, got `Y` - at `$.messages[0].role```; its wording is pinned by tests.
+    """
+    match = _AT.match(str(error))
+    assert match is not None
+    what = match["what"]
+    param = (match["path"] or "").replace("[...]", "")
+    if missing := _MISSING.search(what):
+        param = f"{param}.{missing[1]}" if param else missing[1]
+        return _refusal("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
+    if not param:
+        return _refusal("invalid_type", "The request body must be a JSON object.")
+    if bound := _BOUND.match(what):
+        kind, comparison, limit = bound.groups()
+        code = _BOUND_CODES[kind, comparison]
+        subject = "a length" if kind in ("array", "str") else "a value"
+        return _refusal(code, f"Invalid '{param}': expected {subject} {comparison} {limit}.", param)
+    if ", got " in what:
+        return _refusal("invalid_type", f"Invalid type for '{param}': {_lower_first(what)}.", param)
+    return _refusal("invalid_value", f"Invalid value for '{param}': {_lower_first(what)}.", param)
+
+
+def _lower_first(text: str) -> str:
+    return text[0].lower() + text[1:].replace("`", "")
+
+
+def parse_request(body: bytes) -> ChatRequest | Failure:
+    """A client's request, or why it is refused: a failure with status 400, OpenAI's code, and the field's name."""
+    try:
+        if not body.isascii():
+            str(body, "utf-8")
+        fields = _fields_decoder.decode(body)
+        if too_deep(body):
+            return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
+        typed = _body_decoder.decode(body)
+        return _understand(typed, fields, len(body))
+    except msgspec.ValidationError as error:
+        return _explain(error)
+    except UnicodeDecodeError:
+        return _refusal("invalid_json", "The request body is not valid UTF-8.")
+    except msgspec.DecodeError as error:
+        if not body.strip():
+            return _refusal("invalid_json", "The request body is empty; a JSON object is expected.")
+        return _refusal("invalid_json", f"The request body could not be parsed as JSON: {error}.")
+    except RecursionError:
+        return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
+    except _Refused as refused:
+        return refused.failure
+
+
+decode_request = parse_request
+"""The same words read on the provider's side."""
+
+
+def _understand(body: Body, fields: RawFields, size: int) -> ChatRequest:
+    for name in [name for name, value in fields.items() if value == _NULL]:
+        del fields[name]
+    for name in GATEWAY_FIELDS:
+        fields.pop(name, None)
+    if body.messages is None:
+        if body.prompt is None:
+            raise _Refused(
+                "missing_required_parameter", "Missing required parameter: 'messages'.", "messages"
+            )
+        body.messages = [Message(role="user", content=body.prompt)]
+        fields["messages"] = Raw(_encoder.encode([{"role": "user", "content": body.prompt}]))
+    needs: set[str] = set()
+    saved = attachments = 0
+    for position, message in enumerate(body.messages):
+        content = message.content
+        if content is None or type(content) is not str or message.role in ("tool", "function"):
+            _check_message(position, message)
+            if type(content) is list:
+                for number, part in enumerate(content):
+                    need, length = _attachment(part, f"messages[{position}].content[{number}]")
+                    saved += length
+                    if length:
+                        attachments += 1
+                    if need:
+                        needs.add(need)
+        if message.tool_calls:
+            _check_calls(position, message)
+    _check_options(body, fields, needs)
+    characters = len(memoryview(fields["messages"])) - saved
+    tools = fields.get("tools")
+    if tools is not None:
+        characters += len(memoryview(tools))
+    effort = body.reasoning_effort or "auto"
+    if effort == "auto":
+        fields.pop("reasoning_effort", None)
+    options = body.stream_options
+    return ChatRequest(
+        fields=fields,
+        size=size,
+        model=body.model or "auto",
+        stream=body.stream is True,
+        include_usage=options is not None and options.include_usage is True,
+        temperature=body.temperature,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        n=body.n or 1,
+        effort=effort,
+        project_id=body.project_id,
+        require_params=body.x_gateway is not None and body.x_gateway.require_params is True,
+        cache_key=body.prompt_cache_key,
+        prompt_tokens=characters // _BYTES_PER_TOKEN + attachments * _ATTACHMENT_TOKENS,
+        needs=frozenset(needs) if needs else _NO_NEEDS,
+        legacy_functions=bool(body.functions),
+    )
+
+
+def _check_message(position: int, message: Message) -> None:
+    at = f"messages[{position}]"
+    role = message.role
+    if message.content is None and role != "function":
+        excused = role == "assistant" and (
+            message.tool_calls
+            or message.function_call is not None
+            or message.refusal is not None
+            or message.audio is not None
+            or message.reasoning_content is not None
+        )
+        if not excused:
+            raise _Refused(
+                "invalid_type",
+                f"Invalid value for '{at}.content': expected a string or an array of parts, got null.",
+                f"{at}.content",
+            )
+    missing = ""
+    if role == "tool" and not message.tool_call_id:
+        missing = f"{at}.tool_call_id"
+    elif role == "function" and not message.name:
+        missing = f"{at}.name"
+    if missing:
+        raise _Refused("missing_required_parameter", f"Missing required parameter: '{missing}'.", missing)
+
+
+def _check_calls(position: int, message: Message) -> None:
+    for number, call in enumerate(message.tool_calls or ()):
+        if call.function is None and call.custom is None:
+            param = f"messages[{position}].tool_calls[{number}].function"
+            raise _Refused("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
+
+
+def _attachment(part: Part, at: str) -> tuple[str, int]:
+    """The capability a content part needs, and the bytes of it that are no text."""
+    kind = part.type
+    if kind == "text":
+        if part.text is None:
+            raise _Refused(
+                "missing_required_parameter", f"Missing required parameter: '{at}.text'.", f"{at}.text"
+            )
+    elif kind == "image_url":
+        image = part.image_url
+        if image is None:
+            raise _Refused(
+                "missing_required_parameter",
+                f"Missing required parameter: '{at}.image_url'.",
+                f"{at}.image_url",
+            )
+        return "vision", len(image if isinstance(image, str) else image.url)
+    elif kind == "input_audio":
+        audio = part.input_audio
+        if audio is None:
+            raise _Refused(
+                "missing_required_parameter",
+                f"Missing required parameter: '{at}.input_audio'.",
+                f"{at}.input_audio",
+            )
+        return "audio", len(audio if isinstance(audio, str) else audio.data)
+    elif kind == "file" and part.file is not None and part.file.file_data is not None:
+        return "", len(part.file.file_data)
+    return "", 0
+
+
+def _check_options(body: Body, fields: RawFields, needs: set[str]) -> None:
+    """Rules between fields; fills ``needs`` and drops what says nothing."""
+    if body.max_completion_tokens is not None:
+        fields.pop("max_tokens", None)
+    if body.stop is not None:
+        stop = [one for one in ([body.stop] if isinstance(body.stop, str) else body.stop) if one]
+        if not stop:
+            del fields["stop"]
+        elif len(stop) < len(body.stop) and not isinstance(body.stop, str):
+            fields["stop"] = Raw(_encoder.encode(stop))
+    if body.tools or body.functions:
+        needs.add("tools")
+    else:
+        # Without tools these are a 400 on several providers, an empty list included.
+        for name in ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"):
+            fields.pop(name, None)
+    for number, tool in enumerate(body.tools or ()):
+        if tool.type == "function" and tool.function is None:
+            param = f"tools[{number}].function"
+            raise _Refused("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
+    if body.response_format is not None:
+        kind = body.response_format.type
+        if kind == "json_schema":
+            if body.response_format.json_schema is None:
+                param = "response_format.json_schema"
+                raise _Refused("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
+            needs.add("json_schema")
+        elif kind == "json_object":
+            needs.add("json")
+    if body.n is not None and body.n > 1:
+        needs.add("n")
+    if body.logprobs:
+        needs.add("logprobs")
+    elif body.top_logprobs is not None:
+        raise _Refused(
+            "invalid_value",
+            "Invalid value for 'top_logprobs': only allowed with logprobs = true.",
+            "top_logprobs",
+        )
+    if body.modalities is not None and "audio" in body.modalities:
+        needs.add("audio")
+    if body.stream_options is not None and not body.stream:
+        raise _Refused(
+            "invalid_value",
+            "Invalid value for 'stream_options': only allowed with stream = true.",
+            "stream_options",
+        )
+
+
+def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
+    """The body for one target; ``dropped`` names what the client sent and the target does not take."""
+    fields = request.fields.copy()
+    dropped = [name for name in fields if name in rendering.drop]
+    if not rendering.open:
+        dropped += [name for name in fields if name not in DOCUMENTED and name not in rendering.drop]
+    for name in dropped:
+        del fields[name]
+    fields["model"] = Raw(_encoder.encode(rendering.model))
+    if rendering.effort is not None:
+        fields["reasoning_effort"] = Raw(_encoder.encode(rendering.effort))
+    else:
+        fields.pop("reasoning_effort", None)
+    if request.stream:
+        options = fields.pop("stream_options", None)
+        if rendering.stream_usage and "stream_options" not in rendering.drop:
+            fields["stream_options"] = options if options and request.include_usage else _with_usage(options)
+        elif options is not None:
+            dropped.append("stream_options")
+    for name, value in rendering.body:
+        fields[name] = value
+    return EncodedRequest(PATH, _encoder.encode(fields), tuple(dropped))
+
+
+_USAGE_ONLY = Raw(b'{"include_usage":true}')
+
+
+def _with_usage(options: Raw | None) -> Raw:
+    if options is None:
+        return _USAGE_ONLY
+    merged = _fields_decoder.decode(options)
+    merged["include_usage"] = Raw(b"true")
+    return Raw(_encoder.encode(merged))

@@ -1,0 +1,306 @@
+"""Chunks: one event's data in, one whole event out.
+
+Nearly all chunks have only documented keys with documented types. Those are decoded in one step into types that forbid
+anything else, so success means that their bytes are fit for a client (``Chunk.verbatim``). Everything else is
+taken apart key by key.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from gwproto.failures import WireError
+from gwproto.sse.encoder import DONE
+from gwproto.wire.neutral import Chunk, Delta, Envelope, RawFields, ToolFragment
+from gwproto.wire.openai.errors import in_band_failure
+from gwproto.wire.openai.parts import (
+    FINISHES,
+    MAX_CHOICE,
+    NULL,
+    choice_index,
+    created_of,
+    encoder,
+    fields_of,
+    list_of,
+    one_line,
+    raw_fields,
+    split_content,
+    text_of,
+    tool_fragment,
+)
+from gwproto.wire.openai.usage import decode_usage, encode_usage
+from gwproto.wire.strict import repair, too_deep
+
+__all__ = ["Envelope", "decode_chunk", "encode_chunk"]
+
+_OBJECT = "chat.completion.chunk"
+
+
+class _Function(Struct, gc=False, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class _Tool(Struct, gc=False, forbid_unknown_fields=True):
+    index: int
+    id: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+    function: _Function | UnsetType = UNSET
+
+
+class _Delta(Struct, gc=False, forbid_unknown_fields=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_Tool] | UnsetType = UNSET
+
+
+class _Choice(Struct, gc=False, forbid_unknown_fields=True):
+    index: Annotated[int, Meta(ge=0, le=MAX_CHOICE)]
+    delta: _Delta
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None
+    logprobs: Raw = NULL
+
+
+class _Chunk(Struct, gc=False, forbid_unknown_fields=True):
+    id: Annotated[str, Meta(min_length=1)]
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[_Choice]
+    usage: Raw = NULL
+    system_fingerprint: Raw = NULL
+    service_tier: Raw = NULL
+    obfuscation: Raw = NULL
+
+
+_plain_decoder = msgspec.json.Decoder(_Chunk)
+
+_DONE = Chunk(done=True)
+_NOTHING = Chunk()
+
+
+def decode_chunk(data: bytes) -> Chunk:
+    """What one event says. Raises :class:`WireError` for anything but a JSON object or ``[DONE]``.
+
+    An error in any of the shapes seen in streams becomes ``failure``. White space alone is an empty chunk.
+    """
+    if data.count(b"[") + data.count(b"{") > 128 and too_deep(data):
+        raise WireError("JSON nested too deeply")
+    try:
+        plain = _plain_decoder.decode(data)
+    except msgspec.DecodeError:
+        return _decode_odd(data)
+    except RecursionError as error:  # malformed as well as deep
+        raise WireError("JSON nested too deeply") from error
+    extra: RawFields = {}
+    if plain.system_fingerprint != NULL:
+        extra["system_fingerprint"] = plain.system_fingerprint
+    if plain.service_tier != NULL:
+        extra["service_tier"] = plain.service_tier
+    if plain.obfuscation != NULL:
+        extra["obfuscation"] = plain.obfuscation
+    usage = raw_usage = None
+    verbatim = plain.usage == NULL
+    if not verbatim:
+        usage, raw_usage = decode_usage(plain.usage)
+    deltas: list[Delta] = []
+    for choice in plain.choices:
+        delta = choice.delta
+        tools: tuple[ToolFragment, ...] = ()
+        if delta.tool_calls is not UNSET:
+            tools = tuple([_fragment(tool) for tool in delta.tool_calls])
+            if not all(map(_well_formed, delta.tool_calls)):
+                verbatim = False
+        deltas.append(
+            Delta(
+                choice.index,
+                delta.role is not UNSET,
+                delta.content,
+                delta.reasoning_content,
+                delta.refusal,
+                tools,
+                choice.finish_reason,
+                {},
+                {} if choice.logprobs == NULL else {"logprobs": choice.logprobs},
+            )
+        )
+    return Chunk(
+        tuple(deltas), plain.id, plain.created, plain.model, usage, raw_usage, None, False, extra, verbatim
+    )
+
+
+def _fragment(tool: _Tool) -> ToolFragment:
+    function = tool.function
+    name = arguments = None
+    if function is not UNSET:
+        name = function.name or None
+        arguments = function.arguments or None
+    return ToolFragment(tool.index, tool.id or None, name, arguments or "")
+
+
+def _well_formed(tool: _Tool) -> bool:
+    """A first fragment has id, type and name, a later one arguments alone (the SDKs' helpers crash on others)."""
+    function = tool.function
+    if function is UNSET:
+        return False
+    if tool.id is UNSET:
+        return tool.type is UNSET and function.name is UNSET and function.arguments is not UNSET
+    return tool.type is not UNSET and function.name is not UNSET
+
+
+def _decode_odd(data: bytes) -> Chunk:
+    text = data.strip()
+    if text.startswith(b"[DONE]"):
+        return _DONE
+    if not text:
+        return _NOTHING
+    strict = True
+    try:
+        fields = fields_of(data)
+    except msgspec.DecodeError:
+        strict = False
+        fields = fields_of(repair(data))
+    if not fields and not text.startswith(b"{"):
+        raise WireError("not a JSON object")
+    failure = in_band_failure(fields)
+    if failure is not None:
+        return Chunk(failure=failure)
+    return _from_fields(fields, strict)
+
+
+def _from_fields(fields: RawFields, strict: bool) -> Chunk:
+    id_ = text_of(fields.pop("id", None)) or ""
+    sent_created = fields.pop("created", None)
+    created = created_of(sent_created)
+    model = text_of(fields.pop("model", None)) or ""
+    choices = fields.pop("choices", None)
+    verbatim = (
+        strict
+        and id_ != ""
+        and sent_created == Raw(b"%d" % created)
+        and model != ""
+        and choices is not None
+        and text_of(fields.pop("object", None)) == _OBJECT
+    )
+    if fields.pop("error", None) is not None:
+        verbatim = False  # an empty error is none, but clients test for the key
+    usage = raw_usage = None
+    if "usage" in fields:
+        verbatim = False
+        usage, raw_usage = decode_usage(fields.pop("usage"))
+    if usage is None and "x_groq" in fields:
+        groq = fields_of(fields["x_groq"])
+        if "usage" in groq:
+            verbatim = False
+            usage, _ = decode_usage(groq["usage"])
+    deltas: list[Delta] = []
+    for position, choice in enumerate(list_of(choices)):
+        delta, clean = _odd_choice(choice, position)
+        verbatim = verbatim and clean
+        deltas.append(delta)
+    return Chunk(tuple(deltas), id_, created, model, usage, raw_usage, None, False, fields, verbatim)
+
+
+def _odd_choice(raw: Raw, position: int) -> tuple[Delta, bool]:
+    """One choice, and whether its bytes are fit for a client."""
+    # Nulls matter here: a missing delta or finish_reason crashes clients, a null finish_reason does not.
+    present = raw_fields(raw)
+    sent_delta = present.get("delta")
+    clean = (
+        sent_delta is not None and sent_delta != NULL and "finish_reason" in present and "index" in present
+    )
+    choice = {name: value for name, value in present.items() if value != NULL}
+    index = choice_index(choice.pop("index", None), position)
+    finish = text_of(choice.pop("finish_reason", None))
+    if finish is not None and finish not in FINISHES:
+        clean = False
+        finish = finish or None
+    choice.pop("delta", None)
+    delta = fields_of(sent_delta)
+    if sent_delta is not None and raw_fields(sent_delta).get("role") == NULL:
+        clean = False
+    role = "role" in delta
+    if role and text_of(delta.pop("role")) != "assistant":
+        clean = False
+    sent_content = delta.pop("content", None)
+    content, reasoning = split_content(sent_content)
+    if sent_content is not None and (content is None or reasoning is not None):
+        clean = False
+    for name in ("reasoning_content", "reasoning"):
+        text = text_of(delta.pop(name, None))
+        if text is not None:
+            reasoning = reasoning or text
+            clean = clean and name == "reasoning_content"
+    refusal = text_of(delta.pop("refusal", None))
+    delta.pop("index", None)  # Mistral repeats the choice's
+    fragments: list[ToolFragment] = []
+    for tool in list_of(delta.pop("tool_calls", None)):
+        fragment, well_formed = tool_fragment(tool)
+        clean = clean and well_formed
+        fragments.append(fragment)
+    return Delta(index, role, content, reasoning, refusal, tuple(fragments), finish, delta, choice), clean
+
+
+def encode_chunk(chunk: Chunk, envelope: Envelope) -> bytes:
+    """The whole event. Keys that are unknown to us go out as they came, after ours."""
+    if chunk.done:
+        return DONE
+    fields: dict[str, object] = {
+        "id": envelope.id,
+        "object": _OBJECT,
+        "created": envelope.created,
+        "model": envelope.model,
+        "choices": [_encoded_choice(delta) for delta in chunk.deltas],
+    }
+    if chunk.raw_usage is not None:
+        fields["usage"] = chunk.raw_usage
+    elif chunk.usage is not None:
+        fields["usage"] = encode_usage(chunk.usage)
+    if chunk.extra:
+        fields.update(chunk.extra)
+    return b"data: " + one_line(encoder.encode(fields)) + b"\n\n"
+
+
+def _encoded_choice(delta: Delta) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    if delta.role:
+        fields["role"] = "assistant"
+    if delta.content is not None:
+        fields["content"] = delta.content
+    elif delta.role:
+        # OpenAI's own first chunk of a tool call.
+        fields["content"] = None if delta.tools else ""
+    if delta.reasoning is not None:
+        fields["reasoning_content"] = delta.reasoning
+    if delta.refusal is not None:
+        fields["refusal"] = delta.refusal
+    if delta.tools:
+        fields["tool_calls"] = [_encoded_fragment(fragment) for fragment in delta.tools]
+    if delta.extra:
+        fields.update(delta.extra)
+    choice: dict[str, object] = {"index": delta.choice, "delta": fields, "finish_reason": delta.finish}
+    if delta.choice_extra:
+        choice.update(delta.choice_extra)
+    return choice
+
+
+def _encoded_fragment(fragment: ToolFragment) -> dict[str, object]:
+    fields: dict[str, object] = {"index": fragment.index}
+    if fragment.id is not None:
+        fields["id"] = fragment.id
+    if "type" in fragment.extra:
+        fields.update(fragment.extra)
+        return fields
+    if fragment.id is not None:
+        fields["type"] = "function"
+    function: dict[str, object] = {}
+    if fragment.name is not None:
+        function["name"] = fragment.name
+    function["arguments"] = fragment.arguments
+    fields["function"] = function
+    if fragment.extra:
+        fields.update(fragment.extra)
+    return fields
