@@ -73,6 +73,7 @@ def run(
     rounds: int,
     duration: float,
     awake: bool,
+    more: Sequence[str],
     progress: Callable[[str], None],
 ) -> Report:
     """Measure. Raises :class:`servers.BenchmarkError` when a server does not start or answers wrongly."""
@@ -97,7 +98,7 @@ def run(
                 memory: dict[str, int] = {}
                 for name in names:
                     progress(f"round {number + 1}: starting {name}")
-                    server = stack.enter_context(servers.serving(name, Path(directory), provider_port))
+                    server = stack.enter_context(servers.serving(name, Path(directory), provider_port, more))
                     running[name] = server
                     add(name, LISTENING, "s", server.start_to_listening)
                     add(name, START, "s", server.start_to_answer)
@@ -233,6 +234,13 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="let the server's core sleep when idle (see benchmarks/awake.py)",
     )
+    parser.add_argument(
+        "--serve-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="one more option for gwproto serve, as --serve-option=--no-access-log",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args(argv)
     if options.quick:
@@ -263,6 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rounds=options.rounds,
             duration=options.duration,
             awake=not options.allow_sleep,
+            more=options.serve_option,
             progress=progress,
         )
     except servers.BenchmarkError as error:
@@ -275,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         chosen = {
             "awake": not options.allow_sleep,
+            "serve_options": options.serve_option,
             "rounds": options.rounds,
             "duration": options.duration,
             "scenarios": [s.name for s in scenarios],

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,8 +151,8 @@ def configuration(provider_port: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def command(name: str, directory: Path, port: int, provider_port: int) -> list[str]:
-    """How the server called ``name`` is started: ``nginx``, ``relay`` or a runtime of the gateway."""
+def command(name: str, directory: Path, port: int, provider_port: int, more: Sequence[str]) -> list[str]:
+    """How the server called ``name`` is started: ``nginx``, ``relay``, or a runtime of the gateway with ``more`` options."""
     if name == "nginx":
         path = nginx_path()
         if path is None:
@@ -163,16 +163,16 @@ def command(name: str, directory: Path, port: int, provider_port: int) -> list[s
         return [sys.executable, "-m", "benchmarks.relay", str(port), str(provider_port)]
     (directory / "gateway.toml").write_text(configuration(provider_port))
     gateway = [sys.executable, "-m", "gwproto_cli", "serve", "--config", str(directory / "gateway.toml")]
-    return [*gateway, "--runtime", name, "--port", str(port)]
+    return [*gateway, "--runtime", name, "--port", str(port), *more]
 
 
 @contextlib.contextmanager
-def serving(name: str, directory: Path, provider_port: int) -> Iterator[Server]:
+def serving(name: str, directory: Path, provider_port: int, more: Sequence[str]) -> Iterator[Server]:
     """Start the server called ``name`` alone on its core, wait for its first answers, and stop it at the end."""
     directory = directory / name
     directory.mkdir(exist_ok=True)
     port = free_port()
-    argv = command(name, directory, port, provider_port)
+    argv = command(name, directory, port, provider_port, more)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GWPROTO_")}
     environment |= {
         "GATEWAY_API_KEY": CLIENT_KEY,

@@ -1,0 +1,204 @@
+"""``python -m benchmarks.micro``: µs of CPU per call of the core's pieces, with no I/O around them.
+
+The last column compares with ``json.loads`` of the same request in the same run, which takes the machine's speed out.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import statistics
+import sys
+import time
+import timeit
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import load, provider
+from gwproto import (
+    ClientData,
+    ClientEnd,
+    Configuration,
+    Gateway,
+    RequestHead,
+    UpstreamData,
+    UpstreamEnd,
+    UpstreamHead,
+    UpstreamOpened,
+)
+from gwproto.config import ModelSettings, ProviderSettings, Settings
+from gwproto.exchange.gears import StreamBody
+from gwproto.policy.auth import ClientKey
+from gwproto.routing.catalog import compile_catalog
+from gwproto.routing.demand import Demand
+from gwproto.routing.router import Plan, Router, Ticket
+from gwproto.wire.dialects import DIALECTS
+from gwproto.wire.neutral import ChatRequest, Rendering
+from gwproto.wire.openai.request import encode_request, parse_request
+from gwproto.wire.openai.stream import Envelope
+
+PROVIDERS, MODELS = 12, 10
+KEY = "bench-client-key"
+JSON_HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"1000"))
+STREAM_HEADERS = ((b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked"))
+
+
+def body_of(message: bytes) -> bytes:
+    return message.partition(b"\r\n\r\n")[2]
+
+
+def request_body(events: int) -> bytes:
+    return body_of(load.request(load.Job(0, 0, "mock-model-3", 1, events, 0.0)))
+
+
+def events_of(count: int, usage: bool = True) -> bytes:
+    return load.unchunked(body_of(provider.burst(count, usage)), 0) or b""
+
+
+def configuration() -> Configuration:
+    """12 providers with the same 10 models each, so that every provider is a candidate."""
+    providers = [
+        ProviderSettings(
+            name=f"provider-{number}",
+            base_url=f"http://10.0.0.{number}/v1",
+            models=tuple(
+                ModelSettings(id=f"p{number}-model-{model}", upstream=f"mock-model-{model}")
+                for model in range(MODELS)
+            ),
+        )
+        for number in range(1, PROVIDERS + 1)
+    ]
+    settings = Settings(providers=tuple(providers))
+    credentials = {entry.name: (f"{entry.name}/1",) for entry in providers}
+    keys = (ClientKey("bench", hashlib.sha256(KEY.encode()).digest()),)
+    return Configuration(settings, compile_catalog(settings, credentials), keys)
+
+
+class Pieces:
+    """What is measured, each on inputs made once."""
+
+    def __init__(self) -> None:
+        self.configuration = configuration()
+        self.now = 1e6
+        self.plain = request_body(0)
+        self.streaming = request_body(50)
+        self.events = events_of(50)
+        self.answer = body_of(provider.PLAIN)
+        parsed = parse_request(self.streaming)
+        assert isinstance(parsed, ChatRequest)
+        self.request = parsed
+        self.rendering = Rendering(model="mock-model-3")
+        self.router = Router(self.configuration.catalog, self.configuration.settings, rng=random.Random(1))
+        self.gateway = Gateway(self.configuration, rng=random.Random(1), epoch=1.7e9)
+        self.head = RequestHead(
+            "POST",
+            "/v1/chat/completions",
+            (
+                (b"host", b"127.0.0.1"),
+                (b"user-agent", b"benchmark"),
+                (b"authorization", b"Bearer " + KEY.encode()),
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(self.plain)).encode()),
+            ),
+        )
+
+    def json_loads(self) -> object:
+        return json.loads(self.streaming)
+
+    def msgspec_decode(self) -> object:
+        return msgspec.json.decode(self.streaming)
+
+    def parse_request(self) -> object:
+        return parse_request(self.streaming)
+
+    def encode_request(self) -> object:
+        return encode_request(self.request, self.rendering)
+
+    def relay(self) -> object:
+        body = StreamBody(
+            DIALECTS["openai"], Envelope("id", 1, "model"), include_usage=False, legacy_functions=False
+        )
+        sent = body.receive(self.events)
+        assert body.complete
+        return sent
+
+    def pick(self, model: str = "auto") -> object:
+        self.now += 0.001
+        plan = self.router.plan(Demand(model=model))
+        assert isinstance(plan, Plan)
+        ticket = self.router.pick(plan, self.now, tried=frozenset(), last=None, deadline=self.now + 60)
+        assert isinstance(ticket, Ticket)
+        self.router.content(ticket, self.now)
+        self.router.success(ticket, self.now)
+        return ticket
+
+    def pick_model(self) -> object:
+        return self.pick("mock-model-3")
+
+    def chat(self, request: bytes, headers: tuple[tuple[bytes, bytes], ...], answer: bytes) -> object:
+        now = self.now = self.now + 0.001
+        exchange = self.gateway.begin(self.head, now)
+        exchange.start(now)
+        exchange.receive(ClientData(request), now)
+        exchange.receive(ClientEnd(), now)
+        exchange.receive(UpstreamOpened(1, True), now)
+        exchange.receive(UpstreamHead(1, 200, headers), now)
+        exchange.receive(UpstreamData(1, answer), now)
+        exchange.receive(UpstreamEnd(1), now)
+        outcome = exchange.outcome
+        assert outcome is not None
+        assert outcome.ending.value == "completed", outcome
+        return outcome
+
+    def plain_chat(self) -> object:
+        return self.chat(self.plain, JSON_HEADERS, self.answer)
+
+    def stream_chat(self) -> object:
+        return self.chat(self.streaming, STREAM_HEADERS, self.events)
+
+    def table(self) -> list[tuple[str, Callable[[], object]]]:
+        return [
+            ("json.loads of the request", self.json_loads),
+            ("msgspec.json.decode of the request", self.msgspec_decode),
+            ("parse_request", self.parse_request),
+            ("encode_request", self.encode_request),
+            ("stream of 50 events, one read", self.relay),
+            ("plan, pick and report, auto", self.pick),
+            ("plan, pick and report, one model", self.pick_model),
+            ("whole exchange, JSON answer", self.plain_chat),
+            ("whole exchange, stream of 50, one read", self.stream_chat),
+        ]
+
+
+def microseconds(call: Callable[[], object], seconds: float, repeats: int) -> float:
+    """Median CPU per call over ``repeats`` measurements of about ``seconds`` each."""
+    timer = timeit.Timer(call, timer=time.process_time)
+    number = 1
+    while (taken := timer.timeit(number)) < seconds / 4:
+        number *= 2
+    number = max(1, round(number * seconds / taken))
+    return statistics.median(timer.repeat(repeats, number)) / number * 1e6
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.micro", description="CPU of the core's pieces"
+    )
+    parser.add_argument("--seconds", type=float, default=0.2, help="per measurement")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(argv)
+    figures: dict[str, float] = {}
+    for name, call in Pieces().table():
+        figures[name] = microseconds(call, options.seconds, options.repeats)
+        unit = figures["json.loads of the request"]
+        print(f"{name:40} {figures[name]:9.2f} µs {figures[name] / unit:7.2f}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
