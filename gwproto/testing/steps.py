@@ -22,6 +22,10 @@ class End(Struct, frozen=True, gc=False):
     """Complete the response by its framing."""
 
 
+class Close(Struct, frozen=True, gc=False):
+    """Close the connection in good order, whatever the framing promised."""
+
+
 class Reset(Struct, frozen=True, gc=False):
     """Break the connection off, so that the peer sees a reset."""
 
@@ -30,7 +34,7 @@ class Stall(Struct, frozen=True, gc=False):
     """Send nothing more and keep the connection open until the peer leaves."""
 
 
-Action = Head | Data | End | Reset | Stall
+Action = Head | Data | End | Close | Reset | Stall
 
 
 class Step(Struct, frozen=True, gc=False):

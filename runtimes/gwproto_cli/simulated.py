@@ -18,9 +18,10 @@ import h11
 import msgspec
 from anyio.abc import ByteStream, SocketAttribute
 
-from gwproto.testing import Data, End, Head, Knobs, Reset, SimulatedProvider, Stall, Step
+from gwproto.testing import Close, Data, End, Head, Knobs, Reset, SimulatedProvider, Stall, Step
 from gwproto.values import Headers
 
+Respond = Callable[[str, str, Headers, bytes], Sequence[Step]]  # method, target, headers, body
 OnDeparture = Callable[[SimulatedProvider], None]
 
 _READ = 65536
@@ -72,6 +73,22 @@ async def serve_providers(
         await anyio.sleep_forever()
 
 
+async def serve_connection(stream: ByteStream, respond: Respond) -> bool:
+    """Answer the requests on one connection with timelines, until it ends.
+
+    False: the peer left before an answer was complete.
+    """
+    async with stream:
+        connection = _Connection(stream)
+        while (request := await connection.next_request()) is not None:
+            try:
+                if not await connection.play(respond(*request)):
+                    break
+            except _Departed:
+                return False
+    return True
+
+
 class _Departed(Exception):
     """The peer closed its connection."""
 
@@ -84,21 +101,10 @@ class _Server:
         self.on_departure = on_departure
 
     async def handle(self, stream: ByteStream) -> None:
-        async with stream:
-            connection = _Connection(stream)
-            while (request := await connection.next_request()) is not None:
-                method, target, headers, body = request
-                steps = self._steps(method, target, headers, body)
-                try:
-                    alive = await connection.play(steps)
-                except _Departed:
-                    if self.on_departure is not None:
-                        self.on_departure(self.provider)
-                    return
-                if not alive:
-                    return
+        if not await serve_connection(stream, self._respond) and self.on_departure is not None:
+            self.on_departure(self.provider)
 
-    def _steps(self, method: str, target: str, headers: Headers, body: bytes) -> list[Step]:
+    def _respond(self, method: str, target: str, headers: Headers, body: bytes) -> list[Step]:
         if target != "/knobs":
             return self.provider.respond(method, target, headers, body, time.time())
         if method == "PUT":
@@ -192,6 +198,9 @@ class _Connection:
                     pending += self._http.send(h11.Data(data=data)) or b""
                 case End():
                     pending += self._http.send(h11.EndOfMessage()) or b""
+                case Close():
+                    await self._write(bytes(pending))
+                    return False
                 case Reset():
                     await self._write(bytes(pending))
                     await self._reset()
