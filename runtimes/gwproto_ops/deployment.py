@@ -14,20 +14,17 @@ from gwproto.loading import Loaded, decode_known, load
 from gwproto.policy.auth import ClientKey, parse_hashes
 from gwproto.routing.catalog import compile_catalog
 
-# A credential's name and the header its secret travels in.
-Credentials = dict[str, tuple[bytes, bytes]]
-
 
 @dataclass(frozen=True, repr=False)
 class Deployment:
-    """A configuration that can be served. ``made_key`` is the client key made because none was configured, or ``""``.
+    """A configuration that can be served.
 
-    Its repr shows no secret.
+    ``credentials`` maps names to the headers their secrets travel in. ``made_key`` is the client key made because none
+    was configured, or ``""``. The repr shows no secret.
     """
 
     configuration: Configuration
-    credentials: Credentials
-    loaded: Loaded
+    credentials: Mapping[str, tuple[bytes, bytes]]
     made_key: str = ""
 
     def __repr__(self) -> str:
@@ -70,15 +67,15 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
     problems: list[tuple[str, str]] = []
     if not settings.providers:
         problems.append(("providers", "none configured, and no provider's credentials in the environment"))
-    credentials: Credentials = {}
-    names: dict[str, tuple[str, ...]] = {}
+    # A secret has one name, also where two providers share it: the router tells backends apart by the name.
+    name_of: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
     for provider in settings.providers:
-        found = secrets_of(provider, environ, problems)
-        names[provider.name] = tuple(
-            provider.name if number == 0 else f"{provider.name}#{number + 1}" for number in range(len(found))
-        )
-        for name, secret in zip(names[provider.name], found, strict=True):
-            credentials[name] = (b"authorization", b"Bearer " + secret.encode())
+        mine = names[provider.name] = []
+        for number, secret in enumerate(secrets_of(provider, environ, problems), 1):
+            name = provider.name if number == 1 else f"{provider.name}#{number}"
+            mine.append(name_of.setdefault(secret, name))
+    credentials = {name: (b"authorization", b"Bearer " + secret.encode()) for secret, name in name_of.items()}
 
     keys = _client_keys(settings.auth.keys, environ, problems)
     made_key = ""
@@ -94,7 +91,7 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
         raise ConfigurationError((*problems, *error.problems)) from None
     if problems:
         raise ConfigurationError(tuple(problems))
-    return Deployment(Configuration(settings, catalog, keys), credentials, loaded, made_key)
+    return Deployment(Configuration(settings, catalog, keys), credentials, made_key)
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Deployment:

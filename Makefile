@@ -1,0 +1,56 @@
+# Needs Python >= 3.11 with pip, and make. Everything else goes to .venv, in locked versions.
+
+PY ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --require-hashes -r
+LINK := $(PIP) install --no-deps --no-build-isolation -e .
+
+.PHONY: serve test lint types tests bench lock clean
+
+serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
+	@exec $(BIN)/gwproto serve $(ARGS)
+
+test: lint types tests  ## everything that must hold
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/test.stamp
+	$(BIN)/mypy
+
+tests: .venv/test.stamp  ## the tests, and that they reach every branch of the core; flags in ARGS
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage report --fail-under=100
+
+bench: .venv/serve.stamp  ## CPU per request and per chunk beside a reference; flags in ARGS
+	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+lock:  ## renew the locked versions; needs uv
+	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -
+	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra all --constraints tests/requirements.txt \
+		--output-file runtimes/requirements.txt pyproject.toml -
+
+LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command "make lock"
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gwproto needs Python 3.11 or newer; PY=... names one")'
+	$(PY) -m venv --without-pip .venv
+
+.venv/serve.stamp: runtimes/requirements.txt pyproject.toml | .venv/bin/python
+	$(INSTALL) $<
+	$(LINK)
+	@touch $@
+
+.venv/test.stamp: tests/requirements.txt pyproject.toml | .venv/bin/python
+	$(INSTALL) $<
+	$(LINK)
+	@touch $@ .venv/serve.stamp

@@ -1,0 +1,41 @@
+"""Rules for the whole suite: skips are counted, and with ``CI=true`` they are failures."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# No deadline: a test that fails because a machine was busy says nothing. In CI the same examples every time.
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+
+CI = os.environ.get("CI") == "true"
+settings.load_profile("ci" if CI else "default")
+
+_skipped: list[tuple[str, str]] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    _note(report)
+
+
+def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _skipped.append((report.nodeid, reason))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if CI and _skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, reason in _skipped:
+        terminalreporter.write_line(f"skipped: {name}: {reason}")
+    if CI and _skipped:
+        terminalreporter.write_line(f"{len(_skipped)} skipped, which CI=true forbids", red=True)
