@@ -12,7 +12,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 # Strings under these keys come in pieces; any other string is the same one again.
-_PIECEWISE = frozenset(("arguments", "data", "transcript", "text", "summary", "name"))
+_PIECEWISE = frozenset(("arguments", "input", "data", "transcript"))
 
 
 class _Choice:

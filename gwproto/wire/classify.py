@@ -92,7 +92,6 @@ TYPE_STATUS: dict[str, int] = {
 
 # Safety first, then context, credits, quota, key, model.
 RULES: tuple[Rule, ...] = (
-    rule(_F.TOO_BIG, "", statuses=(413,)),
     rule(
         _F.FILTERED,
         r"content_filter|responsibleaipolicyviolation|content management policy|content_policy",
@@ -149,6 +148,7 @@ STATUSES: dict[int, FailureClass] = {
     404: _F.MODEL_GONE,
     408: _F.TIMEOUT,
     410: _F.MODEL_GONE,
+    413: _F.TOO_BIG,
     424: _F.SERVER,
     429: _F.RATE_MINUTE,
     498: _F.OVERLOADED,
@@ -159,6 +159,7 @@ STATUSES: dict[int, FailureClass] = {
 }
 
 _MESSAGE_READ = 300
+_WORD_READ = 100
 
 
 def classify(signs: Signs, rules: tuple[Rule, ...] = ()) -> FailureClass:
@@ -166,7 +167,8 @@ def classify(signs: Signs, rules: tuple[Rule, ...] = ()) -> FailureClass:
     status = signs.status
     if status is None:
         status = TYPE_STATUS.get(signs.type.lower())
-    text = f"{signs.code} {signs.type} {signs.hints} {signs.message[:_MESSAGE_READ]}".lower()
+    parts = (signs.code[:_WORD_READ], signs.type[:_WORD_READ], signs.hints[:_MESSAGE_READ])
+    text = " ".join((*parts, signs.message[:_MESSAGE_READ])).lower()
     for one in rules:
         if _fits(one, status, text):
             return one.kind

@@ -49,7 +49,8 @@ def parse_duration(text: str) -> float | None:
     match = _DURATION.fullmatch(text)
     if not text or match is None:
         return None
-    return sum(float(value) * unit for value, unit in zip(match.groups(), _UNITS, strict=True) if value)
+    seconds = sum(float(value) * unit for value, unit in zip(match.groups(), _UNITS, strict=True) if value)
+    return seconds if math.isfinite(seconds) else None
 
 
 def parse_date(text: str, wall: float) -> float | None:

@@ -232,7 +232,7 @@ class Normaliser:
     def end(self, complete: bool) -> list[Chunk]:
         """What is left at the end: finishes, then usage if the client asked.
 
-        ``complete``: choices without a finish get one. Sets ``failure`` if a finish turns out to admit to one.
+        ``complete``: choices without a finish get one.
         """
         last = self._last
         out: list[Chunk] = []
@@ -324,7 +324,7 @@ class Normaliser:
                 choice.by_id[id_] = call
             if fragment.index is not None:
                 choice.by_index[fragment.index] = call
-            if fragment.arguments or "type" in fragment.extra:
+            if fragment.arguments or "custom" in fragment.extra:
                 call.arguments = True
             if first:
                 id_ = id_ or call_id(chunk.id, chunk.created, index, call.index, fragment.name)

@@ -14,7 +14,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def too_deep(document: bytes) -> bool:
-    """Is a well-formed JSON document nested deeper than ``MAX_DEPTH``?
+    """Is a JSON document nested deeper than ``MAX_DEPTH``? Of a malformed one: might a parser get that deep?
 
     Counting openers settles almost every document. Otherwise strings go, only brackets stay, and each pass removes the
     innermost level of all of them at once, so a flat document of any length costs one pass.
@@ -37,6 +37,8 @@ def _finite(number: str) -> float | None:
 def repair(document: bytes) -> bytes:
     """Strict JSON from what Python's lenient parser accepts; raises :class:`WireError` for anything else.
 
+    The document must not be :func:`too_deep`.
+
     NaN and infinities become null, lone surrogates and invalid UTF-8 become U+FFFD, control characters inside strings
     are escaped, of duplicate keys the last wins.
     """
@@ -48,6 +50,6 @@ def repair(document: bytes) -> bytes:
             strict=False,
         )
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError) as error:  # ValueError: also integers of more than 4300 digits
+    except ValueError as error:  # also an integer of more than 4300 digits
         raise WireError("not JSON") from error
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

@@ -16,6 +16,7 @@ from gwproto.wire.openai.parts import (
     created_of,
     encoder,
     fields_of,
+    first_of,
     list_of,
     split_content,
     text_of,
@@ -78,33 +79,34 @@ def decode_completion(body: bytes, wall: float = 0.0) -> Completion | Failure:
 
     ``wall`` (seconds since the epoch) is needed only for delays that an error inside gives as an instant.
     """
+    if too_deep(body):
+        return _bad("The provider's answer is cut short or nested too deeply.")
     try:
-        if too_deep(body):
-            return _bad("The provider's answer is nested too deeply.")
+        plain = _plain_decoder.decode(body)
+    except msgspec.DecodeError:
         try:
-            plain = _plain_decoder.decode(body)
-        except msgspec.DecodeError:
             return _decode_odd(body, wall)
-    except RecursionError:
-        return _bad("The provider's answer is nested too deeply.")
-    except WireError as error:
-        return _bad(f"The provider's answer cannot be read: {error}.")
-    return _decode_plain(plain, body, wall)
+        except WireError as error:
+            return _bad(f"The provider's answer cannot be read: {error}.")
+    return _decode_plain(plain)
 
 
-def _decode_plain(plain: _Completion, body: bytes, wall: float) -> Completion | Failure:
+def _decode_plain(plain: _Completion) -> Completion:
     usage, raw_usage = decode_usage(plain.usage) if plain.usage != NULL else (None, None)
+    verbatim = raw_usage is not None or plain.usage == NULL
     choices: list[CompletionChoice] = []
     for choice in plain.choices:
         message = choice.message
+        finish: str = choice.finish_reason
         tools: tuple[ToolFragment, ...] = ()
         if message.tool_calls is not UNSET:
             tools = tuple(
                 ToolFragment(number, call.id, call.function.name, call.function.arguments)
                 for number, call in enumerate(message.tool_calls)
             )
-            if choice.finish_reason == "stop":
-                return _decode_odd(body, wall)
+            if finish == "stop":
+                finish = "tool_calls"
+                verbatim = False
         extra: RawFields = {}
         if message.annotations != NULL:
             extra["annotations"] = message.annotations
@@ -117,7 +119,7 @@ def _decode_plain(plain: _Completion, body: bytes, wall: float) -> Completion | 
                 message.reasoning_content,
                 message.refusal,
                 tools,
-                choice.finish_reason,
+                finish,
                 extra,
                 {} if choice.logprobs == NULL else {"logprobs": choice.logprobs},
             )
@@ -127,7 +129,6 @@ def _decode_plain(plain: _Completion, body: bytes, wall: float) -> Completion | 
         more["system_fingerprint"] = plain.system_fingerprint
     if plain.service_tier != NULL:
         more["service_tier"] = plain.service_tier
-    verbatim = raw_usage is not None or plain.usage == NULL
     return Completion(tuple(choices), plain.id, plain.created, plain.model, usage, raw_usage, more, verbatim)
 
 
@@ -140,10 +141,9 @@ def _decode_odd(body: bytes, wall: float) -> Completion | Failure:
             )
         return _bad(f"The provider's answer is not JSON: {clean(body[:2000].decode(errors='replace'))}"[:300])
     try:
-        document = Raw(body)
-        fields = fields_of(_first(document))
+        fields = fields_of(first_of(Raw(text)))
     except msgspec.DecodeError:
-        fields = fields_of(_first(Raw(repair(body))))
+        fields = fields_of(first_of(Raw(repair(text))))
     failure = in_band_failure(fields, wall)
     if failure is not None:
         return failure
@@ -166,12 +166,6 @@ def _decode_odd(body: bytes, wall: float) -> Completion | Failure:
             FailureClass.EMPTY, "The provider's answer has no choices.", code="bad_upstream_response"
         )
     return Completion(tuple(choices), id_, created, model, usage, raw_usage, fields)
-
-
-def _first(document: Raw) -> Raw:
-    """Google wraps its errors in a list."""
-    items = list_of(document)
-    return items[0] if items else document
 
 
 def _odd_choice(choice: RawFields, position: int, id_: str, created: int) -> CompletionChoice | Failure:
@@ -242,7 +236,7 @@ def _encoded_choice(choice: CompletionChoice) -> dict[str, object]:
 
 
 def _encoded_call(call: ToolFragment) -> dict[str, object]:
-    if "type" in call.extra:
+    if "custom" in call.extra:
         return {"id": call.id, **call.extra}
     return {
         "id": call.id,

@@ -26,7 +26,7 @@ _decode = msgspec.json.Decoder().decode
 
 MAX_MESSAGE = 300
 
-_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e]+")
 # Providers quote the rejected key, and the key is ours.
 _SECRET = re.compile(
@@ -50,8 +50,8 @@ def error_frame(message: str, type: str, code: str | None, param: str | None = N
 
 def clean(text: str) -> str:
     """A provider's words made safe to show: no tags, control characters or keys, at most 300 characters."""
-    # Cut early: a megabyte of HTML must not be searched whole.
-    text = _TAGS.sub(" ", text[:20_000])
+    # Cut early: a megabyte of hostile HTML must not be searched.
+    text = _TAGS.sub(" ", text[:8000])
     text = _SECRET.sub("***", _BLANK.sub(" ", text).strip())
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
@@ -91,16 +91,19 @@ _ERROR_KEYS = frozenset(("message", "detail", "errors"))
 def failure_of(signs: Signs, headers: dict[str, str], wall: float) -> Failure:
     """The failure for what was read."""
     kind = classify(signs)
-    code = None if not signs.code or signs.code == str(signs.status) else signs.code
     return Failure(
         kind,
         clean(signs.message) or "The provider sent no message.",
         status=signs.status,
-        type=signs.type or None,
-        code=code,
-        param=signs.param,
+        type=_short(signs.type),
+        code=None if signs.code == str(signs.status) else _short(signs.code),
+        param=_short(signs.param or ""),
         retry_after=_delay(kind, signs, headers, wall),
     )
+
+
+def _short(word: str) -> str | None:
+    return clean(word[:100]) or None
 
 
 def _delay(kind: FailureClass, signs: Signs, headers: dict[str, str], wall: float) -> float | None:
@@ -134,7 +137,7 @@ def _document(body: bytes) -> Json:
             return _decode(body)
         except msgspec.DecodeError:
             return _decode(repair(body))
-    except (WireError, RecursionError):
+    except WireError:
         return None
 
 

@@ -52,6 +52,12 @@ def list_of(raw: Raw | None) -> list[Raw]:
         return []
 
 
+def first_of(document: Raw) -> Raw:
+    """The document itself, or the first item of an array: Google wraps its errors in one."""
+    items = list_of(document)
+    return items[0] if items else document
+
+
 def value_of(raw: Raw | None) -> object:
     """The plain value; None also for a number that no float can hold."""
     if raw is None:

@@ -53,7 +53,12 @@ class _Refused(Exception):
 
 def _refusal(code: str, message: str, param: str | None = None) -> Failure:
     return Failure(
-        FailureClass.INVALID, message, status=400, type="invalid_request_error", code=code, param=param
+        FailureClass.INVALID,
+        message[:300],
+        status=400,
+        type="invalid_request_error",
+        code=code,
+        param=param and param[:100],
     )
 
 
@@ -298,7 +303,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     if request.stream:
         options = fields.pop("stream_options", None)
         if rendering.stream_usage and "stream_options" not in rendering.drop:
-            fields["stream_options"] = options if options and request.include_usage else _with_usage(options)
+            fields["stream_options"] = _with_usage(options)
         elif options is not None:
             dropped.append("stream_options")
     for name, value in rendering.body:
@@ -306,6 +311,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     return EncodedRequest(PATH, _encoder.encode(fields), tuple(dropped))
 
 
+_TRUE = Raw(b"true")
 _USAGE_ONLY = Raw(b'{"include_usage":true}')
 
 
@@ -313,5 +319,7 @@ def _with_usage(options: Raw | None) -> Raw:
     if options is None:
         return _USAGE_ONLY
     merged = _fields_decoder.decode(options)
-    merged["include_usage"] = Raw(b"true")
+    if merged.get("include_usage") == _TRUE:
+        return options
+    merged["include_usage"] = _TRUE
     return Raw(_encoder.encode(merged))

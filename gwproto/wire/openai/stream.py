@@ -22,6 +22,7 @@ from gwproto.wire.openai.parts import (
     created_of,
     encoder,
     fields_of,
+    first_of,
     list_of,
     one_line,
     raw_fields,
@@ -88,13 +89,11 @@ def decode_chunk(data: bytes) -> Chunk:
     An error in any of the shapes seen in streams becomes ``failure``. White space alone is an empty chunk.
     """
     if data.count(b"[") + data.count(b"{") > 128 and too_deep(data):
-        raise WireError("JSON nested too deeply")
+        raise WireError("JSON cut short or nested too deeply")
     try:
         plain = _plain_decoder.decode(data)
     except msgspec.DecodeError:
         return _decode_odd(data)
-    except RecursionError as error:  # malformed as well as deep
-        raise WireError("JSON nested too deeply") from error
     extra: RawFields = {}
     if plain.system_fingerprint != NULL:
         extra["system_fingerprint"] = plain.system_fingerprint
@@ -159,15 +158,15 @@ def _decode_odd(data: bytes) -> Chunk:
         return _NOTHING
     strict = True
     try:
-        fields = fields_of(data)
+        fields = fields_of(first_of(Raw(text)))
     except msgspec.DecodeError:
         strict = False
-        fields = fields_of(repair(data))
-    if not fields and not text.startswith(b"{"):
-        raise WireError("not a JSON object")
+        fields = fields_of(first_of(Raw(repair(text))))
     failure = in_band_failure(fields)
     if failure is not None:
         return Chunk(failure=failure)
+    if not text.startswith(b"{"):
+        raise WireError("not a JSON object")
     return _from_fields(fields, strict)
 
 
@@ -291,7 +290,7 @@ def _encoded_fragment(fragment: ToolFragment) -> dict[str, object]:
     fields: dict[str, object] = {"index": fragment.index}
     if fragment.id is not None:
         fields["id"] = fragment.id
-    if "type" in fragment.extra:
+    if "custom" in fragment.extra:
         fields.update(fragment.extra)
         return fields
     if fragment.id is not None:
