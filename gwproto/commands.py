@@ -45,11 +45,12 @@ class Abort(Struct, frozen=True, gc=False):
 class Delegate(Struct, frozen=True, gc=False):
     """The runtime answers: ``name`` says what (a page, a store's figures), ``query`` is validated already.
 
-    Sent only after authentication, in place of head, data and end.
+    Sent only after authentication, in place of head, data and end. ``headers`` go on the response beside its own.
     """
 
     name: str
     query: str
+    headers: Headers = ()
 
 
 Command = OpenUpstream | CloseUpstream | SendHead | SendData | SendEnd | Abort | Delegate

@@ -48,7 +48,7 @@ class Gateway:
     def __init__(self, configuration: Configuration, *, rng: random.Random, epoch: float) -> None:
         self._configuration = configuration
         self._authenticator = Authenticator(configuration.keys)
-        router = Router(configuration.catalog, configuration.settings, rng=rng)
+        router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
         self._shared = Shared(configuration.settings, router, rng, epoch)
         self._begun = 0
         self._draining_since: float | None = None

@@ -58,7 +58,7 @@ class Reply(Exchange):
         answer = self._answer
         if isinstance(answer, Delegate):
             self._finish(200, "", now)
-            return [answer]
+            return [Delegate(answer.name, answer.query, identity(self.request_id))]
         self._finish(answer.status, answer.error, now)
         head = SendHead(answer.status, reply_headers(answer, self.request_id))
         if self.head.method == "HEAD" or not answer.body:

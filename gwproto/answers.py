@@ -1,0 +1,144 @@
+"""The gateway's own answers: models, health, the state of routing, errors."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from gwproto.exchange.reply import Answer
+from gwproto.exchange.shared import Shared
+from gwproto.routing.catalog import Target
+from gwproto.routing.router import TargetStatus
+from gwproto.values import Headers
+from gwproto.wire.openai.errors import encode_error
+from gwproto.wire.openai.models import ModelRow, encode_model, encode_model_list
+
+_encoder = msgspec.json.Encoder()
+
+#: Worst first: what a model or a provider with several targets shows is its best target's status.
+_RANK = ("exhausted", "cooldown", "half_open", "degraded", "available")
+
+
+def json_answer(value: object, *, status: int = 200, headers: Headers = ()) -> Answer:
+    return Answer(status, _encoder.encode(value), headers=headers)
+
+
+def error_answer(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    type: str = "invalid_request_error",
+    headers: Headers = (),
+    param: str | None = None,
+) -> Answer:
+    body = encode_error(message, type, code, param)
+    return Answer(status, body, headers=headers, error=code)
+
+
+def models(shared: Shared, now: float) -> Answer:
+    """``GET /v1/models``: ``auto`` first, then every model by id."""
+    return Answer(200, encode_model_list(_rows(shared, now)))
+
+
+def model(shared: Shared, name: str, now: float) -> Answer:
+    """``GET /v1/models/{id}``."""
+    for row in _rows(shared, now):
+        if row.id == name:
+            return Answer(200, encode_model(row))
+    message = f"The model '{name[:200]}' does not exist."
+    return error_answer(404, "model_not_found", message, param="model")
+
+
+def health(shared: Shared, now: float) -> Answer:
+    """``GET /health``: figures per target; ``ok`` while anything can be served."""
+    statuses = shared.router.statuses(now)
+    return json_answer(
+        {
+            "ok": any(status.status in ("available", "degraded", "half_open") for status in statuses),
+            "models": [
+                {
+                    "key": status.target,
+                    "attempts": status.attempts,
+                    "success_rate": status.success_rate,
+                    "avg_latency_ms": status.avg_latency_ms,
+                    "p90_latency_ms": status.p90_latency_ms,
+                    "p99_latency_ms": status.p99_latency_ms,
+                    "cooldown_until": _instant(status.cooldown_left, now + shared.epoch),
+                    "headroom": status.headroom,
+                    "daily_used": status.daily_used,
+                    "daily_limit": status.daily_limit,
+                }
+                for status in statuses
+            ],
+        }
+    )
+
+
+def routing_status(shared: Shared, now: float) -> Answer:
+    """``GET /v1/routing/status``: the fallback order with reasons, and a summary per provider."""
+    statuses = sorted(
+        shared.router.statuses(now), key=lambda status: (-_RANK.index(status.status), -status.score)
+    )
+    providers: dict[str, list[TargetStatus]] = {}
+    for status in statuses:
+        providers.setdefault(status.provider, []).append(status)
+    return json_answer(
+        {
+            "fallback_order": statuses,
+            "providers": {name: _summary(members) for name, members in providers.items()},
+        }
+    )
+
+
+def _summary(members: list[TargetStatus]) -> Mapping[str, object]:
+    successes = sum(member.successes for member in members)
+    judged = successes + sum(member.failures for member in members)
+    best = members[0]
+    return {
+        "status": best.status,
+        "reason": best.reason,
+        "targets": len(members),
+        "attempts": sum(member.attempts for member in members),
+        "success_rate": successes / judged if judged else None,
+        "in_flight": sum(member.in_flight for member in members),
+    }
+
+
+def _instant(cooldown: float, wall: float) -> int:
+    """When a cooldown ends, in milliseconds since 1970; 0 when there is none."""
+    return int((wall + cooldown) * 1000) if cooldown > 0 else 0
+
+
+def _rows(shared: Shared, now: float) -> list[ModelRow]:
+    catalog = shared.router.catalog
+    best: dict[str, str] = {}
+    for status in shared.router.statuses(now):
+        shown = best.get(status.model)
+        if shown is None or _RANK.index(status.status) > _RANK.index(shown):
+            best[status.model] = status.status
+    began = int(shared.epoch)
+    rows = [ModelRow(id="auto", created=began, owned_by="gwproto")]
+    seen: set[str] = set()
+    for target in catalog.targets:
+        if target.model.id not in seen:
+            seen.add(target.model.id)
+            rows.append(_row(target, best[target.model.id], began))
+    return rows
+
+
+def _row(target: Target, health: str, created: int) -> ModelRow:
+    about = target.model
+    return ModelRow(
+        id=about.id,
+        created=created,
+        owned_by=target.provider.name,
+        extra={
+            "provider": target.provider.name,
+            "upstream_model": about.upstream,
+            "tier": about.tier,
+            "capabilities": None if about.capabilities is None else sorted(about.capabilities),
+            "context_window": about.context_window or None,
+            "max_output": about.max_output or None,
+            "health": health,
+        },
+    )
