@@ -1,0 +1,366 @@
+"""The router: which target serves a request, and what its attempts teach.
+
+``plan`` once per request, then ``pick`` for each attempt. A :class:`Ticket` is one attempt's hold on its target; it
+goes back by exactly one of ``success``, ``failure`` and ``release``. Everything happens at the moment of a call:
+there are no timers, a cooldown ends when somebody looks.
+"""
+
+import math
+import random
+from collections.abc import Collection
+from typing import Literal
+
+from msgspec import Struct
+
+from gwproto.config import Settings
+from gwproto.failures import Effect, Failure, FailureClass, LocalProtocolError, Scope
+from gwproto.routing.catalog import Backend, Catalog, Target
+from gwproto.routing.demand import Demand
+from gwproto.routing.health import Cause, Circuit, State
+from gwproto.routing.plan import FALLBACK, Front, Plan, Planner, Seat, Shape
+from gwproto.routing.rotation import Rotation
+from gwproto.routing.state import DAY, Registry, TargetState
+from gwproto.routing.status import TargetStatus, explain, target_status
+from gwproto.values import Candidate
+
+__all__ = ["NoTarget", "Plan", "Router", "TargetStatus", "Ticket", "Wait"]
+
+#: The least that a provider's hint is taken for (seconds).
+MIN_RETRY_AFTER = 1.0
+#: The least that a request waits (seconds): an instant that rounding made the present would be no wait at all.
+MIN_WAIT = 0.001
+#: Jitter on the release of throttled targets, so that gateways do not come back in step: share and cap (seconds).
+JITTER = 0.1
+MAX_JITTER = 5.0
+#: How many sets of providers keep the memory of their turns.
+MAX_ROTATIONS = 1024
+
+
+class Ticket(Struct, eq=False):
+    """One attempt's hold on its target."""
+
+    target: Target
+    probe: bool  # decides over a half-open scope
+    panic: bool  # every candidate was cooling down
+    picked_at: float
+    state: TargetState
+    plan: Plan
+    released: bool = False
+
+
+class Wait(Struct, frozen=True, gc=False):
+    """Ask again at ``until``: a target comes back, or may."""
+
+    until: float
+
+
+class NoTarget(Struct, frozen=True, gc=False):
+    """There is none: all ``throttled``, some ``unavailable``, or ``exhausted``: those left have been tried.
+
+    ``retry_after``: seconds until the first comes back, as far as is known.
+    """
+
+    cause: Literal["throttled", "unavailable", "exhausted"]
+    retry_after: float | None
+
+
+class Router:
+    """Picks targets of one catalog and remembers how they did. ``epoch``: wall time at ``now`` = 0."""
+
+    def __init__(
+        self, catalog: Catalog, settings: Settings, *, rng: random.Random, epoch: float = 0.0
+    ) -> None:
+        self._rng = rng
+        self._epoch = epoch
+        self._registry: Registry | None = None
+        self._rotations: dict[tuple[str, ...], tuple[Rotation, Rotation]] = {}
+        self._adopt(catalog, settings)
+
+    # Choosing
+
+    def plan(self, demand: Demand) -> Plan | Failure:
+        """Which targets could serve this request, health aside.
+
+        A :class:`Failure` when its names do not exist (404; 400 for forced ones) or nothing configured could ever
+        serve it (400).
+        """
+        return self._planner.plan(demand)
+
+    def pick(
+        self,
+        plan: Plan,
+        now: float,
+        *,
+        tried: Collection[Backend] = (),
+        last: Target | None = None,
+        deadline: float,
+        again: bool = False,
+    ) -> Ticket | Wait | NoTarget:
+        """Choose the next attempt's target.
+
+        ``tried``: backends that this request is done with; another provider than theirs is preferred. ``again``: after
+        back-off, when there was no other; then whatever cools down because of this very request may be picked too,
+        ``last`` only when there is nothing else.
+        """
+        if tried or again:
+            seat = self._elsewhere(plan, now, tried, last, again)
+        else:
+            seat = self._in_turn(plan.shape, now)
+        if seat is None:
+            return self._without(plan, now, tried, deadline)
+        return self._issue(plan, seat, now)
+
+    def _in_turn(self, shape: Shape, now: float, *, peek: bool = False) -> Seat | None:
+        """The steady case: whose turn it is. ``peek``: without taking it."""
+        fronts: list[Front] = []
+        for group in shape.groups:
+            front = group.front(now)
+            if front is not None:
+                if fronts and front.rank != fronts[0].rank:
+                    if front.rank > fronts[0].rank:
+                        continue
+                    fronts.clear()
+                fronts.append(front)
+        if not fronts:
+            return None
+        front = fronts[0]
+        if len(fronts) > 1:
+            by_name = {front.group.name: front for front in fronts}
+            names = shape.band.members([(f.group.name, f.score) for f in fronts], remember=not peek)
+            weights = [by_name[name].weight for name in names]
+            turns = shape.turns
+            front = by_name[turns.preview(names, weights) if peek else turns.turn(names, weights)]
+        return _seat(shape, front, peek)
+
+    def _elsewhere(
+        self, plan: Plan, now: float, tried: Collection[Backend], last: Target | None, again: bool
+    ) -> Seat | None:
+        """A failover, or one more round after back-off."""
+        if not again:
+            return self._other(plan.shape, tried, None, now)
+        seat = None
+        if last is not None:
+            seat = self._other(plan.shape, {*tried, last.backend}, plan, now)
+        return seat or self._other(plan.shape, tried, plan, now)
+
+    def _other(
+        self, shape: Shape, excluded: Collection[Backend], request: Plan | None, now: float
+    ) -> Seat | None:
+        fronts = [front for group in shape.groups if (front := group.front_without(excluded, request, now))]
+        if not fronts:
+            return None
+        fronts = [front for front in fronts if front.rank != FALLBACK] or fronts
+        fronts = [front for front in fronts if not _touched(front, excluded)] or fronts
+        rank = min(front.rank for front in fronts)
+        by_name = {front.group.name: front for front in fronts if front.rank == rank}
+        # Everybody in the band is credited, the excluded too: that keeps the turns even.
+        regular = [front for group in shape.groups if (front := group.front(now)) and front.rank == rank]
+        if regular:
+            weights = {front.group.name: front.weight for front in regular}
+            names = shape.band.members([(f.group.name, f.score) for f in regular], remember=False)
+            if not by_name.keys().isdisjoint(names):
+                chosen = shape.turns.turn(names, [weights[name] for name in names], by_name)
+                return _seat(shape, by_name[chosen], False)
+        return _seat(shape, max(by_name.values(), key=lambda front: front.score), False)
+
+    def _without(
+        self, plan: Plan, now: float, tried: Collection[Backend], deadline: float
+    ) -> Ticket | Wait | NoTarget:
+        """Nobody can be picked: wait, panic, or say so."""
+        seats = [seat for group in plan.shape.groups for seat in group.seats]
+        obstacles = [(seat, seat.state.obstacle(now)) for seat in seats]
+        untried = [
+            (seat, obstacle)
+            for seat, obstacle in obstacles
+            if obstacle is not None and seat.target.backend not in tried
+        ]
+        plan.wait_until = min(plan.wait_until, now + self._settings.routing.max_wait)
+        earliest = min((obstacle.until for _, obstacle in untried), default=math.inf)
+        if earliest <= min(plan.wait_until, deadline):
+            return Wait(max(earliest, now + MIN_WAIT))
+        if all(obstacle is not None and obstacle.cause is Cause.ERRORS for _, obstacle in obstacles):
+            resting = [seat for seat, obstacle in untried if obstacle.cooling and not seat.state.panicking]
+            if resting:
+                return self._issue(plan, max(resting, key=lambda seat: seat.score(now)), now, panic=True)
+        known = [obstacle for _, obstacle in obstacles if obstacle is not None]
+        retry_after = min((obstacle.until - now for obstacle in known), default=None)
+        if len(untried) < len(seats):
+            return NoTarget("exhausted", retry_after)
+        if known and all(obstacle.cause is Cause.THROTTLED for obstacle in known):
+            return NoTarget("throttled", retry_after)
+        return NoTarget("unavailable", retry_after)
+
+    def _issue(self, plan: Plan, seat: Seat, now: float, *, panic: bool = False) -> Ticket:
+        state = seat.state
+        ticket = Ticket(seat.target, False, panic, now, state, plan)
+        ticket.probe = state.begin(ticket, now)
+        if panic:
+            state.panicking = True
+        plan.chosen = seat.target
+        return ticket
+
+    # Learning
+
+    def content(self, ticket: Ticket, now: float) -> None:
+        """First content came: a probe has passed."""
+        delay = now - ticket.picked_at
+        state = ticket.state
+        state.delays.append(delay)
+        state.own.evidence.add_delay(delay, now)
+        self._pass(ticket)
+        state.changed()
+
+    def success(self, ticket: Ticket, now: float) -> None:
+        """The answer is complete."""
+        state = ticket.state
+        self._pass(ticket)
+        state.successes += 1
+        state.durations.append(now - ticket.picked_at)
+        for circuit in state.circuits:
+            circuit.success(now)
+        self._end(ticket)
+
+    def failure(self, ticket: Ticket, failure: Failure, now: float) -> None:
+        """The attempt failed; ``failure.reaction`` says what of, and how badly."""
+        state = ticket.state
+        reaction = failure.reaction
+        if reaction.effect is Effect.COUNT:
+            state.failures += 1
+            circuit = state.circuit(reaction.scope)
+            if circuit is not state.own:
+                # It counts for the wider scope, but the target that showed it is worth less, too.
+                state.own.evidence.add(False, now)
+            if circuit.failure(ticket, failure.kind.value, self._settings.health, now):
+                circuit.caused_by = ticket.plan
+        elif reaction.effect is Effect.THROTTLE:
+            state.throttles += 1
+            self._throttle(state.circuit(reaction.scope), ticket, failure, now)
+        elif reaction.effect is Effect.DISABLE:
+            state.failures += 1
+            pause = self._disabled_for(failure)
+            state.circuit(reaction.scope).keep_away(Cause.DISABLED, pause, failure.kind.value, now)
+        self._end(ticket)
+
+    def release(self, ticket: Ticket, now: float) -> None:
+        """The attempt ended without a verdict: the client left, or another attempt won."""
+        self._end(ticket)
+
+    def _pass(self, ticket: Ticket) -> None:
+        if ticket.probe:
+            for circuit in ticket.state.circuits:
+                circuit.content(ticket)
+
+    def _end(self, ticket: Ticket) -> None:
+        if ticket.released:
+            raise LocalProtocolError("this ticket has been given back before")
+        ticket.released = True
+        if ticket.panic:
+            ticket.state.panicking = False
+        ticket.state.end(ticket)
+
+    def _throttle(self, circuit: Circuit, ticket: Ticket, failure: Failure, now: float) -> None:
+        health = self._settings.health
+        hint = failure.retry_after
+        if hint is None:
+            limit = health.cooldown_max
+            pause = circuit.next_throttle_pause(health)
+        else:
+            limit = DAY if failure.kind is FailureClass.RATE_DAY else health.max_retry_after
+            pause = min(max(MIN_RETRY_AFTER, hint), limit)
+        later = pause + self._rng.uniform(0.0, min(JITTER * pause, MAX_JITTER))
+        # Where it was clamped the provider wants more time anyway; and one probe at a time comes back.
+        pause = max(pause, min(later, limit))
+        if circuit.keep_away(Cause.THROTTLED, pause, failure.kind.value, now) and hint is None:
+            circuit.caused_by = ticket.plan
+
+    def _disabled_for(self, failure: Failure) -> float:
+        health = self._settings.health
+        if failure.kind is FailureClass.CREDITS and failure.retry_after is not None:
+            return min(max(MIN_RETRY_AFTER, failure.retry_after), DAY)
+        return health.model_cooldown if failure.reaction.scope is Scope.MODEL else health.auth_cooldown
+
+    # Looking
+
+    def explain(self, plan: Plan, now: float) -> tuple[Candidate, ...]:
+        """Every target with its score, or the reason it was not chosen; ``""``: picked last, or next in turn."""
+        chosen = plan.chosen
+        if chosen is None:
+            seat = self._in_turn(plan.shape, now, peek=True)
+            chosen = None if seat is None else seat.target
+        return explain(plan.shape, chosen, now)
+
+    def statuses(self, now: float) -> list[TargetStatus]:
+        """Every target's standing, in catalog order."""
+        return [target_status(target, self._states[target.id], now) for target in self._catalog.targets]
+
+    # Operating
+
+    def reset(self, now: float, *, provider: str = "", model: str = "", key: str = "") -> int:
+        """Forget the cooldowns of a provider, model or key, or of all that fit; how many there were.
+
+        A model or key is reset with its targets, a provider with all it has; without arguments everything is.
+        """
+        circuits: dict[int, Circuit] = {}
+        for target in self._catalog.targets:
+            if (
+                provider in ("", target.provider.name)
+                and model in ("", target.model.id, target.model.upstream)
+                and key in ("", target.credential)
+            ):
+                state = self._states[target.id]
+                chosen = [state.own]
+                if model or not key:
+                    chosen.append(state.model.circuit)
+                if key or not model:
+                    chosen.append(state.key.circuit)
+                if not model and not key:
+                    chosen.append(state.provider.circuit)
+                circuits |= {id(circuit): circuit for circuit in chosen}
+                state.changed()
+        cooling = 0
+        for circuit in circuits.values():
+            circuit.settle(now)
+            cooling += circuit.state is not State.AVAILABLE
+            circuit.reset()
+        return cooling
+
+    def reconfigure(
+        self, catalog: Catalog, settings: Settings, now: float, *, renewed: Collection[str] = ()
+    ) -> None:
+        """Change to another catalog. Whatever exists in both keeps its memory.
+
+        ``renewed`` names the credentials whose secret has changed: they, and the targets that use them, are healed.
+        Attempts in flight report to what they were picked from.
+        """
+        self._adopt(catalog, settings)
+        for name in renewed:
+            self.reset(now, key=name)
+
+    def _adopt(self, catalog: Catalog, settings: Settings) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._registry = Registry(catalog, self._registry, self._epoch)
+        self._states = self._registry.states
+        self._planner = Planner(catalog, self._states, self._turns)
+
+    def _turns(self, members: tuple[str, ...]) -> tuple[Rotation, Rotation]:
+        """The memory of the turns among ``members``: kept over plans, health and reloads."""
+        rotations = self._rotations
+        found = rotations.get(members)
+        if found is None:
+            if len(rotations) >= MAX_ROTATIONS:
+                del rotations[next(iter(rotations))]
+            found = rotations[members] = (Rotation(), Rotation())
+        return found
+
+
+def _seat(shape: Shape, front: Front, peek: bool) -> Seat:
+    keys = front.keys
+    if len(keys) == 1:
+        return front.seats[keys[0]]
+    turns = shape.seat_turns
+    return front.seats[turns.preview(keys, front.weights) if peek else turns.turn(keys, front.weights)]
+
+
+def _touched(front: Front, excluded: Collection[Backend]) -> bool:
+    return any(seat.target.backend in excluded for seat in front.group.seats)

@@ -1,0 +1,308 @@
+"""What the router remembers about keys, models, providers and targets: all of its mutable state but the turns.
+
+It is kept apart from the catalog, so that a reload can hand it on to the targets that still exist.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+from msgspec import Struct
+
+from gwproto.failures import Scope
+from gwproto.routing.catalog import Catalog, Provider, Target
+from gwproto.routing.health import Cause, Circuit, State
+from gwproto.routing.score import base_score
+
+#: Seconds after which to look again for what ends at no known time: a probe, a free slot.
+POLL = 0.25
+#: Seconds until a score is computed anew although nothing happened: evidence ages slowly.
+SCORE_AGE = 5.0
+#: Durations kept for percentiles.
+SAMPLES = 100
+MINUTE = 60.0
+DAY = 86400.0
+
+
+class Obstacle(Struct, frozen=True, gc=False):
+    """Why a target gets no traffic, and until when at the latest known."""
+
+    cause: Cause
+    until: float
+    reason: str
+    cooling: bool = False  # a cooldown, as against a probe under way or a limit
+
+
+class ModelState:
+    """One provider's model, over all keys."""
+
+    __slots__ = ("circuit",)
+
+    def __init__(self) -> None:
+        self.circuit = Circuit()
+
+
+class ProviderState:
+    """A provider. ``version`` changes whenever something changed that may change its ranking."""
+
+    __slots__ = ("circuit", "version")
+
+    def __init__(self) -> None:
+        self.circuit = Circuit()
+        self.version = 0
+
+
+class KeyState:
+    """One credential of a provider, and the limits that go by the key."""
+
+    __slots__ = ("circuit", "in_flight", "max_concurrency", "requests", "requests_per_minute")
+
+    def __init__(self) -> None:
+        self.circuit = Circuit()
+        self.in_flight = 0
+        self.requests: deque[float] = deque()
+        self.requests_per_minute = 0
+        self.max_concurrency = 0
+
+    def limit(self, provider: Provider) -> None:
+        """Take over what the configuration says now."""
+        self.requests_per_minute = provider.requests_per_minute
+        self.max_concurrency = provider.max_concurrency
+        self.requests = deque(self.requests, maxlen=self.requests_per_minute)
+
+    def used(self, now: float) -> int:
+        """Requests of the last minute, up to the limit."""
+        requests = self.requests
+        while requests and requests[0] <= now - MINUTE:
+            requests.popleft()
+        return len(requests)
+
+
+class TargetState:
+    """One target: its circuit and those it shares, its counters, and its score."""
+
+    __slots__ = (
+        "_base",
+        "_base_at",
+        "_day",
+        "_epoch",
+        "_limited",
+        "_requests_per_day",
+        "_used_today",
+        "attempts",
+        "circuits",
+        "delays",
+        "durations",
+        "failures",
+        "in_flight",
+        "key",
+        "model",
+        "own",
+        "panicking",
+        "provider",
+        "successes",
+        "throttles",
+    )
+
+    def __init__(self, key: KeyState, model: ModelState, provider: ProviderState, epoch: float) -> None:
+        self.own = Circuit()
+        self.key = key
+        self.model = model
+        self.provider = provider
+        self.circuits = (self.own, key.circuit, model.circuit, provider.circuit)
+        self.attempts = 0
+        self.successes = 0
+        self.failures = 0
+        self.throttles = 0
+        self.in_flight = 0
+        self.panicking = False
+        self.durations: deque[float] = deque(maxlen=SAMPLES)
+        self.delays: deque[float] = deque(maxlen=SAMPLES)
+        self._epoch = epoch
+        self._day = 0.0
+        self._used_today = 0
+        self._requests_per_day = 0
+        self._limited = False
+        self._base = 0.0
+        self._base_at = -math.inf
+
+    def limit(self, target: Target) -> None:
+        """Take over what the configuration says now."""
+        self.key.limit(target.provider)
+        self._requests_per_day = target.model.requests_per_day
+        self._limited = bool(
+            self._requests_per_day or target.provider.requests_per_minute or target.provider.max_concurrency
+        )
+        self.changed()
+
+    def changed(self) -> None:
+        """The score and every ranking with this target in it are stale."""
+        self._base_at = -math.inf
+        self.provider.version += 1
+
+    # Queries
+
+    def circuit(self, scope: Scope) -> Circuit:
+        """The circuit that a failure of this scope concerns."""
+        return self.circuits[_CIRCUITS[scope]]
+
+    def passable(self, now: float) -> bool:
+        """May it be picked?"""
+        own, key, model, provider = self.circuits
+        return (
+            own.passable(now)
+            and key.passable(now)
+            and model.passable(now)
+            and provider.passable(now)
+            and not (self._limited and self._exhausted(now) is not None)
+        )
+
+    def obstacle(self, now: float, request: object = None) -> Obstacle | None:
+        """Why it may not be picked; None: it may. Cooldowns that ``request`` itself caused do not count."""
+        found = [
+            obstacle
+            for circuit in self.circuits
+            if (obstacle := _obstacle(circuit, now, request)) is not None
+        ]
+        exhausted = self._exhausted(now)
+        if exhausted is not None:
+            found.append(exhausted)
+        if not found:
+            return None
+        # The gravest one explains, the last one to go decides how long it takes.
+        gravest = max(found, key=lambda obstacle: (_GRAVITY[obstacle.cause], obstacle.until))
+        until = max(obstacle.until for obstacle in found)
+        return Obstacle(gravest.cause, until, gravest.reason, all(one.cooling for one in found))
+
+    def _exhausted(self, now: float) -> Obstacle | None:
+        key = self.key
+        if key.max_concurrency and key.in_flight >= key.max_concurrency:
+            return Obstacle(Cause.THROTTLED, now + POLL, "as many requests in flight as allowed")
+        if self._requests_per_day and self.used_today(now) >= self._requests_per_day:
+            return Obstacle(Cause.THROTTLED, (self._day + 1.0) * DAY - self._epoch, "daily quota used up")
+        if key.requests_per_minute and key.used(now) >= key.requests_per_minute:
+            return Obstacle(Cause.THROTTLED, key.requests[0] + MINUTE, "quota of requests per minute used up")
+        return None
+
+    def used_today(self, now: float) -> int:
+        """Attempts since midnight UTC."""
+        day = math.floor((now + self._epoch) / DAY)
+        if day != self._day:
+            self._day = float(day)
+            self._used_today = 0
+        return self._used_today
+
+    def headroom(self, now: float) -> float:
+        """The part of its quota that is left, in 0..1; 1 when no quota is known."""
+        left = 1.0
+        if self._requests_per_day:
+            left = max(0.0, 1.0 - self.used_today(now) / self._requests_per_day)
+        per_minute = self.key.requests_per_minute
+        if per_minute:
+            left = min(left, 1.0 - self.key.used(now) / per_minute)
+        return left
+
+    def score(self, now: float) -> float:
+        """Without tier fit."""
+        if now - self._base_at >= SCORE_AGE:
+            headroom = self.headroom(now) if self._limited else 1.0
+            self._base = base_score(self.own.evidence, headroom, now)
+            self._base_at = now
+        return self._base
+
+    @property
+    def weight(self) -> float:
+        """Its share of turns: below 1 while one of its scopes is in slow start."""
+        own, key, model, provider = self.circuits
+        return min(own.weight, key.weight, model.weight, provider.weight)
+
+    # Changes
+
+    def begin(self, holder: object, now: float) -> bool:
+        """An attempt begins. True: it is the probe of a scope that is half-open."""
+        self.attempts += 1
+        self.in_flight += 1
+        self.key.in_flight += 1
+        probe = False
+        for circuit in self.circuits:
+            if circuit.state is State.HALF_OPEN:
+                circuit.claim(holder)
+                probe = True
+        if self._limited:
+            self.used_today(now)
+            self._used_today += 1
+            if self.key.requests_per_minute:
+                self.key.used(now)
+                self.key.requests.append(now)
+        if probe or self._limited:
+            self.changed()
+        return probe
+
+    def end(self, holder: object) -> None:
+        """An attempt is over; probes without a verdict give their slots back."""
+        self.in_flight -= 1
+        self.key.in_flight -= 1
+        for circuit in self.circuits:
+            circuit.release(holder)
+        self.changed()
+
+
+_CIRCUITS = {Scope.TARGET: 0, Scope.KEY: 1, Scope.MODEL: 2, Scope.PROVIDER: 3}
+_GRAVITY = {Cause.ERRORS: 0, Cause.THROTTLED: 1, Cause.DISABLED: 2}
+
+
+def _obstacle(circuit: Circuit, now: float, request: object) -> Obstacle | None:
+    if circuit.passable(now):
+        return None
+    if circuit.state is State.HALF_OPEN:
+        return Obstacle(circuit.cause, now + POLL, "half open: its probe is under way")
+    if request is not None and circuit.caused_by is request:
+        return None
+    seconds = circuit.until - now
+    return Obstacle(circuit.cause, circuit.until, f"cooling down for {seconds:.1f} s: {circuit.reason}", True)
+
+
+class Registry:
+    """All states of one catalog, taken over from the one before where the same thing still exists."""
+
+    __slots__ = ("_keys", "_models", "_providers", "_targets", "states")
+
+    def __init__(self, catalog: Catalog, before: "Registry | None", epoch: float) -> None:
+        self._keys: dict[object, KeyState] = {}
+        self._models: dict[object, ModelState] = {}
+        self._providers: dict[object, ProviderState] = {}
+        self._targets: dict[object, TargetState] = {}
+        self.states: dict[str, TargetState] = {}  # by the target's id
+        for target in catalog.targets:
+            state = self._state(target, before, epoch)
+            state.limit(target)
+            self.states[target.id] = state
+
+    def _state(self, target: Target, before: "Registry | None", epoch: float) -> TargetState:
+        provider = target.provider
+        # A provider at another address, or a key of another name, is another one.
+        place = (provider.name, provider.origin, provider.path)
+        identity = (provider.name, target.backend)
+        if before is not None and identity in before._targets:
+            state = before._targets[identity]
+        else:
+            old = before or self
+            state = TargetState(
+                _known(KeyState, (place, target.credential), self._keys, old._keys),
+                _known(ModelState, (place, target.model.upstream), self._models, old._models),
+                _known(ProviderState, place, self._providers, old._providers),
+                epoch,
+            )
+        self._keys[place, target.credential] = state.key
+        self._models[place, target.model.upstream] = state.model
+        self._providers[place] = state.provider
+        self._targets[identity] = state
+        return state
+
+
+_S = TypeVar("_S")
+
+
+def _known(make: Callable[[], _S], key: object, own: dict[object, _S], old: dict[object, _S]) -> _S:
+    return own.get(key) or old.get(key) or make()
