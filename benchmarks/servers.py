@@ -152,7 +152,7 @@ def configuration(provider_port: int) -> str:
 
 
 def command(name: str, directory: Path, port: int, provider_port: int, more: Sequence[str]) -> list[str]:
-    """How the server called ``name`` is started: ``nginx``, ``relay``, or a runtime of the gateway with ``more`` options."""
+    """How the server called ``name`` is started: nginx, the relay, or a runtime with ``more`` options."""
     if name == "nginx":
         path = nginx_path()
         if path is None:
