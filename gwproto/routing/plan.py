@@ -137,6 +137,7 @@ class Plan(Struct, eq=False):
     shape: Shape
     wait_until: float = math.inf
     chosen: Target | None = None
+    spent: frozenset[object] = frozenset()  # backends that must not serve this request again
 
     @property
     def candidates(self) -> tuple[Target, ...]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from gwproto.config import Settings
 from gwproto.failures import Effect, Failure, FailureClass, LocalProtocolError, Scope
-from gwproto.routing.catalog import Backend, Catalog, Target
+from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.demand import Demand
 from gwproto.routing.health import Cause, Circuit, State
 from gwproto.routing.plan import FALLBACK, Front, Plan, Planner, Seat, Shape
@@ -32,6 +32,17 @@ MIN_WAIT = 0.001
 #: Jitter on the release of throttled targets, so that gateways do not come back in step: share and cap (seconds).
 JITTER = 0.1
 MAX_JITTER = 5.0
+#: After these the same backend never serves the same request.
+FINAL = frozenset(
+    {
+        FailureClass.TOO_BIG,
+        FailureClass.CONTEXT,
+        FailureClass.AUTH,
+        FailureClass.FORBIDDEN,
+        FailureClass.CREDITS,
+        FailureClass.MODEL_GONE,
+    }
+)
 #: How many sets of providers keep the memory of their turns.
 MAX_ROTATIONS = 1024
 
@@ -55,7 +66,7 @@ class Wait(Struct, frozen=True, gc=False):
 
 
 class NoTarget(Struct, frozen=True, gc=False):
-    """There is none: all ``throttled``, some ``unavailable``, or ``exhausted``: those left have been tried.
+    """There is none: all ``throttled``, some ``unavailable``, or ``exhausted``: none but tried ones are left.
 
     ``retry_after``: seconds until the first comes back, as far as is known.
     """
@@ -91,7 +102,7 @@ class Router:
         plan: Plan,
         now: float,
         *,
-        tried: Collection[Backend] = (),
+        tried: Collection[object] = (),
         last: Target | None = None,
         deadline: float,
         again: bool = False,
@@ -100,8 +111,10 @@ class Router:
 
         ``tried``: backends that this request is done with; another provider than theirs is preferred. ``again``: after
         back-off, when there was no other; then whatever cools down because of this very request may be picked too,
-        ``last`` only when there is nothing else.
+        ``last`` only when there is nothing else, and never a backend whose verdict was final.
         """
+        if plan.spent:
+            tried = plan.spent.union(tried)
         if tried or again:
             seat = self._elsewhere(plan, now, tried, last, again)
         else:
@@ -133,7 +146,7 @@ class Router:
         return _seat(shape, front, peek)
 
     def _elsewhere(
-        self, plan: Plan, now: float, tried: Collection[Backend], last: Target | None, again: bool
+        self, plan: Plan, now: float, tried: Collection[object], last: Target | None, again: bool
     ) -> Seat | None:
         """A failover, or one more round after back-off."""
         if not again:
@@ -144,7 +157,7 @@ class Router:
         return seat or self._other(plan.shape, tried, plan, now)
 
     def _other(
-        self, shape: Shape, excluded: Collection[Backend], request: Plan | None, now: float
+        self, shape: Shape, excluded: Collection[object], request: Plan | None, now: float
     ) -> Seat | None:
         fronts = [front for group in shape.groups if (front := group.front_without(excluded, request, now))]
         if not fronts:
@@ -164,7 +177,7 @@ class Router:
         return _seat(shape, max(by_name.values(), key=lambda front: front.score), False)
 
     def _without(
-        self, plan: Plan, now: float, tried: Collection[Backend], deadline: float
+        self, plan: Plan, now: float, tried: Collection[object], deadline: float
     ) -> Ticket | Wait | NoTarget:
         """Nobody can be picked: wait, panic, or say so."""
         seats = [seat for group in plan.shape.groups for seat in group.seats]
@@ -184,11 +197,18 @@ class Router:
                 return self._issue(plan, max(resting, key=lambda seat: seat.score(now)), now, panic=True)
         known = [obstacle for _, obstacle in obstacles if obstacle is not None]
         retry_after = min((obstacle.until - now for obstacle in known), default=None)
-        if len(untried) < len(seats):
+        if any(seat.target.backend in tried and self._repeatable(plan, seat, now) for seat in seats):
             return NoTarget("exhausted", retry_after)
         if known and all(obstacle.cause is Cause.THROTTLED for obstacle in known):
             return NoTarget("throttled", retry_after)
         return NoTarget("unavailable", retry_after)
+
+    def _repeatable(self, plan: Plan, seat: Seat, now: float) -> bool:
+        """Could a tried target be picked again after back-off?"""
+        if seat.target.backend in plan.spent:
+            return False
+        obstacle = seat.state.obstacle(now, plan)
+        return obstacle is None or obstacle.until <= plan.wait_until
 
     def _issue(self, plan: Plan, seat: Seat, now: float, *, panic: bool = False) -> Ticket:
         state = seat.state
@@ -224,6 +244,8 @@ class Router:
         """The attempt failed; ``failure.reaction`` says what of, and how badly."""
         state = ticket.state
         reaction = failure.reaction
+        if failure.kind in FINAL:
+            ticket.plan.spent |= {ticket.target.backend}
         if reaction.effect is Effect.COUNT:
             state.failures += 1
             circuit = state.circuit(reaction.scope)
@@ -291,7 +313,7 @@ class Router:
 
     def statuses(self, now: float) -> list[TargetStatus]:
         """Every target's standing, in catalog order."""
-        return [target_status(target, self._states[target.id], now) for target in self._catalog.targets]
+        return [target_status(target, self._states[target.id], now) for target in self.catalog.targets]
 
     # Operating
 
@@ -301,7 +323,7 @@ class Router:
         A model or key is reset with its targets, a provider with all it has; without arguments everything is.
         """
         circuits: dict[int, Circuit] = {}
-        for target in self._catalog.targets:
+        for target in self.catalog.targets:
             if (
                 provider in ("", target.provider.name)
                 and model in ("", target.model.id, target.model.upstream)
@@ -337,7 +359,7 @@ class Router:
             self.reset(now, key=name)
 
     def _adopt(self, catalog: Catalog, settings: Settings) -> None:
-        self._catalog = catalog
+        self.catalog = catalog
         self._settings = settings
         self._registry = Registry(catalog, self._registry, self._epoch)
         self._states = self._registry.states
@@ -362,5 +384,5 @@ def _seat(shape: Shape, front: Front, peek: bool) -> Seat:
     return front.seats[turns.preview(keys, front.weights) if peek else turns.turn(keys, front.weights)]
 
 
-def _touched(front: Front, excluded: Collection[Backend]) -> bool:
+def _touched(front: Front, excluded: Collection[object]) -> bool:
     return any(seat.target.backend in excluded for seat in front.group.seats)
