@@ -1,11 +1,54 @@
-"""An ASGI server of plain Python objects: one request each, no sockets, any event loop."""
+"""ASGI without a server and providers without sockets: plain Python objects on any event loop."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any, Protocol
 
-from anyio import Event, create_task_group
+from anyio import (
+    BrokenResourceError,
+    ClosedResourceError,
+    EndOfStream,
+    Event,
+    create_memory_object_stream,
+    create_task_group,
+)
+from anyio.abc import ByteStream, ObjectReceiveStream, ObjectSendStream, TaskGroup
 
+from gwproto import Origin, Outcome
+from gwproto.loading import load
+from gwproto.testing import Knobs, SimulatedProvider
+from gwproto_asgi import GatewayApp
 from gwproto_asgi.scope import Message, Receive, Scope, Send
+from gwproto_cli.simulated import serve_connection
+from gwproto_io.upstream import Pool
+from gwproto_ops.deployment import Deployment, deploy
+
+KEY = "gw-test"
+AUTHORIZED = ((b"authorization", b"Bearer gw-test"), (b"content-type", b"application/json"))
+CHAT = "/v1/chat/completions"
+PLAIN = b'{"model": "auto", "messages": [{"role": "user", "content": "hello"}]}'
+STREAM = b'{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "hello"}]}'
+
+
+def deployment(base_url: str = "http://provider.test/v1", server: str = "") -> Deployment:
+    """One provider with one model, and one client key. ``server`` is TOML for that section."""
+    text = f"""
+    [server]
+    {server}
+    [[providers]]
+    name = "local"
+    base_url = "{base_url}"
+    [[providers.models]]
+    id = "mock"
+    """
+    return deploy(load(text.encode(), {}, {}, known={}), environ={"GATEWAY_API_KEY": KEY})
+
+
+class App(Protocol):
+    """The shape of an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class Call:
@@ -18,13 +61,12 @@ class Call:
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
         body: Sequence[bytes] = (),
-        http_version: str = "1.1",
-        **scope: Any,
+        **scope: object,
     ) -> None:
         self.scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": http_version,
+            "http_version": "1.1",
             "method": method,
             "scheme": "http",
             "path": path,
@@ -36,11 +78,13 @@ class Call:
             "server": ("gateway.test", 80),
             **scope,
         }
-        self.uploads = list(body)
+        if body:
+            self.scope["headers"].append((b"content-length", b"%d" % sum(map(len, body))))
+        self.uploads = list(body) or [b""]
         self.sent: list[Message] = []
         self.gone = Event()
         self.returned = Event()
-        self.progress = Event()
+        self._progress = Event()
 
     async def receive(self) -> Message:
         if self.uploads:
@@ -51,23 +95,26 @@ class Call:
 
     async def send(self, message: Message) -> None:
         self.sent.append(message)
-        self.progress.set()
-        self.progress = Event()
         if self.complete:
             self.gone.set()  # as servers do once a response is complete
+        self._wake()
 
-    async def run(self, app: "App") -> "Call":
+    async def run(self, app: App) -> "Call":
         try:
             await app(self.scope, self.receive, self.send)
         finally:
             self.returned.set()
-            self.progress.set()
+            self._wake()
         return self
 
-    async def until_body(self, size: int) -> None:
+    async def until_body(self, size: int = 1) -> None:
         """Wait until ``size`` bytes of the response's body were sent, or the application has returned."""
         while len(self.body) < size and not self.returned.is_set():
-            await self.progress.wait()
+            await self._progress.wait()
+
+    def _wake(self) -> None:
+        self._progress.set()
+        self._progress = Event()
 
     @property
     def status(self) -> int:
@@ -86,15 +133,99 @@ class Call:
         return len(self.sent) > 1 and not self.sent[-1].get("more_body", False)
 
 
-class App:
-    """The shape of an ASGI application."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
-
-
 async def call(app: App, method: str = "GET", path: str = "/", **request: Any) -> Call:
     """Perform one request to its end."""
     return await Call(method, path, **request).run(app)
 
 
-__all__ = ["App", "Call", "call", "create_task_group"]
+async def chat(app: App, body: bytes = PLAIN, **request: Any) -> Call:
+    """Perform one chat completion to its end."""
+    return await call(app, "POST", CHAT, headers=AUTHORIZED, body=[body], **request)
+
+
+class MemoryStream(ByteStream):
+    """One end of a connection that exists in memory only. It holds eight unread writes."""
+
+    def __init__(self, incoming: ObjectReceiveStream[bytes], outgoing: ObjectSendStream[bytes]) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._unread = b""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        data = self._unread or await self._incoming.receive()
+        self._unread = data[max_bytes:]
+        return data[:max_bytes]
+
+    async def send(self, item: bytes) -> None:
+        await self._outgoing.send(bytes(item))
+
+    async def send_eof(self) -> None:
+        await self._outgoing.aclose()
+
+    async def aclose(self) -> None:
+        await self._outgoing.aclose()
+        await self._incoming.aclose()
+
+
+def memory_connection() -> tuple[MemoryStream, MemoryStream]:
+    """Both ends."""
+    to_server, at_server = create_memory_object_stream[bytes](8)
+    to_client, at_client = create_memory_object_stream[bytes](8)
+    return MemoryStream(at_client, to_server), MemoryStream(at_server, to_client)
+
+
+class Provider:
+    """A simulated provider behind connections in memory. ``departed`` is set when one was closed on it too early."""
+
+    def __init__(self, tasks: TaskGroup, knobs: Knobs | None = None) -> None:
+        self.simulated = SimulatedProvider("local", models=["mock"], rng=Random(1), knobs=knobs)
+        self.departed = Event()
+        self.connections = 0
+        self._tasks = tasks
+
+    async def dial(self, origin: Origin) -> ByteStream:
+        assert origin.host == "provider.test"
+        self.connections += 1
+        ours, theirs = memory_connection()
+        self._tasks.start_soon(self._serve, theirs)
+        return ours
+
+    async def _serve(self, stream: ByteStream) -> None:
+        def respond(*request: Any) -> Any:
+            return self.simulated.respond(*request, 0.0)
+
+        try:
+            finished = await serve_connection(stream, respond)
+        except (BrokenResourceError, ClosedResourceError, EndOfStream):
+            finished = False
+        if not finished:
+            self.departed.set()
+
+
+class Running:
+    """A gateway over one provider, and the outcomes it recorded."""
+
+    def __init__(
+        self, app: GatewayApp, provider: Provider, outcomes: list[Outcome], tasks: TaskGroup
+    ) -> None:
+        self.app = app
+        self.provider = provider
+        self.outcomes = outcomes
+        self.tasks = tasks
+
+
+@asynccontextmanager
+async def running(knobs: Knobs | None = None, server: str = "") -> AsyncIterator[Running]:
+    """A gateway as an ASGI application, its provider in memory."""
+    async with create_task_group() as tasks:
+        provider = Provider(tasks, knobs)
+        outcomes: list[Outcome] = []
+        made = deployment(server=server)
+        app = GatewayApp(
+            made, record=outcomes.append, pool=lambda: Pool(made.credentials, dial=provider.dial)
+        )
+        try:
+            yield Running(app, provider, outcomes, tasks)
+        finally:
+            await app.aclose()
+            tasks.cancel_scope.cancel()
