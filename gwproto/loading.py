@@ -109,7 +109,6 @@ def _variables(environ: Mapping[str, str], problems: Problems) -> Iterator[tuple
         f"GWPROTO_{name}__{setting.name}".upper(): (f"{name}.{setting.name}", setting.type)
         for name, section in _sections()
         for setting in fields(section)
-        if _section_type(setting.type) is None
     }
     for variable in sorted(environ):
         if _VARIABLE.fullmatch(variable) is None:
@@ -118,6 +117,9 @@ def _variables(environ: Mapping[str, str], problems: Problems) -> Iterator[tuple
             problems.append((variable, "unknown variable" + _nearest(variable, types)))
             continue
         path, kind = types[variable]
+        if _section_type(kind) is not None:
+            problems.append((variable, "holds tables, which only a file can"))
+            continue
         text = environ[variable].strip()
         value: object = text
         if get_origin(kind) is tuple:

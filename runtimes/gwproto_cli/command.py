@@ -4,8 +4,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from gwproto.failures import ConfigurationError
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0 when done, 1 after ``path: problem`` lines on standard error, 130 on Ctrl-C.
@@ -15,6 +13,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = _parser(arguments[:1]).parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
+
+    from gwproto.failures import ConfigurationError
+
     try:
         run(options)
     except ConfigurationError as error:
