@@ -1,0 +1,210 @@
+"""The server's role of HTTP/1.1: requests read, responses written, no I/O.
+
+h11 parses the heads, and is lenient where a proxy in front may not be: what only the raw bytes show (bare line ends,
+folded fields, chunk extensions) is refused here, the rest by the core's guard (RFC 9112, 2.2, 5.2, 7.1, 11.2).
+"""
+
+import functools
+import re
+import time
+from http import HTTPStatus
+
+import h11
+
+from gwproto import Headers, RequestHead
+from gwproto_io.chunked import ChunkedDecoder, ChunkedError
+
+MAX_HEAD = 65536  # bytes
+
+# A line end that is not CRLF, or a line that continues the one before.
+_IRREGULAR = re.compile(rb"(?<!\r)\n|\r[^\n]|\n[ \t]")
+_END = b"\r\n\r\n"
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_LAST_CHUNK = b"0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_REFUSALS = {
+    400: "Malformed HTTP request.",
+    431: f"The request head is larger than {MAX_HEAD} bytes.",
+    501: "Unknown transfer coding.",
+}
+
+
+class BadRequest(Exception):
+    """What a client sent is not HTTP/1.1: answer with ``status`` and close."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+        self.message = _REFUSALS.get(status, _REFUSALS[400])
+
+
+class RequestParser:
+    """The requests of one connection, in their order: :meth:`next_head`, then :meth:`next_data` until ``complete``.
+
+    What has arrived beyond the present request stays ``buffered`` until its turn.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_client",
+        "_left",
+        "_scanned",
+        "complete",
+        "expects_continue",
+        "persistent",
+    )
+
+    def __init__(self, client: str = "") -> None:
+        self._client = client
+        self._buffer = bytearray()
+        self._scanned = 0  # bytes at the buffer's beginning in which no head ends
+        self._chunks: ChunkedDecoder | None = None
+        self._left = 0  # bytes of a body of known length yet to be taken
+        self.complete = True  # the present request's body has been taken; there is none yet
+        self.expects_continue = False  # the client waits for 100 (Continue) with its body
+        self.persistent = True  # the client wants the connection to go on
+
+    @property
+    def buffered(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def left(self) -> int | None:
+        """How many bytes of the body are yet to be taken; None: unknown."""
+        return None if self._chunks is not None and not self.complete else self._left
+
+    def receive(self, data: bytes) -> None:
+        self._buffer += data
+
+    def next_head(self) -> RequestHead | None:
+        """The next request's head, or None while it is incomplete. Raises :class:`BadRequest`."""
+        buffer = self._buffer
+        if not self._scanned and buffer.startswith(
+            b"\r\n"
+        ):  # some clients end a body with one (RFC 9112, 2.2)
+            del buffer[:2]
+        end = buffer.find(_END, max(0, self._scanned - len(_END)))
+        length = len(buffer) if end < 0 else end + len(_END)
+        if _IRREGULAR.search(buffer, max(0, self._scanned - 1), length) or (
+            length and buffer[0] <= 32 and buffer != b"\r"
+        ):
+            raise BadRequest(400)
+        if length > MAX_HEAD:
+            raise BadRequest(431)
+        if end < 0:
+            self._scanned = length
+            return None
+        head = bytes(buffer[:length])
+        del buffer[:length]
+        self._scanned = 0
+        return self._parse(head)
+
+    def next_data(self) -> bytes:
+        """The bytes of the body that have arrived. Raises :class:`BadRequest`."""
+        buffer = self._buffer
+        if self._chunks is None:
+            data = bytes(buffer[: self._left])
+            del buffer[: self._left]
+            self._left -= len(data)
+            self.complete = not self._left
+            return data
+        try:
+            data = self._chunks.receive(bytes(buffer))
+        except ChunkedError as error:
+            raise BadRequest(400) from error
+        buffer[:] = self._chunks.rest
+        self.complete = self._chunks.complete
+        return data
+
+    def _parse(self, raw: bytes) -> RequestHead:
+        reader = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        reader.receive_data(raw)
+        try:
+            request = reader.next_event()
+        except h11.RemoteProtocolError as error:
+            raise BadRequest(error.error_status_hint) from error
+        assert isinstance(request, h11.Request)
+        version = request.http_version.decode()
+        headers: Headers = tuple(request.headers)
+        self._chunks = None
+        self._left = 0
+        self.expects_continue = False
+        self.persistent = version == "1.1"
+        for name, value in headers:
+            if name == b"content-length":
+                self._left = int(value)  # h11 lets only digits through
+            elif name == b"transfer-encoding":
+                self._chunks = ChunkedDecoder(padding=False)  # and no other coding
+            elif name == b"expect":
+                self.expects_continue = version == "1.1" and value.lower() == b"100-continue"
+            elif name == b"connection" and b"close" in [
+                option.strip() for option in value.lower().split(b",")
+            ]:
+                self.persistent = False
+        self.complete = self._chunks is None and not self._left
+        return RequestHead(
+            request.method.decode(), request.target.decode("latin-1"), headers, version, self._client
+        )
+
+
+class ResponseWriter:
+    """Frames the response to one request (RFC 9112, 6): by its content-length, chunked, or by the connection's end."""
+
+    __slots__ = ("_bodiless", "_chunked", "_version", "until_close")
+
+    def __init__(self, method: str, http_version: str) -> None:
+        self._version = http_version
+        self._bodiless = method == "HEAD"
+        self._chunked = False
+        self.until_close = False  # only the connection's end will tell that the body is complete
+
+    def head(self, status: int, headers: Headers, *, close: bool) -> bytes:
+        """The response head; ``close`` announces that the connection ends with this response."""
+        lines = [b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, _REASONS.get(status, b""), _date())]
+        sized = self._bodiless or status == 204 or status == 304
+        self._bodiless = sized
+        for name, value in headers:
+            if name == b"content-length":
+                sized = True
+            elif name == b"connection":
+                continue
+            lines.append(b"%b: %b\r\n" % (name, value))
+        if not sized:
+            self._chunked = self._version != "1.0"
+            self.until_close = not self._chunked
+            if self._chunked:
+                lines.append(b"transfer-encoding: chunked\r\n")
+        if close:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines)
+        breaks = len(lines) + 1
+        if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
+            raise ValueError("a response head with a line break where none may be")
+        return head + b"\r\n"
+
+    def data(self, data: bytes) -> bytes:
+        if self._bodiless:
+            return b""
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
+
+    def end(self) -> bytes:
+        return _LAST_CHUNK if self._chunked else b""
+
+
+_DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
+_MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+
+
+def _date() -> bytes:
+    """The wall clock as RFC 9110, 5.6.7 writes it."""
+    return _format_date(int(time.time()))
+
+
+@functools.lru_cache(maxsize=1)
+def _format_date(second: int) -> bytes:
+    t = time.gmtime(second)  # strftime would speak the locale's language
+    return b"%b, %02d %b %d %02d:%02d:%02d GMT" % (
+        _DAYS[t.tm_wday], t.tm_mday, _MONTHS[t.tm_mon - 1], t.tm_year, t.tm_hour, t.tm_min, t.tm_sec
+    )  # fmt: skip

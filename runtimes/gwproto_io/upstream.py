@@ -1,0 +1,282 @@
+"""Connections to providers, on asyncio and trio."""
+
+import functools
+import select
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+
+from anyio import (
+    BrokenResourceError,
+    CancelScope,
+    ClosedResourceError,
+    EndOfStream,
+    connect_tcp,
+    current_time,
+)
+from anyio import (
+    Event as Flag,
+)
+from anyio.abc import ByteStream, SocketAttribute
+from anyio.streams.tls import TLSStream
+
+from gwproto import Event, LossReason, Origin, UpstreamEnd, UpstreamLost, UpstreamOpened, UpstreamRequest
+from gwproto_io.http1 import ResponseParser, encode_request
+from gwproto_io.pool import Leases
+
+READ_SIZE = 65536  # bytes
+# A request up to this many bytes fits the socket's buffers on an idle connection, so that writing it does not wait.
+INLINE_SIZE = 65536
+
+Credentials = Mapping[str, tuple[bytes, bytes]]
+Dial = Callable[[Origin], Awaitable[ByteStream]]
+Spawn = Callable[..., object]
+
+_BROKEN = (BrokenResourceError, ClosedResourceError, OSError)  # ssl.SSLError is an OSError
+
+
+async def dial_tcp(origin: Origin) -> ByteStream:
+    """Connect, over TLS for ``https``. Raises :class:`OSError` (TLS: ``ssl.SSLError``). How long it may take is the
+    caller's decision."""
+    stream = await connect_tcp(origin.host, origin.port)
+    try:
+        stream.extra(SocketAttribute.raw_socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return await _secured(stream, origin.host) if origin.scheme == "https" else stream
+    except BaseException:
+        await _close(stream)
+        raise
+
+
+async def _secured(stream: ByteStream, host: str) -> ByteStream:
+    try:
+        # Not "standard compatible": hardly any HTTP server sends close_notify; bodies have a framing of their own.
+        return await TLSStream.wrap(
+            stream, hostname=host, ssl_context=tls_context(), standard_compatible=False
+        )
+    except (BrokenResourceError, EndOfStream) as error:
+        raise ssl.SSLError("the handshake was broken off") from error
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """The system's trust store, verification always on. Made once: it takes 20 ms."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def loss_reason(error: BaseException) -> LossReason:
+    """Why a dial failed, looking through the errors that anyio wraps others in."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BaseExceptionGroup):
+            seen = seen.exceptions[-1]
+        if isinstance(seen, socket.gaierror | UnicodeError):
+            return LossReason.DNS
+        if isinstance(seen, ssl.SSLError | ssl.CertificateError):
+            return LossReason.TLS
+        if isinstance(seen, ConnectionRefusedError):
+            return LossReason.REFUSED
+        seen = seen.__cause__
+    return LossReason.UNREACHABLE
+
+
+class Connection:
+    """An open connection. ``used``: it has served a request."""
+
+    __slots__ = ("_poll", "origin", "stream", "used")
+
+    def __init__(self, origin: Origin, stream: ByteStream) -> None:
+        self.origin = origin
+        self.stream = stream
+        self.used = False
+        self._poll: select.poll | None = None
+        sock = stream.extra(SocketAttribute.raw_socket, None)
+        if sock is not None and hasattr(select, "poll"):  # Windows has none
+            self._poll = select.poll()
+            self._poll.register(sock.fileno(), select.POLLIN)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing has come in while idle: neither the connection's end nor bytes that nobody asked for."""
+        return self._poll is None or not self._poll.poll(0)
+
+    async def aclose(self) -> None:
+        await _close(self.stream)
+
+
+async def _close(stream: ByteStream) -> None:
+    with CancelScope(shield=True):  # closing never waits for the peer, and must not be skipped
+        try:
+            await stream.aclose()
+        except _BROKEN:
+            pass
+
+
+class Pool:
+    """The connections of one event loop. ``credentials`` holds the header field of each credential by its name."""
+
+    def __init__(
+        self, credentials: Credentials, *, dial: Dial = dial_tcp, leases: Leases[Connection] | None = None
+    ) -> None:
+        self.leases: Leases[Connection] = Leases() if leases is None else leases
+        self.dial = dial
+        self._credentials = credentials
+
+    def encode(self, request: UpstreamRequest) -> bytes:
+        """``request`` with its credential."""
+        name = request.credential
+        return encode_request(request, self._credentials[name] if name else None)
+
+    async def acquire(self, request: UpstreamRequest) -> Connection | None:
+        """Lease an idle connection; None leases one that the caller has to dial."""
+        now = current_time()
+        connection = self.leases.acquire(request.origin, now, fresh=request.fresh)
+        while connection is not None and not connection.quiet:
+            self.leases.discard()
+            await connection.aclose()
+            connection = self.leases.acquire(request.origin, now)
+        return connection
+
+    async def release(self, connection: Connection) -> None:
+        """Give back what may serve another request."""
+        connection.used = True
+        for expired in self.leases.release(connection.origin, connection, current_time()):
+            await expired.aclose()
+
+    async def aclose(self) -> None:
+        """Close what is idle."""
+        for connection in self.leases.clear():
+            await connection.aclose()
+
+
+class _Attempt:
+    __slots__ = ("connection", "ended", "number", "opening", "parser", "request")
+
+    def __init__(self, number: int, request: UpstreamRequest) -> None:
+        self.number = number
+        self.request = request
+        self.connection: Connection | None = None
+        self.opening = CancelScope()  # around the task that dials or writes
+        self.parser: ResponseParser | None = None  # there once the request is written
+        self.ended = False  # its lease is
+
+
+class Upstreams:
+    """The attempts of one exchange (see ``driver.Upstreams``).
+
+    ``spawn(function, *arguments)`` starts a task that lives no longer than what serves the exchange. There is one
+    attempt at a time; its open connection is read by whoever waits for the next event, without a task in between.
+    """
+
+    __slots__ = ("_arrival", "_attempts", "_inbox", "_pool", "_spawn")
+
+    def __init__(self, pool: Pool, spawn: Spawn) -> None:
+        self._pool = pool
+        self._spawn = spawn
+        self._attempts: dict[int, _Attempt] = {}
+        self._inbox: deque[Event] = deque()
+        self._arrival: Flag | None = None
+
+    async def open(self, attempt: int, request: UpstreamRequest) -> None:
+        data = self._pool.encode(request)
+        current = self._attempts[attempt] = _Attempt(attempt, request)
+        current.connection = await self._pool.acquire(request)
+        if current.connection is not None and len(data) <= INLINE_SIZE:
+            await self._write(current, current.connection, data)
+        else:
+            self._spawn(self._connect, current, data)
+
+    async def close(self, attempt: int) -> None:
+        current = self._attempts.pop(attempt, None)
+        if current is not None:
+            await self._end(current)
+
+    async def next_event(self) -> Event:
+        inbox = self._inbox
+        while not inbox:
+            for current in self._attempts.values():
+                if current.parser is not None:
+                    await self._read(current, current.parser)
+                    break
+            else:
+                self._arrival = Flag()
+                await self._arrival.wait()
+        event = inbox.popleft()
+        if isinstance(event, UpstreamEnd):
+            await self._finish(event.attempt)
+        return event
+
+    async def aclose(self) -> None:
+        while self._attempts:
+            await self.close(next(iter(self._attempts)))
+
+    async def _connect(self, current: _Attempt, data: bytes) -> None:
+        connection = current.connection
+        try:
+            with current.opening:
+                if connection is None:
+                    origin = current.request.origin
+                    connection = Connection(origin, await self._pool.dial(origin))
+                    current.connection = connection
+                if not current.ended:
+                    await self._write(current, connection, data)
+        except (OSError, UnicodeError) as error:  # the latter for a name that IDNA cannot encode
+            await self._lose(current, loss_reason(error))
+        finally:
+            if current.ended and connection is not None:  # closed meanwhile, perhaps before it was there
+                await connection.aclose()
+
+    async def _write(self, current: _Attempt, connection: Connection, data: bytes) -> None:
+        try:
+            await connection.stream.send(data)
+        except _BROKEN:
+            await self._lose(current, LossReason.STALE if connection.used else LossReason.RESET)
+            return
+        if not current.ended:
+            current.parser = ResponseParser(current.number, current.request.method, reused=connection.used)
+            self._post(UpstreamOpened(current.number, connection.used))
+
+    async def _read(self, current: _Attempt, parser: ResponseParser) -> None:
+        assert current.connection is not None
+        try:
+            data = await current.connection.stream.receive(READ_SIZE)
+        except EndOfStream:
+            self._inbox.append(parser.receive_eof())
+        except _BROKEN:
+            self._inbox.append(parser.receive_eof(reset=True))
+        else:
+            self._inbox.extend(parser.receive(data))
+        if parser.complete and self._inbox and isinstance(self._inbox[-1], UpstreamLost):
+            await self.close(current.number)
+
+    async def _finish(self, attempt: int) -> None:
+        """The end of a response has been taken note of."""
+        current = self._attempts.pop(attempt, None)
+        if current is None:
+            return
+        assert current.connection is not None
+        assert current.parser is not None
+        if current.parser.reusable:
+            current.ended = True
+            await self._pool.release(current.connection)
+        else:
+            await self._end(current)
+
+    async def _lose(self, current: _Attempt, why: LossReason) -> None:
+        if not current.ended:
+            await self.close(current.number)
+            self._post(UpstreamLost(current.number, why))
+
+    async def _end(self, current: _Attempt) -> None:
+        current.ended = True
+        current.opening.cancel()
+        self._pool.leases.discard()
+        if current.connection is not None:
+            await current.connection.aclose()
+
+    def _post(self, event: Event) -> None:
+        self._inbox.append(event)
+        if self._arrival is not None:
+            self._arrival.set()
