@@ -6,7 +6,7 @@ import msgspec
 
 from gwproto.exchange.reply import Answer
 from gwproto.exchange.shared import Shared
-from gwproto.routing.catalog import Target
+from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.router import TargetStatus
 from gwproto.values import Headers
 from gwproto.wire.openai.errors import encode_error
@@ -35,14 +35,14 @@ def error_answer(
     return Answer(status, body, headers=headers, error=code)
 
 
-def models(shared: Shared, now: float) -> Answer:
+def models(catalog: Catalog, shared: Shared, now: float) -> Answer:
     """``GET /v1/models``: ``auto`` first, then every model by id."""
-    return Answer(200, encode_model_list(_rows(shared, now)))
+    return Answer(200, encode_model_list(_rows(catalog, shared, now)))
 
 
-def model(shared: Shared, name: str, now: float) -> Answer:
+def model(catalog: Catalog, shared: Shared, name: str, now: float) -> Answer:
     """``GET /v1/models/{id}``."""
-    for row in _rows(shared, now):
+    for row in _rows(catalog, shared, now):
         if row.id == name:
             return Answer(200, encode_model(row))
     message = f"The model '{name[:200]}' does not exist."
@@ -109,8 +109,7 @@ def _instant(cooldown: float, wall: float) -> int:
     return int((wall + cooldown) * 1000) if cooldown > 0 else 0
 
 
-def _rows(shared: Shared, now: float) -> list[ModelRow]:
-    catalog = shared.router.catalog
+def _rows(catalog: Catalog, shared: Shared, now: float) -> list[ModelRow]:
     best: dict[str, str] = {}
     for status in shared.router.statuses(now):
         shown = best.get(status.model)

@@ -68,7 +68,11 @@ class Gateway:
             return self._begin_chat(head, now)
         if path.startswith("/models/"):
             name = _unquote(path[len("/models/") :])
-            route = _Route("GET", "/v1/models/{id}", lambda gateway, now: model(gateway.shared, name, now))
+            route = _Route(
+                "GET",
+                "/v1/models/{id}",
+                lambda gateway, now: model(gateway.catalog, gateway.shared, name, now),
+            )
         else:
             found = _ROUTES.get(path)
             if found is None:
@@ -104,6 +108,10 @@ class Gateway:
     def statistics(self, now: float) -> Statistics:
         since = self._draining_since
         return Statistics(self._shared.in_flight, self._begun, None if since is None else now - since)
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._configuration.catalog
 
     @property
     def shared(self) -> Shared:
@@ -224,7 +232,7 @@ _ROUTES: dict[str, _Route] = {
     "/readyz": _Route("GET", "/readyz", Gateway._ready),
     "/health/readiness": _Route("GET", "/readyz", Gateway._ready),
     "/health": _Route("GET", "/health", lambda gateway, now: health(gateway.shared, now)),
-    "/models": _Route("GET", "/v1/models", lambda gateway, now: models(gateway.shared, now)),
+    "/models": _Route("GET", "/v1/models", lambda gateway, now: models(gateway.catalog, gateway.shared, now)),
     "/routing/status": _Route(
         "GET", "/v1/routing/status", lambda gateway, now: routing_status(gateway.shared, now)
     ),

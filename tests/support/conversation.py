@@ -37,7 +37,7 @@ def provider(name: str, **changes: Any) -> ProviderSettings:
     settings: dict[str, Any] = {
         "name": name,
         "base_url": f"http://{name}.example/v1",
-        "models": (ModelSettings(id=f"{name}-model", **changes.pop("model", {})),),
+        "models": (ModelSettings(**{"id": f"{name}-model", **changes.pop("model", {})}),),
     }
     return ProviderSettings(**{**settings, **changes})
 
@@ -130,7 +130,7 @@ def completion(text: str = "Hello", model: str = "m", **fields: Any) -> bytes:
         "choices": [choice],
         "usage": usage,
     }
-    return json.dumps({**answer, **fields}).encode()
+    return json.dumps({**answer, **fields}, separators=(",", ":")).encode()
 
 
 def chunk(delta: Mapping[str, Any], finish: str | None = None, **fields: Any) -> bytes:
@@ -142,7 +142,7 @@ def chunk(delta: Mapping[str, Any], finish: str | None = None, **fields: Any) ->
         "model": "m",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
     }
-    return b"data: " + json.dumps({**answer, **fields}).encode() + b"\n\n"
+    return b"data: " + json.dumps({**answer, **fields}, separators=(",", ":")).encode() + b"\n\n"
 
 
 ROLE = chunk({"role": "assistant", "content": ""})
