@@ -182,13 +182,13 @@ def _base_url(text: str) -> tuple[Origin, str]:
     """Origin and path of a base URL, or :class:`ValueError` with what is wrong (RFC 3986; RFC 9110, 4.2)."""
     if not _URL.match(text):
         raise ValueError("is empty" if not text else "has a character that no URL has")
-    url = urlsplit(text)
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        raise ValueError("has no valid host and port") from error
     if url.scheme not in _PORTS:
         raise ValueError("must begin with http:// or https://")
-    try:
-        host, port = url.hostname, url.port
-    except ValueError:
-        host, port = None, 0
     if not host or port == 0:
         raise ValueError("has no valid host and port")
     if "@" in url.netloc:
