@@ -35,7 +35,8 @@ from gwproto.events import (
 )
 from gwproto.exchange.attempt import Attempt, Phase
 from gwproto.exchange.base import Exchange
-from gwproto.exchange.body import Body, ErrorBody, choose
+from gwproto.exchange.body import ErrorBody, choose
+from gwproto.exchange.gears import Body
 from gwproto.exchange.history import History
 from gwproto.exchange.intake import Intake, envelope_of, request_for
 from gwproto.exchange.response import Response, verdict
