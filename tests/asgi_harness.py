@@ -15,9 +15,9 @@ from anyio import (
 )
 from anyio.abc import ByteStream, ObjectReceiveStream, ObjectSendStream, TaskGroup
 
-from gwproto import Origin, Outcome
+from gwproto import Headers, Origin, Outcome
 from gwproto.loading import load
-from gwproto.testing import Knobs, SimulatedProvider
+from gwproto.testing import Knobs, SimulatedProvider, Step
 from gwproto_asgi import GatewayApp
 from gwproto_asgi.scope import Message, Receive, Scope, Send
 from gwproto_cli.simulated import serve_connection
@@ -191,8 +191,8 @@ class Provider:
         return ours
 
     async def _serve(self, stream: ByteStream) -> None:
-        def respond(*request: Any) -> Any:
-            return self.simulated.respond(*request, 0.0)
+        def respond(method: str, target: str, headers: Headers, body: bytes) -> list[Step]:
+            return self.simulated.respond(method, target, headers, body, 0.0)
 
         try:
             finished = await serve_connection(stream, respond)

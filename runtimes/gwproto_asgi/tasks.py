@@ -5,7 +5,7 @@ Most requests need the watch alone. anyio's task group costs about 100 µs on as
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -72,5 +72,5 @@ class AnyioTasks:
         self._group.cancel_scope.cancel()
         return await self._group.__aexit__(kind, error, trace)
 
-    def start_soon(self, function: Callable[..., Awaitable[object]], *arguments: Any) -> None:
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, object]], *arguments: Any) -> None:
         self._group.start_soon(function, *arguments)

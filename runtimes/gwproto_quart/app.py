@@ -54,7 +54,8 @@ def create_app(deployment: Deployment | None = None) -> "Quart":
     app.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
     gateway = GatewayApp(deployment if deployment is not None else from_environment())
     app.extensions["gwproto"] = gateway
-    app.asgi_app = Dispatch(app, gateway)  # type: ignore[method-assign]  # Quart's documented place for middleware
+    # Quart's documented place for middleware, whose messages it types one by one
+    app.asgi_app = Dispatch(app, gateway)  # type: ignore[method-assign, assignment]
     app.after_serving(gateway.aclose)
     return app
 
