@@ -75,7 +75,7 @@ class RequestParser:
         """How many bytes of the body are yet to be taken; None: unknown."""
         return None if self._chunks is not None and not self.complete else self._left
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | bytearray) -> None:
         self._buffer += data
 
     def next_head(self) -> RequestHead | None:

@@ -1,0 +1,5 @@
+"""The gateway on raw trio and h11: small, fast, and strict about what it takes for a request."""
+
+from gwproto_trio.server import Server, serve
+
+__all__ = ["Server", "serve"]

@@ -1,0 +1,304 @@
+"""One client's connection: its requests in order, each driven to its end before the next is begun."""
+
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from gwproto import (
+    ClientData,
+    ClientEnd,
+    ClientGone,
+    Delegate,
+    Draining,
+    Event,
+    Exchange,
+    Headers,
+    RequestHead,
+    SendData,
+    SendHead,
+)
+from gwproto_io.driver import Interrupts, Send, drive
+from gwproto_io.http1_server import CONTINUE, BadRequest, RequestParser, ResponseWriter
+from gwproto_io.upstream import Upstreams
+
+if TYPE_CHECKING:
+    from gwproto_trio.server import Server
+
+Answers = Mapping[str, Callable[[str], tuple[int, Headers, bytes]]]
+
+READ_SIZE = 65536  # bytes
+MAX_BUFFERED = 65536  # bytes read ahead; beyond them the client waits
+MAX_UNREAD = 65536  # bytes of an unwanted body that are read to keep the connection
+IDLE_TIMEOUT = 75.0  # seconds between requests, as nginx's
+HEAD_TIMEOUT = 10.0  # seconds from a head's first byte to its last
+WRITE_TIMEOUT = 60.0  # seconds a client may take none of what is sent to it
+LINGER_TIMEOUT = 2.0  # seconds for a client to read an early answer before its connection is reset
+
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class Connection:
+    """Serves one client, as a ``driver.Client`` of each of its exchanges.
+
+    One task reads, so that the client's leaving is noticed whatever else goes on; another performs the exchanges.
+    """
+
+    __slots__ = (
+        "_bad_body",
+        "_begun",
+        "_closing",
+        "_cut",
+        "_ended",
+        "_eof",
+        "_interrupts",
+        "_lingering",
+        "_news",
+        "_nursery",
+        "_parser",
+        "_room",
+        "_server",
+        "_stream",
+        "_waiting",
+        "_writer",
+    )
+
+    def __init__(self, server: "Server", stream: trio.abc.Stream, client: str) -> None:
+        self._server = server
+        self._stream = stream
+        self._parser = RequestParser(client)
+        self._writer = ResponseWriter("GET", "1.1")
+        self._news = trio.lowlevel.ParkingLot()  # where the performer waits for bytes
+        self._room = trio.lowlevel.ParkingLot()  # where the reader waits until some are taken
+        self._interrupts: Interrupts | None = None  # the running exchange's
+        self._waiting: trio.CancelScope | None = None  # there while no request is under way
+        self._eof = False  # the client sends no more
+        self._lingering = False  # nothing more of the client is of interest
+        self._bad_body: BadRequest | None = None
+        self._cut = False  # nothing more may be sent
+        self._closing = False  # the connection ends with the present response
+        self._begun = False  # the present response's head has been sent
+        self._ended = False  # the present response is complete
+
+    async def run(self) -> None:
+        """Serve until the client or the server is done."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._read)
+                while await self._serve():
+                    pass
+                if self._ended and self._closing:
+                    await self._linger()
+                self._nursery.cancel_scope.cancel()
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+    def drain(self) -> None:
+        """The server is stopping: end with the running exchange, at once when there is none."""
+        if self._interrupts is not None:
+            self._interrupts.post(Draining())
+        elif self._waiting is not None:
+            self._waiting.cancel()
+
+    # What the driver calls
+
+    async def next_event(self) -> Event:
+        parser = self._parser
+        if parser.complete:
+            return ClientEnd()
+        if parser.expects_continue:
+            parser.expects_continue = False
+            if not parser.buffered:
+                await self._write(CONTINUE)
+        while True:
+            try:
+                data = parser.next_data()
+            except BadRequest as bad:
+                self._bad_body = bad
+                return ClientGone()
+            self._room.unpark()
+            if data:
+                return ClientData(data)
+            if parser.complete:
+                return ClientEnd()
+            if self._eof:
+                return ClientGone()
+            await self._news.park()
+
+    async def send(self, commands: Sequence[Send]) -> None:
+        if self._cut:
+            return
+        parts: list[bytes] = []
+        body: list[bytes] = []
+        for command in commands:
+            if isinstance(command, SendData):
+                body.append(command.data)
+            elif isinstance(command, SendHead):
+                parts.append(self._head(command.status, command.headers))
+            else:
+                if isinstance(command, Delegate):
+                    status, headers, page = self._server.answers[command.name](command.query)
+                    parts.append(self._head(status, headers))
+                    body.append(page)
+                self._ended = True
+        if body:
+            parts.append(self._writer.data(b"".join(body)))
+        if self._ended:
+            parts.append(self._writer.end())
+        await self._write(b"".join(parts))
+
+    def abort(self) -> None:
+        self._cut = True
+        if self._writer.until_close:
+            self._reset()  # an orderly end would look like the end of the body
+
+    # One request
+
+    async def _serve(self) -> bool:
+        """Serve the next request; False ends the connection."""
+        server = self._server
+        try:
+            head = await self._next_head()
+        except BadRequest as bad:
+            self._writer = ResponseWriter("GET", "1.1")
+            await self._refuse(bad)
+            return False
+        if head is None:
+            return False
+        self._writer = ResponseWriter(head.method, head.http_version)
+        self._closing = not self._parser.persistent
+        self._bad_body = None
+        self._begun = self._ended = False
+        exchange = server.gateway.begin(head, trio.current_time())
+        await self._drive(exchange)
+        if exchange.outcome is not None:
+            server.record(exchange.outcome)
+        if self._bad_body is not None and not self._begun:
+            await self._refuse(self._bad_body)
+        if self._cut or not self._ended or self._closing or server.draining:
+            return False
+        return await self._skip_body()
+
+    async def _refuse(self, bad: BadRequest) -> None:
+        """Answer what is not HTTP, and close."""
+        now = trio.current_time()
+        await self._drive(self._server.gateway.refuse(bad.status, "bad_request", bad.message, now))
+
+    async def _drive(self, exchange: Exchange) -> None:
+        server = self._server
+        self._interrupts = interrupts = Interrupts()
+        if self._eof:
+            interrupts.post(ClientGone())
+        elif server.draining:
+            interrupts.post(Draining())
+        upstreams = Upstreams(server.pool, self._nursery.start_soon)
+        try:
+            await drive(exchange, self, upstreams, interrupts, trio.current_time)
+        finally:
+            self._interrupts = None
+
+    async def _next_head(self) -> RequestHead | None:
+        """The next request's head; None when there will be no other."""
+        parser = self._parser
+        head = parser.next_head()
+        self._room.unpark()
+        if head is not None or self._eof or self._server.draining:
+            return head
+        with trio.CancelScope() as self._waiting:
+            self._waiting.deadline = trio.current_time() + (HEAD_TIMEOUT if parser.buffered else IDLE_TIMEOUT)
+            while head is None and not self._eof:
+                fresh = not parser.buffered
+                await self._news.park()
+                if fresh and parser.buffered:
+                    self._waiting.deadline = trio.current_time() + HEAD_TIMEOUT
+                head = parser.next_head()
+        self._waiting = None
+        return head
+
+    async def _skip_body(self) -> bool:
+        """Read over what is left of a body that an early answer made pointless."""
+        parser = self._parser
+        with trio.move_on_after(HEAD_TIMEOUT):
+            while not parser.complete:
+                try:
+                    data = parser.next_data()
+                except BadRequest:
+                    return False
+                if not data and not parser.complete:
+                    if self._eof:
+                        return False
+                    await self._news.park()
+        return parser.complete
+
+    def _head(self, status: int, headers: Headers) -> bytes:
+        self._begun = True
+        parser = self._parser
+        if not parser.complete:
+            # An answer before the end of the request: read a short rest, give up on a long one.
+            left = parser.left
+            if parser.expects_continue or left is None or left > MAX_UNREAD:
+                self._closing = True
+        if self._server.draining or (b"connection", b"close") in headers:
+            self._closing = True
+        return self._writer.head(status, headers, close=self._closing)
+
+    async def _write(self, data: bytes) -> None:
+        with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as patience:
+            try:
+                await self._stream.send_all(data)
+                return
+            except _BROKEN:
+                self._gone()
+        if patience.cancelled_caught:
+            self._reset()  # or the system would go on trying for minutes
+            self._gone()
+
+    def _gone(self) -> None:
+        self._cut = self._eof = True
+        if self._interrupts is not None and not self._ended:
+            self._interrupts.post(ClientGone())
+
+    def _reset(self) -> None:
+        if isinstance(self._stream, trio.SocketStream):
+            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def _linger(self) -> None:
+        """End the answer, then wait for the client to end too.
+
+        To close on bytes that were not read resets the connection, and the reset may overtake the answer (RFC 9112,
+        9.6).
+        """
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            self._lingering = True
+            self._room.unpark()
+            with trio.move_on_after(LINGER_TIMEOUT):
+                try:
+                    await self._stream.send_eof()
+                except _BROKEN:
+                    return
+                while not self._eof:
+                    await self._news.park()
+
+    # The reader
+
+    async def _read(self) -> None:
+        parser = self._parser
+        while not self._eof:
+            try:
+                data = await self._stream.receive_some(READ_SIZE)
+            except _BROKEN:
+                data = b""
+            if not data:
+                break
+            if self._lingering:
+                continue
+            parser.receive(data)
+            self._news.unpark()
+            while parser.buffered > MAX_BUFFERED and not self._lingering:
+                await self._room.park()
+        self._eof = True
+        self._news.unpark()
+        if self._interrupts is not None:
+            self._interrupts.post(ClientGone())

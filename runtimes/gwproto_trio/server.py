@@ -1,0 +1,162 @@
+"""The trio server: listening, serving, and an orderly end."""
+
+import errno
+import logging
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+import trio
+
+from gwproto import Gateway, Outcome
+from gwproto_io.upstream import Pool
+from gwproto_ops import access, console
+from gwproto_ops.deployment import Deployment
+from gwproto_trio.connection import Answers, Connection
+
+logger = logging.getLogger("gwproto")
+
+BACKLOG = 2048
+#: Out of file descriptors or memory: what is there already goes on, new connections wait in the backlog.
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+ACCEPT_PAUSE = 0.1  # seconds
+GRACE = 5.0  # seconds past drain_timeout, for what the core ended to leave the buffers
+
+
+class Server:
+    """Serves a deployment's connections. Made inside a trio run, to whose clock it belongs.
+
+    Embedded, it is given sockets in a nursery of the host's, ``nursery.start_soon(server.serve, sockets)``, or single
+    streams, also as the handler of :func:`trio.serve_listeners`. It ends when cancelled, which breaks running answers
+    off, or after :meth:`drain`, when the last of them is complete.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        record: Callable[[Outcome], None] = access.log_outcome,
+        pool: Pool | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.gateway = Gateway(
+            deployment.configuration,
+            rng=random.Random() if rng is None else rng,
+            epoch=time.time() - trio.current_time(),
+        )
+        self.pool = Pool(deployment.credentials) if pool is None else pool
+        self.record = record
+        self.answers: Answers = {"console": console.answer}
+        self.draining = False
+        self._connections: set[Connection] = set()
+        self._accepting: set[trio.CancelScope] = set()
+
+    async def serve(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept and serve on listening ``sockets``, which become this function's own, until :meth:`drain`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for sock in sockets:
+                    sock.setblocking(False)
+                    nursery.start_soon(self._accept, sock, nursery)
+                task_status.started()
+        finally:
+            for sock in sockets:
+                sock.close()
+            with trio.CancelScope(shield=True):
+                await self.pool.aclose()
+
+    async def serve_stream(self, stream: trio.abc.Stream, client: str = "") -> None:
+        """Serve one connection to its end. ``client`` is the peer's address, without port."""
+        connection = Connection(self, stream, client)
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        except Exception:
+            logger.exception("connection failed inside the gateway")
+        finally:
+            self._connections.discard(connection)
+
+    def unready(self) -> None:
+        """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
+        self.gateway.drain(trio.current_time())
+
+    def drain(self) -> None:
+        """Accept no more, close what is idle, and have every running request finish within ``drain_timeout``."""
+        self.unready()
+        self.draining = True
+        for scope in self._accepting:
+            scope.cancel()
+        for connection in list(self._connections):
+            connection.drain()
+
+    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        with trio.CancelScope() as scope:
+            self._accepting.add(scope)
+            while not self.draining:
+                await trio.lowlevel.wait_readable(listener)
+                try:
+                    sock, address = listener.accept()
+                except OSError as error:
+                    if error.errno in _EXHAUSTED:
+                        logger.warning("accepting no connections for a moment: %s", error.strerror)
+                        await trio.sleep(ACCEPT_PAUSE)
+                    continue  # or the client is gone already
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+                nursery.start_soon(self.serve_stream, stream, address[0])
+        self._accepting.discard(scope)
+        listener.close()
+
+
+async def serve(
+    deployment: Deployment,
+    *,
+    on_listening: Callable[[list[str]], None],
+    sockets: Sequence[socket.socket] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; a second signal returns at once.
+
+    ``on_listening`` is given the base URLs once connections are accepted. ``sockets``, bound already, become this
+    function's own; without them it binds the configured host and port (0: any free one). Runs in the main thread.
+    """
+    settings = deployment.configuration.settings.server
+    if sockets is None:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        sockets = [socket.create_server((settings.host, settings.port), family=family)]
+    for sock in sockets:
+        sock.listen(BACKLOG)
+    urls = [base_url(sock) for sock in sockets]
+    server = Server(deployment)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop() -> None:
+                await anext(signals)
+                nursery.start_soon(stop_now)
+                server.unready()
+                await trio.sleep(settings.drain_delay)
+                server.drain()
+                await trio.sleep(settings.drain_timeout + GRACE)
+                nursery.cancel_scope.cancel()
+
+            async def stop_now() -> None:
+                await anext(signals)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop)
+            on_listening(urls)
+            await server.serve(sockets)
+            nursery.cancel_scope.cancel()
+
+
+def base_url(sock: socket.socket) -> str:
+    """The base URL of a bound TCP socket."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
