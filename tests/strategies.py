@@ -12,7 +12,11 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 WORDS = st.sampled_from(("", "A", "hé", "😀", "a\u2028b", 'quo"te', "\\", "\n", "{}", "[DONE]"))
 
 JSON: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
@@ -87,7 +91,9 @@ DELTAS = st.builds(
     refusal=st.none() | st.sampled_from(("", "no")),
     tools=st.lists(FRAGMENTS, max_size=2).map(tuple),
     finish=st.sampled_from((None, None, None, None, "stop", "length", "tool_use", "SAFETY", "weird")),
-    extra=st.sampled_from(({}, {"annotations": Raw(b"[]")}, {"function_call": Raw(b'{"name":"f","arguments":"{}"}')})),
+    extra=st.sampled_from(
+        ({}, {"annotations": Raw(b"[]")}, {"function_call": Raw(b'{"name":"f","arguments":"{}"}')})
+    ),
     choice_extra=st.sampled_from(({}, {"logprobs": Raw(b'{"content":[]}')})),
 )
 

@@ -18,7 +18,11 @@ WPT = {
     "format-bom": (BOM + b"data:1\n\n" + BOM + b"data:2\n\ndata:3\n\n", [b"1", b"3"]),
     "format-bom-2": (BOM + BOM + b"data:1\n\ndata:2\n\ndata:3\n\n", [b"2", b"3"]),
     "format-comments": (
-        b"data:1\r:\0\n:\r\ndata:2\n:" + b"x" * 2048 + b"\rdata:3\n:data:fail\r:" + b"x" * 2048 + b"\ndata:4\n\n",
+        b"data:1\r:\0\n:\r\ndata:2\n:"
+        + b"x" * 2048
+        + b"\rdata:3\n:data:fail\r:"
+        + b"x" * 2048
+        + b"\ndata:4\n\n",
         [b"1\n2\n3\n4"],
     ),
     "format-data-before-final-empty-line": (b"retry:1000\ndata:test1\n\nid:test\ndata:test2", [b"test1"]),
@@ -104,7 +108,11 @@ def test_cuts_do_not_matter_for_anything(example: tuple[bytes, list[bytes]]) -> 
 @given(cut(SSE_PIECES), st.integers(1, 12))
 def test_cuts_do_not_matter_at_the_limit(example: tuple[bytes, list[bytes]], limit: int) -> None:
     stream, pieces = example
-    assert decode(pieces, max_line=limit) == decode([stream], max_line=limit) == decode(bytewise(stream), max_line=limit)
+    assert (
+        decode(pieces, max_line=limit)
+        == decode([stream], max_line=limit)
+        == decode(bytewise(stream), max_line=limit)
+    )
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -157,7 +165,9 @@ def test_other_frames_have_no_raw_bytes(stream: bytes) -> None:
 
 
 def test_event_names_last_for_one_event() -> None:
-    frames = Decoder().receive(b"event: error\ndata: a\n\ndata: b\n\nevent: x\n\ndata: c\n\nevent: \xff\ndata: d\n\n")
+    frames = Decoder().receive(
+        b"event: error\ndata: a\n\ndata: b\n\nevent: x\n\ndata: c\n\nevent: \xff\ndata: d\n\n"
+    )
     assert [frame.event for frame in frames] == ["error", "", "", "\ufffd"]
 
 

@@ -82,13 +82,15 @@ def decode_completion(body: bytes, wall: float = 0.0) -> Completion | Failure:
     if too_deep(body):
         return _bad("The provider's answer is cut short or nested too deeply.")
     try:
-        plain = _plain_decoder.decode(body)
+        return _decode_plain(_plain_decoder.decode(body))
+    except UnicodeDecodeError:  # what msgspec raises for strings that are not UTF-8
+        body = body.decode("utf-8", "replace").encode()
     except msgspec.DecodeError:
-        try:
-            return _decode_odd(body, wall)
-        except WireError as error:
-            return _bad(f"The provider's answer cannot be read: {error}.")
-    return _decode_plain(plain)
+        pass
+    try:
+        return _decode_odd(body, wall)
+    except WireError as error:
+        return _bad(f"The provider's answer cannot be read: {error}.")
 
 
 def _decode_plain(plain: _Completion) -> Completion:

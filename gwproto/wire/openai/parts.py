@@ -74,6 +74,11 @@ def text_of(raw: Raw | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def is_text(raw: Raw) -> bool:
+    """Is it a string?"""
+    return memoryview(raw)[0] == 0x22
+
+
 def created_of(raw: Raw | None) -> int:
     """Seconds since the epoch, 0 when unknown; some providers send a fraction."""
     value = value_of(raw)

@@ -23,6 +23,7 @@ from gwproto.wire.openai.parts import (
     encoder,
     fields_of,
     first_of,
+    is_text,
     list_of,
     one_line,
     raw_fields,
@@ -226,7 +227,7 @@ def _odd_choice(raw: Raw, position: int) -> tuple[Delta, bool]:
         clean = False
     sent_content = delta.pop("content", None)
     content, reasoning = split_content(sent_content)
-    if sent_content is not None and (content is None or reasoning is not None):
+    if sent_content is not None and not is_text(sent_content):
         clean = False
     for name in ("reasoning_content", "reasoning"):
         text = text_of(delta.pop(name, None))
