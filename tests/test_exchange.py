@@ -464,7 +464,9 @@ def test_context_too_long_looks_for_a_larger_window() -> None:
     large = provider("b", model={"context_window": 131072}, fallback=True)
     exchange, commands = begin(gateway(small, large), body())
     assert provider_of(opened(commands)) == "a"
-    too_long = b'{"error":{"message":"maximum context length is 4096 tokens","code":"context_length_exceeded"}}'
+    too_long = (
+        b'{"error":{"message":"maximum context length is 4096 tokens","code":"context_length_exceeded"}}'
+    )
     commands = feed(exchange, START, *answer(1, too_long, status=400))
     assert provider_of(opened(commands)) == "b"
 
@@ -473,7 +475,9 @@ def test_context_too_long_looks_for_a_larger_window() -> None:
 def test_context_too_long_is_final_when_no_window_is_larger(window: int) -> None:
     model = {"context_window": window}
     exchange, _ = begin(gateway(provider("a", model=model), provider("b", model=model)), body())
-    too_long = b'{"error":{"message":"maximum context length is 4096 tokens","code":"context_length_exceeded"}}'
+    too_long = (
+        b'{"error":{"message":"maximum context length is 4096 tokens","code":"context_length_exceeded"}}'
+    )
     commands = feed(exchange, START, *answer(1, too_long, status=400))
     assert sent_head(commands)[0] == 400
     assert sent_error(commands)["code"] == "context_length_exceeded"
@@ -698,7 +702,9 @@ def test_a_client_that_is_gone_while_uploading_or_waiting_leaves_nothing() -> No
 
 
 def test_draining_lets_a_stream_go_on_and_then_ends_it_with_an_event() -> None:
-    exchange, _ = begin(gateway(server=ServerSettings(drain_timeout=20, heartbeat_interval=0)), body(stream=True))
+    exchange, _ = begin(
+        gateway(server=ServerSettings(drain_timeout=20, heartbeat_interval=0)), body(stream=True)
+    )
     feed(exchange, START, *streaming(ROLE + text("x")))
     assert exchange.receive(Draining(), START + 1) == []
     assert exchange.deadline == START + 21

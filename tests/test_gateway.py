@@ -178,9 +178,7 @@ def test_a_body_at_the_limit_is_taken() -> None:
 
 
 def test_compressed_bodies_are_refused() -> None:
-    commands = ask(
-        gateway(), "POST", "/v1/chat/completions", key=KEY, headers={"content-encoding": "gzip"}
-    )
+    commands = ask(gateway(), "POST", "/v1/chat/completions", key=KEY, headers={"content-encoding": "gzip"})
     assert sent_head(commands)[0] == 415
 
 

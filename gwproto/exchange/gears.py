@@ -7,7 +7,8 @@ transcoded again. Safe by construction: all that is outside the text's string to
 decoded and checked before.
 """
 
-import msgspec
+import re
+
 from msgspec import Struct
 
 from gwproto.failures import Failure, FailureClass, WireError
@@ -20,8 +21,11 @@ from gwproto.wire.normalise import Normaliser
 from gwproto.wire.openai.stream import Envelope
 
 _OPENAI = DIALECTS["openai"]  # what clients speak
-_text = msgspec.json.Decoder(str)
-_CONTROL = bytes(code for code in range(0x20) if code != 0x0A)
+# What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
+_TEXT = re.compile(
+    rb"""(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"""
+    rb"""|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))++"""
+).match
 
 
 class Body:
@@ -63,7 +67,6 @@ class Shape(Struct, frozen=True, gc=False):
     out_prefix: bytes
     out_suffix: bytes
     relay: bool  # in and out are the same
-    least: int  # a frame this long has no text
 
 
 def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
@@ -76,30 +79,7 @@ def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
         return None
     prefix, _, suffix = raw.partition(token)
     out_prefix, _, out_suffix = sent.partition(token)
-    # The frame's blank line is left to the splitting of the read.
-    return Shape(
-        prefix + b'"',
-        b'"' + suffix[:-2],
-        out_prefix + b'"',
-        b'"' + out_suffix,
-        raw == sent,
-        len(raw) - len(text.encode()) - 2,
-    )
-
-
-def _fits(piece: bytes, shape: Shape) -> bytes:
-    """The text's bytes in ``piece``, ``b""`` when it is not of this shape."""
-    if len(piece) <= shape.least or not piece.startswith(shape.prefix) or not piece.endswith(shape.suffix):
-        return b""
-    text = piece[len(shape.prefix) : -len(shape.suffix)]
-    if b"\n" in text:
-        return b""
-    if b'"' in text or b"\\" in text:
-        try:
-            _text.decode(b'"%b"' % text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return b""
-    return text
+    return Shape(prefix + b'"', b'"' + suffix, out_prefix + b'"', b'"' + out_suffix, raw == sent)
 
 
 class StreamBody(Body):
@@ -137,40 +117,38 @@ class StreamBody(Body):
                 start = data.find(b"\n\n") + 2
                 self._transcode(data[:start] if start > 1 else data, out)
                 data = data[start:] if start > 1 else b""
-            if not self.complete and self.failure is None:
-                end = data.rfind(b"\n\n") + 2
-                if end > 1 and _plain(data[:end]):
-                    self._relay(data, end, out)
-                else:
-                    self._transcode(data, out)
+            end = data.rfind(b"\n\n") + 2
+            if end > 1 and _is_utf8(data[:end]):
+                self._relay(data, end, out)
+                data = data[end:]
+            if data:
+                self._transcode(data, out)
         except WireError as error:
             self._fail(FailureClass.SERVER, str(error), "bad_upstream_response")
         return self._release(out)
 
     def _relay(self, data: bytes, end: int, out: list[bytes]) -> None:
-        """Copy the frames that fit the shape, transcode the others; ``data[:end]`` is whole frames."""
-        position = run = 0  # data[run:position] waits to be forwarded as it is
-        for piece in data[:end].split(b"\n\n")[:-1]:
-            shape = self._shape
-            after = position + len(piece) + 2
-            text = b"" if shape is None or self._decoder.pending else _fits(piece, shape)
-            if shape is None or not text or not shape.relay:
-                if run < position:
+        """Copy the frames that fit the shape, transcode the others. ``data[:end]`` ends with a frame."""
+        position = 0
+        while position < end:
+            shape = None if self._decoder.pending else self._shape
+            run = position  # data[run:position] fits
+            while shape is not None and data.startswith(shape.prefix, position):
+                begin = position + len(shape.prefix)
+                text = _TEXT(data, begin)
+                if text is None or not data.startswith(shape.suffix, text.end()):
+                    break
+                position = text.end() + len(shape.suffix)
+                if not shape.relay:
+                    out.append(b"%b%b%b" % (shape.out_prefix, text[0], shape.out_suffix))
+            if run < position:
+                self.progress = True
+                if shape is not None and shape.relay:
                     out.append(data[run:position])
-                run = after
-                if shape is not None and text:
-                    out.append(b"%b%b%b" % (shape.out_prefix, text, shape.out_suffix))
-                    self.progress = True
-                else:
-                    self._transcode(data[position:after], out)
-                    if self.complete or self.failure is not None:
-                        return
-            position = after
-        if run < position:
-            out.append(data[run:position])
-            self.progress = True
-        if end < len(data):
-            self._transcode(data[end:], out)
+            if position < end:
+                after = data.find(b"\n\n", position) + 2
+                self._transcode(data[position:after], out)
+                position = after
 
     def _transcode(self, data: bytes, out: list[bytes]) -> None:
         for frame in self._decoder.receive(data):
@@ -179,6 +157,7 @@ class StreamBody(Body):
             self._take(frame, out)
 
     def _take(self, frame: Frame, out: list[bytes]) -> None:
+        self._shape = None
         chunk = self._dialect.decode_chunk(frame.data)
         if chunk.failure is not None:
             self.failure = chunk.failure
@@ -216,7 +195,6 @@ class StreamBody(Body):
             out.append(frame.raw)
         else:
             out.extend(_OPENAI.encode_chunk(one, envelope) for one in chunks)
-        self._shape = None
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
             if text:
@@ -297,13 +275,11 @@ def _only_text(chunk: Chunk) -> str:
     return ""
 
 
-def _plain(data: bytes) -> bool:
-    """Valid UTF-8 with no control character but LF: what JSON and SSE agree to leave alone."""
-    if len(data.translate(None, _CONTROL)) != len(data):
+def _is_utf8(data: bytes) -> bool:
+    if data.isascii():
+        return True
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
         return False
-    if not data.isascii():
-        try:
-            str(data, "utf-8")
-        except UnicodeDecodeError:
-            return False
     return True

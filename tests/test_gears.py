@@ -1,0 +1,244 @@
+"""Relay and Splice never differ from Transcode, wherever the bytes are cut."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from unittest.mock import patch
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from support.conversation import DONE, ROLE, STOP, chunk, text
+
+from gwproto.exchange import gears
+from gwproto.exchange.body import MAX_BODY, choose
+from gwproto.exchange.gears import Body, StreamBody, learn
+from gwproto.failures import FailureClass
+from gwproto.wire.dialects import DIALECTS
+from gwproto.wire.neutral import Envelope
+
+OURS = Envelope(id="ours", created=7, model="m")
+
+
+def stream_body(*, include_usage: bool = False) -> StreamBody:
+    return StreamBody(DIALECTS["openai"], OURS, include_usage=include_usage, legacy_functions=False)
+
+
+def run(
+    pieces: Iterable[bytes], *, cut: bool = False, body: StreamBody | None = None
+) -> tuple[bytes, bool, FailureClass | None]:
+    """Everything a client gets, whether that is complete, and what went wrong."""
+    body = body or stream_body()
+    out = bytearray()
+    for piece in pieces:
+        if body.complete or body.failure is not None:
+            break
+        out += body.receive(piece)
+    if not body.complete and body.failure is None:
+        out += body.cut() if cut else body.end()
+    return bytes(out), body.complete, None if body.failure is None else body.failure.kind
+
+
+def transcoded(pieces: Iterable[bytes]) -> tuple[bytes, bool, FailureClass | None]:
+    with patch.object(gears, "learn", lambda raw, sent, text: None):
+        return run(pieces)
+
+
+def events(data: bytes) -> list[object]:
+    """What a client reads, so that two spellings of one event are equal."""
+    found = []
+    for event in data.split(b"\n\n"):
+        if event:
+            payload = event.removeprefix(b"data: ")
+            found.append(payload if payload == b"[DONE]" else json.loads(payload))
+    return found
+
+
+WORDS = [
+    "Hello",
+    " ",
+    "日本",
+    "😀",
+    "a\nb",
+    'say "x"',
+    "\\",
+    "/",
+    "\x7f",
+    "id",
+    "m",
+    "chatcmpl",
+    "}",
+    "\u2028",
+]
+ODD = [
+    b": comment\n\n",
+    b"\n",
+    b"event: x\n\n",
+    b"data: {nonsense\n\n",
+    b'data: {"error":{"message":"boom"}}\n\n',
+    b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[]}\n\n',
+    chunk({"content": "crlf"}).replace(b"\n", b"\r\n"),
+    chunk({"content": "cr"}).replace(b"\n", b"\r"),
+    chunk({"content": "split"}).replace(b',"choices"', b',\ndata: "choices"'),
+    chunk({"content": "no space"}).replace(b"data: ", b"data:"),
+    chunk({"content": "ab"}).replace(b"ab", b"a\xffb"),
+    chunk({"content": "ab"}).replace(b"ab", b"a\\ud800b"),
+    chunk({"content": "ab"}).replace(b"ab", b"\\ud83d\\ude00"),
+    chunk({"content": "ab"}).replace(b"ab", b"a\x01b"),
+    chunk({"content": "ab"}).replace(b"ab", b"a\\qb"),
+    chunk({"content": "ab"}).replace(b"ab", b'a"b'),
+    chunk({"content": ""}),
+    chunk({"role": "assistant", "content": "again"}),
+    chunk({"reasoning": "why"}),
+    chunk({"reasoning_content": "why"}),
+    chunk({"content": "other id"}, id="c2"),
+    chunk({"content": "with usage"}, usage=None),
+    chunk({"content": "x"}, "stop"),
+    chunk({"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": {"name": "f"}}]}),
+    STOP,
+    DONE,
+]
+
+frames = st.lists(
+    st.one_of(st.sampled_from(WORDS).map(text), st.sampled_from(WORDS).map(text), st.sampled_from(ODD)),
+    max_size=12,
+)
+
+
+def splits(data: bytes, cuts: Sequence[int]) -> list[bytes]:
+    points = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[a:b] for a, b in zip(points, points[1:], strict=False)]
+
+
+@settings(max_examples=400, deadline=None)
+@given(frames, st.lists(st.integers(0, 1 << 16), max_size=6), st.booleans())
+@example([text("a"), text("b"), ODD[4], text("c")], [], False)
+@example([text("日本"), text("日本"), text("日本")], [420], False)
+def test_relaying_and_splitting_change_nothing(
+    made: list[bytes], cuts: list[int], include_usage: bool
+) -> None:
+    data = ROLE + b"".join(made) + STOP + DONE
+    reference, *end = transcoded([data])
+    relayed, *relayed_end = run([data])
+    assert events(relayed) == events(reference)
+    assert relayed_end == end
+    split, *split_end = run(splits(data, cuts))
+    assert split == relayed
+    assert split_end == end
+
+
+def test_every_single_cut_and_byte_by_byte() -> None:
+    data = ROLE + text("日本") + text("日本") + text("a\n") + ODD[7] + text("😀") + STOP + DONE
+    whole = run([data])
+    assert whole[1]
+    for cut in range(len(data)):
+        assert run([data[:cut], data[cut:]]) == whole
+    assert run([data[i : i + 1] for i in range(len(data))]) == whole
+
+
+def test_a_clean_stream_is_forwarded_untouched() -> None:
+    data = ROLE + text("Hel") + text("lo") + text('"\\\n') + STOP + DONE
+    assert run([data]) == (data, True, None)
+
+
+def test_relaying_returns_the_very_read() -> None:
+    """Nothing is copied frame by frame once the shape is known."""
+    body = stream_body()
+    body.receive(ROLE + text("a"))
+    read = text("b") * 50
+    calls: list[bytes] = []
+    decode: Callable[[bytes], object] = body._decoder.receive
+    with patch.object(body._decoder, "receive", lambda data: calls.append(data) or decode(data)):
+        assert body.receive(read) == read
+    assert calls == []
+    assert body.progress
+
+
+def test_splicing_moves_the_text_into_the_clients_shape() -> None:
+    """The provider counts usage in every chunk because we asked for it; this client did not ask."""
+    body = stream_body()
+    body.receive(ROLE + chunk({"content": "a"}, usage=None))
+    with patch.object(body._decoder, "receive", lambda data: pytest.fail("transcoded")):
+        out = body.receive(chunk({"content": "b\\"}, usage=None))
+    assert out == text("b\\")
+
+
+def test_a_frame_whose_text_cannot_be_located_teaches_nothing() -> None:
+    for word in ("id", "m"):
+        frame = text(word)
+        assert learn(frame, frame, word) is None
+    escaped = text('"')
+    assert learn(escaped, escaped, '"') is None
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", FailureClass.EMPTY),
+        (b": ping\n\n", FailureClass.EMPTY),
+        (ROLE, FailureClass.TRUNCATED),
+        (ROLE + text("a"), FailureClass.TRUNCATED),
+        (ROLE + text("a") + STOP + b"data: {", FailureClass.TRUNCATED),
+        (ROLE + text("a") + STOP[:-1], None),
+        (ROLE + text("a") + STOP, None),
+        (ROLE + text("a") + b"data: [DONE]", None),
+        (ROLE + DONE, FailureClass.EMPTY),
+        (ROLE + chunk({}, "error"), FailureClass.SERVER),
+        (ROLE + chunk({"content": "x" * (1 << 20)}), FailureClass.SERVER),
+    ],
+)
+def test_how_a_stream_may_end(data: bytes, kind: FailureClass | None, cut: bool) -> None:
+    out, complete, failed = run([data], cut=cut)
+    if cut and kind is FailureClass.EMPTY and not data.endswith(DONE):
+        kind = FailureClass.TRUNCATED
+    if cut and kind is None and not data.endswith(b"\n\n"):
+        kind = FailureClass.TRUNCATED  # broken off in the middle of an event
+    assert failed is kind
+    assert complete is (kind is None)
+    assert out.endswith(DONE) is complete
+
+
+def test_names_that_the_provider_leaves_out_are_ours() -> None:
+    anonymous = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
+    out, complete, _ = run([anonymous])
+    assert complete
+    first = json.loads(out.split(b"\n\n")[0][6:])
+    assert (first["id"], first["created"], first["model"]) == ("ours", 7, "m")
+    assert first["object"] == "chat.completion.chunk"
+
+
+def whole_body(*, stream: bool = False) -> Body:
+    body = choose(b" \n{", DIALECTS["openai"], OURS, stream=stream, include_usage=False, legacy=False)
+    assert body is not None
+    return body
+
+
+def test_nothing_is_chosen_before_something_came() -> None:
+    for blank in (b"", b"\r\n \t", b"\xef\xbb\xbf"):
+        assert choose(blank, DIALECTS["openai"], OURS, stream=True, include_usage=False, legacy=False) is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_oversized_answer_is_a_failure(stream: bool) -> None:
+    body = whole_body(stream=stream)
+    piece = b" " * (1 << 20)
+    for _ in range(MAX_BODY >> 20):
+        assert body.receive(piece) == b""
+    assert body.failure is None
+    body.receive(b"x")
+    assert body.failure is not None
+    assert body.failure.code == "bad_upstream_response"
+
+
+def test_a_connection_that_breaks_in_an_object_is_a_failure() -> None:
+    body = whole_body()
+    body.receive(b'{"id":')
+    assert body.cut() == b""
+    assert body.failure is not None
+    assert body.failure.kind is FailureClass.TRUNCATED
+
+
+def test_the_base_says_what_a_body_does() -> None:
+    for call in (Body().end, lambda: Body().receive(b"")):
+        with pytest.raises(NotImplementedError):
+            call()
