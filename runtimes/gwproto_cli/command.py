@@ -1,6 +1,7 @@
 """The command line: what can be asked for. What a command needs is imported when it runs, so that help is quick."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,11 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         run(options)
+        sys.stdout.flush()
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as shells have it
+    except BrokenPipeError:
+        # Whoever read our output has had enough. The interpreter would flush once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     return 0
 
 

@@ -6,34 +6,22 @@ from typing import Any
 
 import msgspec
 
-from gwproto.config import KnownProvider, ProviderSettings, Section, Settings
+from gwproto.config import (
+    KeySettings,
+    KnownProvider,
+    ModelSettings,
+    ProviderSettings,
+    ProviderTimeouts,
+    Settings,
+)
 from gwproto.failures import ConfigurationError
 from gwproto.loading import PROVIDERS_VARIABLE, Loaded
 from gwproto_cli.environment import environment
+from gwproto_cli.inert import INERT, INERT_FOR_PROVIDERS
 from gwproto_cli.serving import is_loopback
 from gwproto_cli.tables import print_table
 from gwproto_ops import deployment
 
-# Accepted, and not acted upon in this release.
-INERT = {
-    "server.workers": "one process runs",
-    "server.public_stats": "there are no figures to publish",
-    "server.trusted_proxies": "no limit goes by a client's address",
-    "server.cors_origins": "no cross-origin access is granted",
-    "server.state_dir": "nothing is kept",
-    "hedge.enabled": "no hedging",
-    "limits.requests_per_second": "no rate limits",
-    "limits.burst": "no rate limits",
-    "limits.public_requests_per_second": "no rate limits",
-    "analytics.database": "no analytics",
-}
-INERT_FOR_PROVIDERS = {
-    "requests_per_minute": "no rate limits",
-    "tokens_per_minute": "no rate limits",
-    "max_concurrency": "no limit",
-    "proxy": "connections are direct",
-    "ca_file": "the system's authorities are used",
-}
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 
 
@@ -66,7 +54,7 @@ def _rows(loaded: Loaded) -> Iterator[tuple[str, object, str, str]]:
         section, _, key = path.partition(".")
         if section != "providers":
             value = getattr(getattr(settings, section), key)
-            yield path, _masked(key, value), origin, INERT.get(path, "")
+            yield path, _shown(value), origin, INERT.get(path, "")
     for provider in settings.providers:
         where = f"providers.{provider.name}"
         for key in provider.__struct_fields__:
@@ -74,7 +62,8 @@ def _rows(loaded: Loaded) -> Iterator[tuple[str, object, str, str]]:
             shown = key in ("format", "base_url", "models") or value != _default(provider, key)
             if shown and key != "name":
                 origin = loaded.origins.get(f"{where}.{key}", loaded.origins[where])
-                yield f"{where}.{key}", _masked(key, value), origin, INERT_FOR_PROVIDERS.get(key, "")
+                masked = dict.fromkeys(value, "***") if isinstance(value, dict) else _shown(value)
+                yield f"{where}.{key}", masked, origin, INERT_FOR_PROVIDERS.get(key, "")
     for alias, names in settings.aliases.items():
         yield f"aliases.{alias}", list(names), "file", ""
 
@@ -83,20 +72,17 @@ def _default(provider: ProviderSettings, key: str) -> object:
     return getattr(ProviderSettings(name=provider.name), key)
 
 
-def _masked(key: str, value: object) -> object:
-    """What may be shown of a setting. Headers and extra fields may carry a secret, and so may a URL."""
-    if key in ("headers", "body"):
-        assert isinstance(value, dict)
-        return dict.fromkeys(value, "***")
-    if key == "models":
-        assert isinstance(value, tuple)
-        return [model.id for model in value]
-    if key == "keys":
-        assert isinstance(value, tuple)
-        return [f"{key.label or key.env or '-'}=***" for key in value]
+def _shown(value: object) -> object:
+    """A setting without the secrets it may carry. A provider's headers and extra fields are masked whole."""
     if isinstance(value, str):
         return _USERINFO.sub("***", value)
-    if isinstance(value, Section):
+    if isinstance(value, tuple):
+        return [_shown(part) for part in value]
+    if isinstance(value, ModelSettings):
+        return value.id
+    if isinstance(value, KeySettings):
+        return f"{value.label or value.env or '-'}=***"
+    if isinstance(value, ProviderTimeouts):
         return {name: part for name, part in msgspec.structs.asdict(value).items() if part is not None}
     return value
 
@@ -104,7 +90,7 @@ def _masked(key: str, value: object) -> object:
 def _text(value: object) -> str:
     if isinstance(value, str):
         return value or "-"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return ", ".join(map(str, value)) or "-"
     return msgspec.json.encode(value).decode()
 

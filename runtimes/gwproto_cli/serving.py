@@ -15,6 +15,7 @@ from gwproto.config import ModelSettings, ProviderSettings, Tier
 from gwproto.failures import ConfigurationError
 from gwproto.loading import Loaded
 from gwproto_cli.environment import environment
+from gwproto_cli.inert import inert
 from gwproto_ops import access, deployment
 from gwproto_ops.deployment import Deployment
 
@@ -41,8 +42,8 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
     # Whatever is wrong shows before anything starts.
     ready = None if simulated else deployment.deploy(loaded, environ=environ, make_key=make_key)
     run = _server(server.runtime)
-    if server.workers > 1:
-        print("server.workers: this release runs one process", file=sys.stderr)
+    for setting, instead in inert(loaded):
+        print(f"{setting}: does nothing yet: {instead}", file=sys.stderr)
     if access_log:
         access.enable()
 
@@ -139,7 +140,6 @@ def serve_simulated(options: argparse.Namespace) -> None:
     import anyio
 
     from gwproto.testing import Knobs
-
     from gwproto_cli.simulated import demo_providers, knobs_from, serve_providers
 
     try:

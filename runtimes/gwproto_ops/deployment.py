@@ -13,6 +13,7 @@ from gwproto.config import KeySettings, KnownProvider, ProviderSettings
 from gwproto.loading import Loaded, decode_known, load
 from gwproto.policy.auth import ClientKey, parse_hashes
 from gwproto.routing.catalog import compile_catalog
+from gwproto.wire.dialects import DIALECTS
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,6 +72,9 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
     name_of: dict[str, str] = {}
     names: dict[str, list[str]] = {}
     for provider in settings.providers:
+        if provider.format not in DIALECTS:
+            known = ", ".join(DIALECTS)
+            problems.append((f"providers.{provider.name}.format", f"is none of the formats known: {known}"))
         mine = names[provider.name] = []
         for number, secret in enumerate(secrets_of(provider, environ, problems), 1):
             name = provider.name if number == 1 else f"{provider.name}#{number}"

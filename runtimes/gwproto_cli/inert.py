@@ -1,0 +1,38 @@
+"""Settings that are accepted and not acted upon in this release, and what happens instead."""
+
+from collections.abc import Iterator
+
+from gwproto.config import ProviderSettings
+from gwproto.loading import Loaded
+
+INERT = {
+    "server.workers": "one process runs",
+    "server.public_stats": "there are no figures to publish",
+    "server.trusted_proxies": "no limit goes by a client's address",
+    "server.cors_origins": "no cross-origin access is granted",
+    "server.state_dir": "nothing is kept",
+    "hedge.enabled": "no request is hedged",
+    "limits.requests_per_second": "rates are not limited",
+    "limits.burst": "rates are not limited",
+    "limits.public_requests_per_second": "rates are not limited",
+    "analytics.database": "no analytics are kept",
+}
+INERT_FOR_PROVIDERS = {
+    "tokens_per_minute": "tokens are not limited",
+    "proxy": "connections are direct",
+    "ca_file": "the system's authorities are used",
+}
+
+
+def inert(loaded: Loaded) -> Iterator[tuple[str, str]]:
+    """The settings somebody made in vain: path and what happens instead."""
+    for path, note in INERT.items():
+        if loaded.origins[path] != "default":
+            yield path, note
+    for provider in loaded.settings.providers:
+        for key, note in INERT_FOR_PROVIDERS.items():
+            if getattr(provider, key) != getattr(_NOTHING, key):
+                yield f"providers.{provider.name}.{key}", note
+
+
+_NOTHING = ProviderSettings(name="-")
