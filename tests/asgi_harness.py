@@ -1,9 +1,9 @@
 """ASGI without a server and providers without sockets: plain Python objects on any event loop."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from anyio import (
     BrokenResourceError,
@@ -19,7 +19,7 @@ from gwproto import Headers, Origin, Outcome
 from gwproto.loading import load
 from gwproto.testing import Knobs, SimulatedProvider, Step
 from gwproto_asgi import GatewayApp
-from gwproto_asgi.scope import Message, Receive, Scope, Send
+from gwproto_asgi.scope import Message, Scope
 from gwproto_cli.simulated import serve_connection
 from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment, deploy
@@ -28,6 +28,9 @@ KEY = "gw-test"
 AUTHORIZED = ((b"authorization", b"Bearer gw-test"), (b"content-type", b"application/json"))
 CHAT = "/v1/chat/completions"
 PLAIN = b'{"model": "auto", "messages": [{"role": "user", "content": "hello"}]}'
+# Frameworks type ASGI each in its own way.
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
 STREAM = b'{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "hello"}]}'
 
 
@@ -43,12 +46,6 @@ def deployment(base_url: str = "http://provider.test/v1", server: str = "") -> D
     id = "mock"
     """
     return deploy(load(text.encode(), {}, {}, known={}), environ={"GATEWAY_API_KEY": KEY})
-
-
-class App(Protocol):
-    """The shape of an ASGI application."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
 
 class Call:

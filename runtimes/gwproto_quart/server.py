@@ -35,7 +35,7 @@ async def serve(
     app = create_app(deployment)
     gateway = gateway_of(app)
     if sockets is None:
-        sockets = [bound_socket(settings.host, settings.port)]
+        sockets = [listening_socket(settings.host, settings.port)]
     urls = [url_of(sock) for sock in sockets]
     config = hypercorn_config(sockets, settings.drain_timeout)
     loop = asyncio.get_running_loop()
@@ -114,8 +114,8 @@ def hypercorn_config(sockets: Sequence[socket.socket], drain_timeout: float) -> 
     return config
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A listening socket's beginning: bound, with the options that what it accepts inherits."""
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A TCP socket that listens already, with the options that what it accepts inherits."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,6 +125,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
             # that reads no more only the kernel can rid it.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_TIMEOUT * 1000))
         sock.bind((host, port))
+        sock.listen(BACKLOG)  # what is taken shows here: SO_REUSEADDR lets two sockets bind
         sock.setblocking(False)
     except BaseException:
         sock.close()
