@@ -91,12 +91,12 @@ class ScriptedNetwork:
     def __init__(self, script: Sequence[Connection]) -> None:
         self._script = list(script)
         self._idle: dict[Origin, int] = {}
-        self.requests: list[UpstreamRequest] = []
+        self.log: list[tuple[UpstreamRequest, Connection]] = []
 
     def connect(self, request: UpstreamRequest, now: float) -> Connection:
-        self.requests.append(request)
         script = self._script
         connection = script.pop(0) if len(script) > 1 else script[0]
+        self.log.append((request, connection))
         idle = 0 if request.fresh else self._idle.get(request.origin, 0)
         if not idle:
             return connection

@@ -1,0 +1,118 @@
+"""Rows in which the client errs or leaves, and rows about the gateway's own limits."""
+
+from scenarios.model import Arrival, Scenario
+from scenarios.parts import (
+    CHAT,
+    DONE,
+    HELLO,
+    ROLE,
+    SILENT,
+    STREAM,
+    ask,
+    get,
+    one_after_another,
+    row,
+    stream,
+    text,
+)
+
+_SMALL = {"limits": {"max_body": 200}}
+_LONG = b'{"messages":[{"role":"user","content":"' + b"x" * 300 + b'"}]}'
+_PACED = stream(*HELLO, DONE, pace=1.0)
+
+BAD_REQUESTS: tuple[Scenario, ...] = (
+    *[
+        row(name, asked=ask(body=body))
+        for name, body in (
+            ("body_missing", b""),
+            ("body_not_json", b"{"),
+            ("body_no_object", b"[]"),
+            ("body_nan", b'{"messages":[{"role":"user","content":"x"}],"temperature":NaN}'),
+            ("body_invalid_utf8", b'{"messages":[{"role":"user","content":"\xff"}]}'),
+            ("body_too_deep", b'{"messages":' + b"[" * 200 + b"]" * 200 + b"}"),
+            ("messages_empty", b'{"messages":[]}'),
+            ("messages_missing", b'{"model":"auto"}'),
+            ("role_unknown", b'{"messages":[{"role":"wizard","content":"x"}]}'),
+        )
+    ],
+    *[
+        row(f"wrong_{field}", asked=ask(**{field: value}))
+        for field, value in (
+            ("model", 7),
+            ("messages", "x"),
+            ("stream", "yes"),
+            ("temperature", 3),
+            ("max_tokens", 0),
+            ("max_completion_tokens", 1.5),
+            ("reasoning_effort", "huge"),
+            ("project_id", "a b"),
+            ("tools", {}),
+            ("n", 0),
+            ("response_format", "json"),
+        )
+    ],
+    row("model_unknown", asked=ask(model="nobody-knows-it")),
+    row("key_wrong", asked=ask(key="wrong")),
+    row("key_missing", asked=ask(key=None)),
+    row("path_unknown", asked=ask(target="/v1/nothing")),
+    row("method_wrong", asked=get(CHAT)),
+    row("forced_provider_unknown", asked=ask(headers=((b"x-gateway-force-provider", b"nobody"),))),
+    row("body_over_the_limit_by_length", asked=ask(body=_LONG), settings=_SMALL),
+    row("body_over_the_limit_chunked", asked=ask(body=_LONG, length=None), settings=_SMALL),
+    row("body_compressed", asked=ask(headers=((b"content-encoding", b"gzip"),))),
+    row("the_next_one_works", arrivals=one_after_another(ask(body=b"{"), ask())),
+)
+
+OTHER_ENDPOINTS: tuple[Scenario, ...] = (
+    row("livez", asked=get("/livez")),
+    row("readyz", asked=get("/readyz")),
+    row("models", asked=get("/v1/models")),
+    row("one_model", asked=get("/v1/models/alpha-m")),
+    row("no_such_model", asked=get("/v1/models/none")),
+)
+
+LEAVING: tuple[Scenario, ...] = (
+    row(
+        "leaves_while_uploading",
+        asked=ask(pieces=((0.0, b"{"),), length=50, complete=False, leaves_after=1.5),
+    ),
+    row("leaves_while_waiting", SILENT, asked=ask(stream=True, leaves_after=1.5)),
+    row("leaves_while_waiting_whole", SILENT, asked=ask(leaves_after=1.5)),
+    row("leaves_while_streaming", _PACED, asked=ask(stream=True, leaves_after=2.5)),
+    row(
+        "leaves_during_failover",
+        stream(ROLE),
+        SILENT,
+        asked=ask(stream=True, leaves_after=0.5),
+    ),
+    row("upload_stalls", asked=ask(pieces=((0.0, b"{"),), length=50, complete=False), slow=True),
+)
+
+LIMITS: tuple[Scenario, ...] = (
+    row(
+        "max_in_flight",
+        _PACED,
+        arrivals=(Arrival(0.0, ask(stream=True)), Arrival(0.5, ask(stream=True)), Arrival(9.0, ask())),
+        settings={"limits": {"max_in_flight": 1}},
+    ),
+    row("draining_lets_streams_finish", _PACED, drain_after=1.5),
+    row(
+        "draining_ends_streams_at_last",
+        stream(ROLE, *[text("x")] * 40, pace=1.0),
+        drain_after=1.5,
+        settings={"server": {"drain_timeout": 5}},
+    ),
+    row(
+        "draining_while_waiting",
+        SILENT,
+        asked=ask(),
+        drain_after=1.5,
+        settings={"server": {"drain_timeout": 5}},
+    ),
+    row(
+        "draining_readyz",
+        STREAM,
+        arrivals=(Arrival(0.0, ask()), Arrival(3.0, get("/readyz"))),
+        drain_after=1.5,
+    ),
+)

@@ -1,0 +1,19 @@
+"""The table: one row, one situation. Runners and goldens are beside it."""
+
+from scenarios import bad, clients, good
+
+TABLE = (
+    *good.REQUESTS,
+    *good.SHAPES,
+    *good.FRAMING,
+    *bad.BEFORE_CONTENT,
+    *bad.STATUSES,
+    *bad.AFTER_CONTENT,
+    *bad.TIMES,
+    *clients.BAD_REQUESTS,
+    *clients.OTHER_ENDPOINTS,
+    *clients.LEAVING,
+    *clients.LIMITS,
+)
+
+assert len({scenario.name for scenario in TABLE}) == len(TABLE), "names are file names"
