@@ -82,15 +82,15 @@ def decode_completion(body: bytes, wall: float = 0.0) -> Completion | Failure:
     if too_deep(body):
         return _bad("The provider's answer is cut short or nested too deeply.")
     try:
-        return _decode_plain(_plain_decoder.decode(body))
-    except UnicodeDecodeError:  # what msgspec raises for strings that are not UTF-8
+        plain = _plain_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # msgspec notices invalid UTF-8 only in the strings it looks at, and what is odd is looked at piece by piece.
         body = body.decode("utf-8", "replace").encode()
-    except msgspec.DecodeError:
-        pass
-    try:
-        return _decode_odd(body, wall)
-    except WireError as error:
-        return _bad(f"The provider's answer cannot be read: {error}.")
+        try:
+            return _decode_odd(body, wall)
+        except WireError as error:
+            return _bad(f"The provider's answer cannot be read: {error}.")
+    return _decode_plain(plain)
 
 
 def _decode_plain(plain: _Completion) -> Completion:

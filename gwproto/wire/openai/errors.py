@@ -135,7 +135,7 @@ def _document(body: bytes) -> Json:
             return None
         try:
             return _decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return _decode(repair(body))
     except WireError:
         return None
