@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gwproto.policy.auth import parse_hashes
 from gwproto_cli import main
 from gwproto_cli.serving import is_loopback
 from gwproto_ops import deployment
@@ -251,7 +252,7 @@ class TestKeys:
         key, entry = out.splitlines()
         assert status == 0
         assert entry == f"ci:{deployment.client_key('ci', key).sha256.hex()}"
-        (parsed,) = deployment.parse_hashes(entry)
+        (parsed,) = parse_hashes(entry)
         assert parsed == deployment.client_key("ci", key)
 
     def test_json(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -420,6 +421,13 @@ class TestServe:
             assert process.stderr is not None
             assert process.stderr.read() == "server.workers: does nothing yet: one process runs\n"
             assert process.wait() == 0
+
+    def test_no_simulated_provider_is_open_to_the_world(
+        self, runtime: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        status, out, err = run(capsys, "serve", "--runtime", runtime, "--host", "0.0.0.0", "--port", "0")
+        problem = "GATEWAY_API_KEY: no client key is configured; `gwproto keys new` makes one\n"
+        assert (status, out, err) == (1, "", problem)
 
     def test_a_port_in_use(self, runtime: str) -> None:
         with running("serve", "--port", "0", "--runtime", runtime) as first:

@@ -112,10 +112,10 @@ class TestClientKeys:
 
 class TestCredentials:
     def credentials(self, text: str, **environ: str) -> Mapping[str, tuple[bytes, bytes]]:
-        return deployed(text, GATEWAY_API_KEY="k", **environ).credentials
+        return deployed(text, make_key=True, **environ).credentials
 
     def targets(self, text: str, **environ: str) -> list[tuple[str, str]]:
-        catalog = deployed(text, GATEWAY_API_KEY="k", **environ).configuration.catalog
+        catalog = deployed(text, make_key=True, **environ).configuration.catalog
         return [(target.id, target.credential) for target in catalog.targets]
 
     def test_a_provider_may_have_none(self) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import ipaddress
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping
@@ -47,26 +48,27 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
     if access_log:
         access.enable()
 
-    async def main() -> None:
+    async def main() -> OSError | ConfigurationError | None:
         async with AsyncExitStack() as stack:
-            if ready is not None:
-                chosen = ready
-            else:
-                chosen = await _with_simulated(stack, loaded, environ, make_key)
-            await run(chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated))
+            try:
+                chosen = ready or await _with_simulated(stack, loaded, environ, make_key)
+                await run(chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated))
+            except (OSError, ConfigurationError) as error:
+                return error  # the simulated providers' task group would wrap it
+        return None
 
-    try:
-        if server.runtime == "trio":
-            import trio
+    if server.runtime == "trio":
+        import trio
 
-            trio.run(main)
-        else:
-            import asyncio
+        error = trio.run(main)
+    else:
+        import asyncio
 
-            asyncio.run(main())
-    except OSError as error:  # cannot listen
-        where = f"{server.host}:{server.port}"
-        raise ConfigurationError(((where, error.strerror or str(error)),)) from None
+        error = asyncio.run(main())
+    if isinstance(error, OSError):
+        raise _cannot_listen(server.host, server.port, error)
+    if error is not None:
+        raise error
 
 
 def _server(runtime: str) -> Serve:
@@ -165,6 +167,12 @@ def serve_simulated(options: argparse.Namespace) -> None:
         raise ConfigurationError(
             ((f"{options.host}:{options.port}", error.strerror or str(error)),)
         ) from None
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
+    # asyncio adds words of its own to the system's.
+    problem = os.strerror(error.errno) if error.errno else str(error)
+    return ConfigurationError(((f"{host}:{port}", problem),))
 
 
 def is_loopback(host: str) -> bool:
