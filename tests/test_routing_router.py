@@ -35,7 +35,7 @@ def worsen(desk: Desk, **demand: object) -> None:
     for number in range(40):
         ticket = desk.pick(desk.plan(**demand))
         desk.now += 8.0
-        if number % 5 == 4:
+        if number % 5 == 3:
             desk.fail(ticket, OVERLOADED)
         else:
             desk.router.content(ticket, desk.now)
@@ -119,7 +119,7 @@ def test_who_scores_far_below_the_best_gets_no_turns_until_its_evidence_has_aged
     assert served(desk, 10)["a"] == 0
     assert desk.reasons(desk.plan())["a/a-model"] == "other providers score better"
     desk.now += 600.0
-    assert served(desk, 10)["a"] == 3
+    assert served(desk, 9)["a"] == 3
 
 
 def test_failover_may_leave_the_band() -> None:
