@@ -1,6 +1,7 @@
 """The Quart application on Hypercorn, in this process, until a signal says stop."""
 
 import asyncio
+import inspect
 import logging
 import signal
 import socket
@@ -83,17 +84,17 @@ async def _wait(event: asyncio.Event, patience: float) -> None:
 async def _cut(server: asyncio.Task[None]) -> None:
     """Wait for Hypercorn's end, and make it come when it does not come by itself.
 
-    Hypercorn closes a connection by waiting until all is written, which a client that reads no more prevents, and
-    each of its layers survives one cancellation to wait again.
+    Hypercorn closes a connection by waiting until all is written, which a client that reads no more prevents. It keeps
+    its connections to itself, but for the locals of the coroutine that serves each.
     """
     for _ in range(20):
         await asyncio.wait([server], timeout=0.1)
         if server.done():
             break
         for task in asyncio.all_tasks():
-            code = getattr(task.get_coro(), "cr_code", None)
-            if task is not server and code is not None and "/hypercorn/" in code.co_filename:
-                task.cancel()
+            coroutine = task.get_coro()
+            if inspect.iscoroutine(coroutine) and coroutine.__name__ == "_server_callback":
+                inspect.getcoroutinelocals(coroutine)["writer"].transport.abort()
 
 
 def hypercorn_config(sockets: Sequence[socket.socket], drain_timeout: float) -> Config:
