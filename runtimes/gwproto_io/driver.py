@@ -60,7 +60,7 @@ class Upstreams(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close whatever is still open. Idempotent."""
+        """Close whatever is still open. Idempotent, and not to be interrupted: it shields itself."""
         ...
 
 
@@ -91,21 +91,12 @@ async def drive(
 ) -> None:
     """Perform ``exchange`` to its end. ``clock`` is the running loop's own, in seconds."""
     try:
-        await _perform(exchange.start(clock()), client, upstreams)
-        while not exchange.finished:
-            event: Event | None = None
-            if interrupts.pending:
-                event = interrupts.pending.popleft()
-            else:
-                source = client if exchange.receiving else upstreams
-                with CancelScope(deadline=exchange.deadline) as interrupts.scope:
-                    event = await source.next_event()
-                interrupts.scope = None
-            now = clock()
-            if event is not None:
-                await _perform(exchange.receive(event, now), client, upstreams)
-            elif now >= exchange.deadline:
-                await _perform(exchange.tick(now), client, upstreams)
+        commands = exchange.start(clock())
+        while True:
+            await _perform(commands, client, upstreams)
+            if exchange.finished:
+                break
+            commands = await _next_commands(exchange, client, upstreams, interrupts, clock)
     except Exception:
         logger.exception("exchange failed inside the gateway")
         await _perform(exchange.abandon(clock()), client, upstreams)
@@ -113,8 +104,37 @@ async def drive(
         if not exchange.finished:  # cancelled: no more waiting for the client
             exchange.abandon(clock())
             client.abort()
-        with CancelScope(shield=True):
-            await upstreams.aclose()
+        await upstreams.aclose()
+
+
+async def _next_commands(
+    exchange: Exchange,
+    client: Client,
+    upstreams: Upstreams,
+    interrupts: Interrupts,
+    clock: Callable[[], float],
+) -> Sequence[Command]:
+    """Feed the machine until it has something to do, or has finished.
+
+    The scope around the wait costs as much as the machine, so it is kept for as long as nothing is to be performed.
+    """
+    while True:
+        if interrupts.pending:
+            commands = exchange.receive(interrupts.pending.popleft(), clock())
+        elif (now := clock()) >= exchange.deadline:
+            commands = exchange.tick(now)
+        else:
+            commands = ()
+            with CancelScope(deadline=exchange.deadline) as scope:
+                interrupts.scope = scope
+                while not (commands or exchange.finished or interrupts.pending):
+                    if scope.deadline != exchange.deadline:
+                        scope.deadline = exchange.deadline
+                    source = client if exchange.receiving else upstreams
+                    commands = exchange.receive(await source.next_event(), clock())
+            interrupts.scope = None
+        if commands or exchange.finished:
+            return commands
 
 
 async def _perform(commands: Sequence[Command], client: Client, upstreams: Upstreams) -> None:

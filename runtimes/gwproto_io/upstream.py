@@ -40,22 +40,22 @@ async def dial_tcp(origin: Origin) -> ByteStream:
     """Connect, over TLS for ``https``. Raises :class:`OSError` (TLS: ``ssl.SSLError``). How long it may take is the
     caller's decision."""
     stream = await connect_tcp(origin.host, origin.port)
-    try:
-        stream.extra(SocketAttribute.raw_socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return await _secured(stream, origin.host) if origin.scheme == "https" else stream
-    except BaseException:
-        await _close(stream)
-        raise
+    stream.extra(SocketAttribute.raw_socket).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return await secured(stream, origin.host) if origin.scheme == "https" else stream
 
 
-async def _secured(stream: ByteStream, host: str) -> ByteStream:
+async def secured(stream: ByteStream, host: str) -> ByteStream:
+    """TLS over ``stream``, which is closed when the handshake fails."""
     try:
         # Not "standard compatible": hardly any HTTP server sends close_notify; bodies have a framing of their own.
         return await TLSStream.wrap(
             stream, hostname=host, ssl_context=tls_context(), standard_compatible=False
         )
-    except (BrokenResourceError, EndOfStream) as error:
-        raise ssl.SSLError("the handshake was broken off") from error
+    except BaseException as error:
+        await _close(stream)
+        if isinstance(error, BrokenResourceError | EndOfStream):
+            raise ssl.SSLError("the handshake was broken off") from error
+        raise
 
 
 @functools.cache

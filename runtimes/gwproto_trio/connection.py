@@ -1,5 +1,6 @@
 """One client's connection: its requests in order, each driven to its end before the next is begun."""
 
+import math
 import socket
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from gwproto import (
 from gwproto_io.driver import Interrupts, Send, drive
 from gwproto_io.http1_server import CONTINUE, BadRequest, RequestParser, ResponseWriter
 from gwproto_io.upstream import Upstreams
+from gwproto_trio.sockets import ClientStream
 
 if TYPE_CHECKING:
     from gwproto_trio.server import Server
@@ -53,15 +55,16 @@ class Connection:
         "_cut",
         "_ended",
         "_eof",
+        "_idle",
         "_interrupts",
         "_lingering",
         "_news",
         "_nursery",
         "_parser",
+        "_patience",
         "_room",
         "_server",
         "_stream",
-        "_waiting",
         "_writer",
     )
 
@@ -73,7 +76,8 @@ class Connection:
         self._news = trio.lowlevel.ParkingLot()  # where the performer waits for bytes
         self._room = trio.lowlevel.ParkingLot()  # where the reader waits until some are taken
         self._interrupts: Interrupts | None = None  # the running exchange's
-        self._waiting: trio.CancelScope | None = None  # there while no request is under way
+        self._patience = trio.CancelScope()  # around the reader: how long a request may be awaited
+        self._idle = True  # no request is under way
         self._eof = False  # the client sends no more
         self._lingering = False  # nothing more of the client is of interest
         self._bad_body: BadRequest | None = None
@@ -99,8 +103,8 @@ class Connection:
         """The server is stopping: end with the running exchange, at once when there is none."""
         if self._interrupts is not None:
             self._interrupts.post(Draining())
-        elif self._waiting is not None:
-            self._waiting.cancel()
+        elif self._idle:
+            self._patience.cancel()
 
     # What the driver calls
 
@@ -206,15 +210,17 @@ class Connection:
         self._room.unpark()
         if head is not None or self._eof or self._server.draining:
             return head
-        with trio.CancelScope() as self._waiting:
-            self._waiting.deadline = trio.current_time() + (HEAD_TIMEOUT if parser.buffered else IDLE_TIMEOUT)
-            while head is None and not self._eof:
-                fresh = not parser.buffered
-                await self._news.park()
-                if fresh and parser.buffered:
-                    self._waiting.deadline = trio.current_time() + HEAD_TIMEOUT
-                head = parser.next_head()
-        self._waiting = None
+        patience = self._patience
+        self._idle = True
+        patience.deadline = trio.current_time() + (HEAD_TIMEOUT if parser.buffered else IDLE_TIMEOUT)
+        while head is None and not self._eof:
+            fresh = not parser.buffered
+            await self._news.park()
+            if fresh and parser.buffered:
+                patience.deadline = trio.current_time() + HEAD_TIMEOUT
+            head = parser.next_head()
+        patience.deadline = math.inf
+        self._idle = False
         return head
 
     async def _skip_body(self) -> bool:
@@ -245,12 +251,18 @@ class Connection:
         return self._writer.head(status, headers, close=self._closing)
 
     async def _write(self, data: bytes) -> None:
-        with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as patience:
-            try:
-                await self._stream.send_all(data)
-                return
-            except _BROKEN:
-                self._gone()
+        stream = self._stream
+        try:
+            if isinstance(stream, ClientStream):
+                sent = stream.send_now(data)
+                if sent == len(data):
+                    return
+                data = data[sent:]
+            with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as patience:
+                await stream.send_all(data)
+        except _BROKEN:
+            self._gone()
+            return
         if patience.cancelled_caught:
             self._reset()  # or the system would go on trying for minutes
             self._gone()
@@ -261,7 +273,7 @@ class Connection:
             self._interrupts.post(ClientGone())
 
     def _reset(self) -> None:
-        if isinstance(self._stream, trio.SocketStream):
+        if isinstance(self._stream, ClientStream | trio.SocketStream):
             self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async def _linger(self) -> None:
@@ -285,19 +297,20 @@ class Connection:
 
     async def _read(self) -> None:
         parser = self._parser
-        while not self._eof:
-            try:
-                data = await self._stream.receive_some(READ_SIZE)
-            except _BROKEN:
-                data = b""
-            if not data:
-                break
-            if self._lingering:
-                continue
-            parser.receive(data)
-            self._news.unpark()
-            while parser.buffered > MAX_BUFFERED and not self._lingering:
-                await self._room.park()
+        with self._patience:
+            while True:
+                try:
+                    data = await self._stream.receive_some(READ_SIZE)
+                except _BROKEN:
+                    break
+                if not data:
+                    break
+                if self._lingering:
+                    continue
+                parser.receive(data)
+                self._news.unpark()
+                while parser.buffered > MAX_BUFFERED and not self._lingering:
+                    await self._room.park()
         self._eof = True
         self._news.unpark()
         if self._interrupts is not None:

@@ -15,6 +15,7 @@ from gwproto_io.upstream import Pool
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
 from gwproto_trio.connection import Answers, Connection
+from gwproto_trio.sockets import ClientStream, dial
 
 logger = logging.getLogger("gwproto")
 
@@ -46,7 +47,7 @@ class Server:
             rng=random.Random() if rng is None else rng,
             epoch=time.time() - trio.current_time(),
         )
-        self.pool = Pool(deployment.credentials) if pool is None else pool
+        self.pool = Pool(deployment.credentials, dial=dial) if pool is None else pool
         self.record = record
         self.answers: Answers = {"console": console.answer}
         self.draining = False
@@ -108,9 +109,7 @@ class Server:
                         logger.warning("accepting no connections for a moment: %s", error.strerror)
                         await trio.sleep(ACCEPT_PAUSE)
                     continue  # or the client is gone already
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-                nursery.start_soon(self.serve_stream, stream, address[0])
+                nursery.start_soon(self.serve_stream, ClientStream(sock), address[0])
         self._accepting.discard(scope)
         listener.close()
 
