@@ -9,6 +9,8 @@ from scenarios.__main__ import GOLDENS
 from scenarios.in_memory import on_driver
 from scenarios.in_simulator import run
 from scenarios.model import KEY, SECRET, Scenario, rendered
+from scenarios.on_asgi import on_asgi, on_quart
+from scenarios.on_trio import on_trio
 from scenarios.table import TABLE
 from support.virtual_loop import run_virtually
 
@@ -40,4 +42,23 @@ def test_simulator(scenario: Scenario) -> None:
 @backends
 def test_driver(scenario: Scenario, backend: str) -> None:
     report = run_virtually(backend, on_driver, scenario)
+    assert rendered(scenario, report) == golden(scenario)
+
+
+@each
+@backends
+def test_asgi(scenario: Scenario, backend: str) -> None:
+    report = run_virtually(backend, on_asgi, scenario)
+    assert rendered(scenario, report) == golden(scenario)
+
+
+@each
+def test_quart(scenario: Scenario) -> None:
+    report = run_virtually("asyncio", on_quart, scenario)
+    assert rendered(scenario, report) == golden(scenario)
+
+
+@each
+def test_trio_server(scenario: Scenario) -> None:
+    report = run_virtually("trio", on_trio, scenario)
     assert rendered(scenario, report) == golden(scenario)

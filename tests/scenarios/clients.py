@@ -110,9 +110,9 @@ LIMITS: tuple[Scenario, ...] = (
         settings={"server": {"drain_timeout": 5}},
     ),
     row(
-        "draining_readyz",
+        "readyz_before_draining",
         STREAM,
         arrivals=(Arrival(0.0, ask()), Arrival(3.0, get("/readyz"))),
-        drain_after=1.5,
+        unready_after=1.5,
     ),
 )

@@ -156,7 +156,7 @@ class DriverRun:
                 async with anyio.create_task_group() as clients:
                     for index, arrival in enumerate(scenario.arrivals):
                         clients.start_soon(self._visit, index, arrival)
-                    if scenario.drain_after < math.inf:
+                    if min(scenario.unready_after, scenario.drain_after) < math.inf:
                         clients.start_soon(self._drain)
                 self.check_quiet()
             finally:
@@ -191,10 +191,11 @@ class DriverRun:
         )
 
     async def _drain(self) -> None:
-        await anyio.sleep(self.scenario.drain_after)
+        await anyio.sleep(min(self.scenario.unready_after, self.scenario.drain_after))
         self.gateway.drain(anyio.current_time())
-        for interrupts in self._running:
-            interrupts.post(Draining())
+        if self.scenario.drain_after < math.inf:
+            for interrupts in self._running:
+                interrupts.post(Draining())
 
 
 async def on_driver(scenario: Scenario) -> Report:

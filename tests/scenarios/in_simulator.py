@@ -17,6 +17,8 @@ def run(scenario: Scenario, cut: Cut = whole) -> Report:
     transcripts = [world.visit(arrival.visit, START + arrival.after) for arrival in scenario.arrivals]
     if scenario.drain_after < math.inf:
         world.at(START + scenario.drain_after, world.drain)
+    if scenario.unready_after < math.inf:
+        world.at(START + scenario.unready_after, lambda: gateway.drain(world.now))
     world.run()
     assert not world.running
     assert gateway.statistics(world.now).in_flight == 0

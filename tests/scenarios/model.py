@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -36,7 +37,9 @@ class Scenario(Struct, frozen=True, kw_only=True):
     arrivals: tuple[Arrival, ...]
     settings: dict[str, Any] = {}
     providers: int = 2
-    drain_after: float = math.inf
+    drain_after: float = math.inf  # the process is asked to stop
+    unready_after: float = math.inf  # it says by /readyz that it will
+    slow: bool = False  # takes time for a reason that the data do not show
 
     @property
     def timed(self) -> bool:
@@ -46,9 +49,13 @@ class Scenario(Struct, frozen=True, kw_only=True):
         waits += [after for arrival in self.arrivals for after, _ in arrival.visit.body]
         leaves = any(arrival.visit.leaves_after < math.inf for arrival in self.arrivals)
         stalls = any(not c.steps and c.lost is None for c in self.script)
-        return any(waits) or leaves or stalls or self.slow or self.drain_after < math.inf
-
-    slow: bool = False  # takes time for a reason that the data do not show
+        return (
+            any(waits)
+            or leaves
+            or stalls
+            or self.slow
+            or min(self.drain_after, self.unready_after) < math.inf
+        )
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -78,12 +85,14 @@ class Report(Struct, frozen=True, kw_only=True):
     sent: tuple[Sent, ...] = ()
 
 
-def configuration(scenario: Scenario) -> Configuration:
-    """The scenario's gateway: providers alpha, beta … at hosts of their own, one model each."""
+def configuration(scenario: Scenario, base_urls: Mapping[str, str] | None = None) -> Configuration:
+    """The scenario's gateway: providers alpha, beta … one model each, at hosts of their own or at ``base_urls``."""
+    if base_urls is None:
+        base_urls = {name: f"http://{name}.test/v1" for name in PROVIDERS}
     providers = tuple(
         ProviderSettings(
             name=name,
-            base_url=f"http://{name}.test/v1",
+            base_url=base_urls[name],
             models=(ModelSettings(id=f"{name}-m", upstream=f"{name}/model"),),
         )
         for name in PROVIDERS[: scenario.providers]
@@ -135,6 +144,15 @@ def seen(status: int, headers: Headers, body: bytes, ending: str, outcome: Outco
         error=outcome.error,
         attempts=tuple(f"{attempt.provider} {attempt.failure or 'ok'}" for attempt in outcome.attempts),
     )
+
+
+def outcome_of(headers: Headers, outcomes: Iterable[Outcome]) -> Outcome | None:
+    """The outcome of the response with ``headers``; without a head, the one that no head was sent for."""
+    request_id = dict(headers).get(b"x-gateway-request-id", b"").decode()
+    for outcome in outcomes:
+        if outcome.request_id == request_id or (not request_id and outcome.status == 499):
+            return outcome
+    return None
 
 
 def sent(host: str, method: str, target: str, body: bytes) -> Sent:

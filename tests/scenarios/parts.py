@@ -173,6 +173,7 @@ def row(
     providers: int = 2,
     settings: dict[str, Any] | None = None,
     drain_after: float = math.inf,
+    unready_after: float = math.inf,
     slow: bool = False,
 ) -> Scenario:
     """A row of the table: one streamed request (``whole``: not streamed) unless it says otherwise."""
@@ -183,5 +184,6 @@ def row(
         settings=settings or {},
         providers=providers,
         drain_after=drain_after,
+        unready_after=unready_after,
         slow=slow,
     )
