@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 import anyio
-import httpx
+import httpx2
 import msgspec
 import openai
 import pytest
@@ -299,7 +299,7 @@ async def test_the_official_client_is_pleased() -> None:
 @pytest.mark.sockets
 @pytest.mark.anyio
 async def test_knobs_change_while_it_runs() -> None:
-    async with hosted([provider()]) as urls, httpx.AsyncClient(trust_env=False) as http:
+    async with hosted([provider()]) as urls, httpx2.AsyncClient(trust_env=False) as http:
         knobs = urls[0].removesuffix("/v1") + "/knobs"
         changed = await http.put(knobs, json={"status": 503, "retry_after": 7})
         assert (changed.status_code, changed.json()["status"]) == (200, 503)
@@ -310,16 +310,16 @@ async def test_knobs_change_while_it_runs() -> None:
         failed = await http.post(urls[0] + "/chat/completions", json=body)
         assert (failed.status_code, failed.headers["retry-after"]) == (503, "7")
         await http.put(knobs, json={"status": 0, "reset_after": 0})
-        with pytest.raises(httpx.ReadError):
+        with pytest.raises(httpx2.ReadError):
             await http.post(urls[0] + "/chat/completions", json=body)
         await http.put(knobs, json={"reset_after": 2})
         received = bytearray()
-        with pytest.raises(httpx.ReadError):
+        with pytest.raises(httpx2.ReadError):
             await _collect(http, urls[0], {**body, "stream": True}, received)
         assert received.count(b"data:") == 3
 
 
-async def _collect(http: httpx.AsyncClient, url: str, body: dict[str, Any], received: bytearray) -> None:
+async def _collect(http: httpx2.AsyncClient, url: str, body: dict[str, Any], received: bytearray) -> None:
     async with http.stream("POST", url + "/chat/completions", json=body) as answer:
         async for piece in answer.aiter_bytes():
             received += piece
