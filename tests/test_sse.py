@@ -31,7 +31,8 @@ WPT = {
     "format-field-id": (b"id: 1\ndata:x\n\ndata:2\n\n", [b"x", b"2"]),
     "format-field-id-null": (b"id:\0\0\ndata:x\n\n", [b"x"]),
     "format-field-parsing": (
-        b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
+        b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\r"
+        b"data_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
         [b"\0\n 2\n1\n3\n\n4"],
     ),
     "format-field-retry": (b"retry:02000\ndata:x\n\n", [b"x"]),
@@ -247,9 +248,10 @@ def test_frames_before_the_limit_are_delivered_first() -> None:
 
 def test_endless_line_is_not_kept() -> None:
     decoder = Decoder(max_line=1000)
+    for _ in range(1000):
+        decoder.receive(b"x")
     with pytest.raises(WireError):
-        for _ in range(1002):
-            decoder.receive(b"x")
+        decoder.receive(b"x")
 
 
 def test_encoder_writes_one_line() -> None:

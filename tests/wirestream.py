@@ -1,4 +1,4 @@
-"""A provider's stream through the wire package alone, as the response body's gears use it, and what came out in short."""
+"""A provider's stream through the wire package alone, as a response body uses it, and its events in short."""
 
 import json
 from collections.abc import Iterable

@@ -177,12 +177,11 @@ def _odd_choice(choice: RawFields, position: int, id_: str, created: int) -> Com
     message.pop("role", None)
     content, reasoning = split_content(message.pop("content", None))
     for name in ("reasoning_content", "reasoning"):
-        reasoning = reasoning or text_of(message.pop(name, None))
+        reasoning = text_of(message.pop(name, None)) or reasoning
     refusal = text_of(message.pop("refusal", None)) or None
     tools: list[ToolFragment] = []
     for raw in list_of(message.pop("tool_calls", None)):
-        call, _ = tool_fragment(raw)
-        tools.append(_whole(call, len(tools), id_, created, index))
+        tools.append(_whole(tool_fragment(raw), len(tools), id_, created, index))
     legacy = "function_call" in message
     if finish:
         failure = failed_finish(finish)

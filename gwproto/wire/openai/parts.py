@@ -13,8 +13,6 @@ NULL = Raw(b"null")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 MAX_CHOICE = 127  # n is at most 128
 
-FINISHES = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
-
 encoder = msgspec.json.Encoder()
 _decode_fields = msgspec.json.Decoder(RawFields).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
@@ -32,14 +30,6 @@ def fields_of(raw: Raw | bytes | None) -> RawFields:
     if NULL in fields.values():
         return {name: value for name, value in fields.items() if value != NULL}
     return fields
-
-
-def raw_fields(raw: Raw) -> RawFields:
-    """The members of an object, nulls included; none for anything but an object."""
-    try:
-        return _decode_fields(raw)
-    except msgspec.ValidationError:
-        return {}
 
 
 def list_of(raw: Raw | None) -> list[Raw]:
@@ -74,11 +64,6 @@ def text_of(raw: Raw | None) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def is_text(raw: Raw) -> bool:
-    """Is it a string?"""
-    return memoryview(raw)[0] == 0x22
-
-
 def created_of(raw: Raw | None) -> int:
     """Seconds since the epoch, 0 when unknown; some providers send a fraction."""
     value = value_of(raw)
@@ -111,8 +96,8 @@ def split_content(raw: Raw | None) -> tuple[str | None, str | None]:
     return "".join(text) or None, "".join(reasoning) or None
 
 
-def tool_fragment(raw: Raw) -> tuple[ToolFragment, bool]:
-    """A piece of a tool call, and whether it is spelled as a client may get it."""
+def tool_fragment(raw: Raw) -> ToolFragment:
+    """A piece of a tool call, or a whole one."""
     fields = fields_of(raw)
     index = value_of(fields.pop("index", None))
     id_ = text_of(fields.pop("id", None))
@@ -121,27 +106,15 @@ def tool_fragment(raw: Raw) -> tuple[ToolFragment, bool]:
     name = text_of(function.get("name"))
     sent = function.get("arguments")
     arguments = text_of(sent)
-    clean = (
-        type(index) is int
-        and (sent is None or arguments is not None)
-        and b"null" not in raw_bytes(raw)
-        and ((id_ and name and kind == "function") or (id_ is name is kind is None and arguments is not None))
-    )
     if arguments is None:
         # An object instead of JSON text: it becomes its own text.
-        arguments = "" if sent is None else raw_bytes(sent).decode()
+        arguments = "" if sent is None else bytes(memoryview(sent)).decode()
     if kind is not None and kind != "function":
         fields["type"] = Raw(encoder.encode(kind))
         name = name or text_of(fields_of(fields.get(kind)).get("name"))
-    fragment = ToolFragment(index if type(index) is int else None, id_, name, arguments, fields)
-    return fragment, bool(clean)
+    return ToolFragment(index if type(index) is int else None, id_, name, arguments, fields)
 
 
 def one_line(document: bytes) -> bytes:
     """JSON without line ends: raw ones can stand only between the tokens of values passed on as they came."""
     return document.translate(_LINE_ENDS) if b"\n" in document or b"\r" in document else document
-
-
-def raw_bytes(raw: Raw) -> bytes:
-    """A copy of a raw value's text."""
-    return bytes(memoryview(raw))

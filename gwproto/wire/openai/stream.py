@@ -15,7 +15,6 @@ from gwproto.sse.encoder import DONE
 from gwproto.wire.neutral import Chunk, Delta, Envelope, RawFields, ToolFragment
 from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import (
-    FINISHES,
     MAX_CHOICE,
     NULL,
     choice_index,
@@ -23,10 +22,8 @@ from gwproto.wire.openai.parts import (
     encoder,
     fields_of,
     first_of,
-    is_text,
     list_of,
     one_line,
-    raw_fields,
     split_content,
     text_of,
     tool_fragment,
@@ -39,6 +36,7 @@ __all__ = ["Envelope", "decode_chunk", "encode_chunk"]
 _OBJECT = "chat.completion.chunk"
 
 
+# What clients may get, key by key. The plain types forbid unknown keys, since those would be lost.
 class _Function(Struct, gc=False, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
     arguments: str | UnsetType = UNSET
@@ -56,7 +54,7 @@ class _Delta(Struct, gc=False, forbid_unknown_fields=True):
     content: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
-    tool_calls: list[_Tool] | UnsetType = UNSET
+    tool_calls: Annotated[tuple[_Tool, ...], Meta(min_length=1)] | UnsetType = UNSET
 
 
 class _Choice(Struct, gc=False, forbid_unknown_fields=True):
@@ -66,19 +64,47 @@ class _Choice(Struct, gc=False, forbid_unknown_fields=True):
     logprobs: Raw = NULL
 
 
-class _Chunk(Struct, gc=False, forbid_unknown_fields=True):
+class _Head(Struct, gc=False):
     id: Annotated[str, Meta(min_length=1)]
     object: Literal["chat.completion.chunk"]
     created: int
-    model: str
-    choices: list[_Choice]
+    model: Annotated[str, Meta(min_length=1)]
+
+
+class _Chunk(_Head, gc=False, forbid_unknown_fields=True):
+    choices: tuple[_Choice, ...]
     usage: Raw = NULL
     system_fingerprint: Raw = NULL
     service_tier: Raw = NULL
     obfuscation: Raw = NULL
 
 
+# The same where unknown keys are kept by other means.
+class _LooseFunction(_Function, gc=False, forbid_unknown_fields=False):
+    pass
+
+
+class _LooseTool(_Tool, gc=False, forbid_unknown_fields=False):
+    function: _LooseFunction | UnsetType = UNSET
+
+
+class _LooseDelta(_Delta, gc=False, forbid_unknown_fields=False):
+    tool_calls: Annotated[tuple[_LooseTool, ...], Meta(min_length=1)] | UnsetType = UNSET
+    reasoning: None = None  # clients get it as reasoning_content
+
+
+class _LooseChoice(_Choice, gc=False, forbid_unknown_fields=False, kw_only=True):
+    delta: _LooseDelta
+
+
+class _LooseChunk(_Head, gc=False):
+    choices: tuple[_LooseChoice, ...]
+    usage: None = None
+    error: None = None
+
+
 _plain_decoder = msgspec.json.Decoder(_Chunk)
+_loose_decoder = msgspec.json.Decoder(_LooseChunk)
 
 _DONE = Chunk(done=True)
 _NOTHING = Chunk()
@@ -111,7 +137,7 @@ def decode_chunk(data: bytes) -> Chunk:
         delta = choice.delta
         tools: tuple[ToolFragment, ...] = ()
         if delta.tool_calls is not UNSET:
-            tools = tuple([_fragment(tool) for tool in delta.tool_calls])
+            tools = tuple(map(_fragment, delta.tool_calls))
             if not all(map(_well_formed, delta.tool_calls)):
                 verbatim = False
         deltas.append(
@@ -168,80 +194,54 @@ def _decode_odd(data: bytes) -> Chunk:
         return Chunk(failure=failure)
     if not text.startswith(b"{"):
         raise WireError("not a JSON object")
-    return _from_fields(fields, strict)
+    return _from_fields(fields, strict and _fit(text))
 
 
-def _from_fields(fields: RawFields, strict: bool) -> Chunk:
-    id_ = text_of(fields.pop("id", None)) or ""
-    sent_created = fields.pop("created", None)
-    created = created_of(sent_created)
-    model = text_of(fields.pop("model", None)) or ""
-    choices = fields.pop("choices", None)
-    verbatim = (
-        strict
-        and id_ != ""
-        and sent_created == Raw(b"%d" % created)
-        and model != ""
-        and choices is not None
-        and text_of(fields.pop("object", None)) == _OBJECT
-    )
-    if fields.pop("error", None) is not None:
-        verbatim = False  # an empty error is none, but clients test for the key
+def _from_fields(fields: RawFields, verbatim: bool) -> Chunk:
     usage = raw_usage = None
     if "usage" in fields:
-        verbatim = False
         usage, raw_usage = decode_usage(fields.pop("usage"))
     if usage is None and "x_groq" in fields:
         groq = fields_of(fields["x_groq"])
         if "usage" in groq:
             verbatim = False
             usage, _ = decode_usage(groq["usage"])
-    deltas: list[Delta] = []
-    for position, choice in enumerate(list_of(choices)):
-        delta, clean = _odd_choice(choice, position)
-        verbatim = verbatim and clean
-        deltas.append(delta)
-    return Chunk(tuple(deltas), id_, created, model, usage, raw_usage, None, False, fields, verbatim)
+    choices = list_of(fields.pop("choices", None))
+    deltas = tuple(_odd_choice(fields_of(choice), position) for position, choice in enumerate(choices))
+    id_ = text_of(fields.pop("id", None)) or ""
+    created = created_of(fields.pop("created", None))
+    model = text_of(fields.pop("model", None)) or ""
+    fields.pop("object", None)
+    fields.pop("error", None)  # an empty one: in JavaScript `{}` counts as an error
+    return Chunk(deltas, id_, created, model, usage, raw_usage, None, False, fields, verbatim)
 
 
-def _odd_choice(raw: Raw, position: int) -> tuple[Delta, bool]:
-    """One choice, and whether its bytes are fit for a client."""
-    # Nulls matter here: a missing delta or finish_reason crashes clients, a null finish_reason does not.
-    present = raw_fields(raw)
-    sent_delta = present.get("delta")
-    clean = (
-        sent_delta is not None and sent_delta != NULL and "finish_reason" in present and "index" in present
-    )
-    choice = {name: value for name, value in present.items() if value != NULL}
+def _odd_choice(choice: RawFields, position: int) -> Delta:
     index = choice_index(choice.pop("index", None), position)
-    finish = text_of(choice.pop("finish_reason", None))
-    if finish is not None and finish not in FINISHES:
-        clean = False
-        finish = finish or None
-    choice.pop("delta", None)
-    delta = fields_of(sent_delta)
-    if sent_delta is not None and raw_fields(sent_delta).get("role") == NULL:
-        clean = False
-    role = "role" in delta
-    if role and text_of(delta.pop("role")) != "assistant":
-        clean = False
-    sent_content = delta.pop("content", None)
-    content, reasoning = split_content(sent_content)
-    if sent_content is not None and not is_text(sent_content):
-        clean = False
+    finish = text_of(choice.pop("finish_reason", None)) or None
+    delta = fields_of(choice.pop("delta", None))
+    role = delta.pop("role", None) is not None
+    content, reasoning = split_content(delta.pop("content", None))
+    # Some send the same text under both names.
     for name in ("reasoning_content", "reasoning"):
-        text = text_of(delta.pop(name, None))
-        if text is not None:
-            reasoning = reasoning or text
-            clean = clean and name == "reasoning_content"
+        reasoning = text_of(delta.pop(name, None)) or reasoning
     refusal = text_of(delta.pop("refusal", None))
     delta.pop("index", None)  # Mistral repeats the choice's
-    fragments: list[ToolFragment] = []
-    for tool in list_of(delta.pop("tool_calls", None)):
-        fragment, well_formed = tool_fragment(tool)
-        clean = clean and well_formed
-        fragments.append(fragment)
-    return Delta(index, role, content, reasoning, refusal, tuple(fragments), finish, delta, choice), clean
+    tools = tuple(tool_fragment(tool) for tool in list_of(delta.pop("tool_calls", None)))
+    return Delta(index, role, content, reasoning, refusal, tools, finish, delta, choice)
+
+
+def _fit(text: bytes) -> bool:
+    """May a client get this chunk as it is?"""
+    try:
+        chunk = _loose_decoder.decode(text)
+    except msgspec.ValidationError:
+        return False
+    for choice in chunk.choices:
+        tools = choice.delta.tool_calls
+        if tools is not UNSET and not all(map(_well_formed, tools)):
+            return False
+    return True
 
 
 def encode_chunk(chunk: Chunk, envelope: Envelope) -> bytes:
