@@ -360,8 +360,7 @@ def test_not_a_chunk(data: bytes) -> None:
     ],
 )
 def test_almost_json(data: bytes, expected: Delta) -> None:
-    body = b'{"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{%s},"finish_reason":null}]}'
-    chunk = decode_chunk(body % data)
+    chunk = decode_chunk(b'{"id":"c1","choices":[{"index":0,"delta":{%s},"finish_reason":null}]}' % data)
     (delta,) = chunk.deltas
     assert delta.content == expected.content
     strict = json.loads(
