@@ -13,6 +13,7 @@ import h11
 
 from gwproto import Headers, RequestHead
 from gwproto_io.chunked import ChunkedDecoder, ChunkedError
+from gwproto_io.http1 import fields_of
 
 MAX_HEAD = 65536  # bytes
 
@@ -127,7 +128,7 @@ class RequestParser:
             raise BadRequest(error.error_status_hint) from error
         assert isinstance(request, h11.Request)
         version = request.http_version.decode()
-        headers: Headers = tuple(request.headers)
+        headers = fields_of(request)
         self._chunks = None
         self._left = 0
         self.expects_continue = False

@@ -93,7 +93,7 @@ class Connection:
                 self._nursery.start_soon(self._read)
                 while await self._serve():
                     pass
-                if self._ended and self._closing:
+                if self._ended and not self._eof:
                     await self._linger()
                 self._nursery.cancel_scope.cancel()
         finally:
@@ -103,7 +103,7 @@ class Connection:
         """The server is stopping: end with the running exchange, at once when there is none."""
         if self._interrupts is not None:
             self._interrupts.post(Draining())
-        elif self._idle:
+        elif self._idle and not self._parser.buffered:
             self._patience.cancel()
 
     # What the driver calls
@@ -167,7 +167,7 @@ class Connection:
             head = await self._next_head()
         except BadRequest as bad:
             self._writer = ResponseWriter("GET", "1.1")
-            await self._refuse(bad)
+            await self._drive(self._refusal(bad))
             return False
         if head is None:
             return False
@@ -177,20 +177,16 @@ class Connection:
         self._begun = self._ended = False
         exchange = server.gateway.begin(head, trio.current_time())
         await self._drive(exchange)
-        if exchange.outcome is not None:
-            server.record(exchange.outcome)
         if self._bad_body is not None and not self._begun:
-            await self._refuse(self._bad_body)
+            await self._drive(self._refusal(self._bad_body), record=False)
         if self._cut or not self._ended or self._closing or server.draining:
             return False
-        return await self._skip_body()
+        return self._parser.complete or await self._skip_body()
 
-    async def _refuse(self, bad: BadRequest) -> None:
-        """Answer what is not HTTP, and close."""
-        now = trio.current_time()
-        await self._drive(self._server.gateway.refuse(bad.status, "bad_request", bad.message, now))
+    def _refusal(self, bad: BadRequest) -> Exchange:
+        return self._server.gateway.refuse(bad.status, "bad_request", bad.message, trio.current_time())
 
-    async def _drive(self, exchange: Exchange) -> None:
+    async def _drive(self, exchange: Exchange, *, record: bool = True) -> None:
         server = self._server
         self._interrupts = interrupts = Interrupts()
         if self._eof:
@@ -202,6 +198,8 @@ class Connection:
             await drive(exchange, self, upstreams, interrupts, trio.current_time)
         finally:
             self._interrupts = None
+            if record and exchange.outcome is not None:
+                server.record(exchange.outcome)
 
     async def _next_head(self) -> RequestHead | None:
         """The next request's head; None when there will be no other."""
