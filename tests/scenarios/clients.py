@@ -1,5 +1,7 @@
 """Rows in which the client errs or leaves, and rows about the gateway's own limits."""
 
+from typing import Any
+
 from scenarios.model import Arrival, Scenario
 from scenarios.parts import (
     CHAT,
@@ -20,6 +22,20 @@ _SMALL = {"limits": {"max_body": 200}}
 _LONG = b'{"messages":[{"role":"user","content":"' + b"x" * 300 + b'"}]}'
 _PACED = stream(*HELLO, DONE, pace=1.0)
 
+_WRONG: tuple[dict[str, Any], ...] = (
+    {"model": 7},
+    {"messages": "x"},
+    {"stream": "yes"},
+    {"temperature": 3},
+    {"max_tokens": 0},
+    {"max_completion_tokens": 1.5},
+    {"reasoning_effort": "huge"},
+    {"project_id": "a b"},
+    {"tools": {}},
+    {"n": 0},
+    {"response_format": "json"},
+)
+
 BAD_REQUESTS: tuple[Scenario, ...] = (
     *[
         row(name, asked=ask(body=body))
@@ -35,22 +51,7 @@ BAD_REQUESTS: tuple[Scenario, ...] = (
             ("role_unknown", b'{"messages":[{"role":"wizard","content":"x"}]}'),
         )
     ],
-    *[
-        row(f"wrong_{field}", asked=ask(**{field: value}))
-        for field, value in (
-            ("model", 7),
-            ("messages", "x"),
-            ("stream", "yes"),
-            ("temperature", 3),
-            ("max_tokens", 0),
-            ("max_completion_tokens", 1.5),
-            ("reasoning_effort", "huge"),
-            ("project_id", "a b"),
-            ("tools", {}),
-            ("n", 0),
-            ("response_format", "json"),
-        )
-    ],
+    *[row(f"wrong_{next(iter(fields))}", asked=ask(**fields)) for fields in _WRONG],
     row("model_unknown", asked=ask(model="nobody-knows-it")),
     row("key_wrong", asked=ask(key="wrong")),
     row("key_missing", asked=ask(key=None)),

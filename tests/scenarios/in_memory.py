@@ -164,7 +164,7 @@ class DriverRun:
                 world.cancel_scope.cancel()
         assert all(stream.closed for stream in self.providers.streams)
         return Report(
-            seen=tuple(self._seen[index] for index in range(len(scenario.arrivals))),
+            seen=tuple(one for _, one in sorted(self._seen.items())),
             sent=tuple(self.providers.sent),
         )
 
@@ -180,12 +180,14 @@ class DriverRun:
         interrupts = Interrupts()
         self._running.add(interrupts)
         client = ScriptedClient(arrival.visit, interrupts)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(client.leave)
-            upstreams = Upstreams(self.pool, tasks.start_soon)
-            await drive(exchange, client, upstreams, interrupts, anyio.current_time)
-            tasks.cancel_scope.cancel()
-        self._running.discard(interrupts)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.leave)
+                upstreams = Upstreams(self.pool, tasks.start_soon)
+                await drive(exchange, client, upstreams, interrupts, anyio.current_time)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._running.discard(interrupts)
         self._seen[index] = seen(
             client.status, client.headers, bytes(client.body), client.ending, exchange.outcome
         )

@@ -9,7 +9,6 @@ from urllib.parse import unquote
 import anyio
 
 from gwproto import Headers, Outcome
-from gwproto.loading import Loaded
 from gwproto.testing import Visit
 from gwproto_asgi import GatewayApp
 from gwproto_io.upstream import Pool
@@ -31,7 +30,7 @@ Asgi = Callable[[Any, Any, Any], Awaitable[None]]
 
 def deployment(scenario: Scenario, base_urls: dict[str, str] | None = None) -> Deployment:
     made = configuration(scenario, base_urls)
-    return Deployment(made, credentials(scenario), Loaded(made.settings, {}))
+    return Deployment(made, credentials(scenario))
 
 
 class AsgiRun:

@@ -21,10 +21,10 @@ class TrioStream(ByteStream):
         self._stream = stream
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        data: bytes = await self._stream.receive_some(max_bytes)
+        data = await self._stream.receive_some(max_bytes)
         if not data:
             raise anyio.EndOfStream
-        return data
+        return bytes(data)
 
     async def send(self, item: bytes) -> None:
         try:
