@@ -59,6 +59,15 @@ def test_without_requests_there_is_the_floor_alone() -> None:
     assert budget.take(BUDGET_WINDOW)
 
 
+def test_new_limits_keep_what_the_window_holds() -> None:
+    budget = RetryBudget(0.0, 2)
+    assert budget.take(0.0)
+    budget.reconfigure(0.5, 0)
+    for _ in range(4):
+        budget.request(0.0)
+    assert [budget.take(0.0) for _ in range(2)] == [True, False]
+
+
 @given(
     steps=st.lists(st.tuples(st.floats(0, 4), st.booleans()), max_size=60),
     ratio=st.floats(0, 1),

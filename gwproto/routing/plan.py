@@ -5,7 +5,7 @@ Requests repeat, so the answer is kept per *shape*: what a demand has in common 
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container
 
 from msgspec import Struct
 
@@ -14,7 +14,7 @@ from gwproto.routing.catalog import AUTO, Catalog, Target
 from gwproto.routing.demand import Demand
 from gwproto.routing.rotation import Band, Rotation
 from gwproto.routing.score import FIT_WEIGHT
-from gwproto.routing.state import SCORE_AGE, ProviderState, TargetState
+from gwproto.routing.state import SCORE_AGE, Changes, Registry, TargetState
 
 #: Token estimates err; a prompt that fits barely does not fit.
 PROMPT_MARGIN = 1.2
@@ -68,25 +68,35 @@ class Front(Struct, frozen=True, eq=False):
 class Group:
     """One provider's targets in a plan, in order of preference."""
 
-    __slots__ = ("_band", "_effort", "_front", "_until", "_version", "fallback", "name", "provider", "seats")
+    __slots__ = (
+        "_band",
+        "_effort",
+        "_front",
+        "_version",
+        "fallback",
+        "name",
+        "provider",
+        "seats",
+        "turns",
+        "until",
+    )
 
-    def __init__(
-        self, name: str, fallback: bool, provider: ProviderState, seats: list[Seat], effort: str
-    ) -> None:
+    def __init__(self, name: str, seats: list[Seat], effort: str, turns: Rotation) -> None:
         self.name = name
-        self.fallback = fallback
-        self.provider = provider
+        self.fallback = seats[0].target.provider.fallback
+        self.provider = seats[0].state.provider
         self.seats = sorted(seats, key=lambda seat: seat.preference)
+        self.turns = turns
+        self.until = -math.inf  # when the front must be computed anew at the latest
         self._effort = effort
         self._band = Band()
         self._front: Front | None = None
         self._version = -1
-        self._until = -math.inf
 
     def front(self, now: float) -> Front | None:
         """The best available targets; None when there are none. Computed anew only after a change."""
-        if self._version != self.provider.version or now >= self._until:
-            self._until = now + SCORE_AGE
+        if self._version != self.provider.version or now >= self.until:
+            self.until = now + SCORE_AGE
             self._front = self._rank(now, (), None, True)
             self._version = self.provider.version
         return self._front
@@ -106,7 +116,7 @@ class Group:
                 obstacle = seat.state.obstacle(now, request)
                 if obstacle is not None:
                     if remember:
-                        self._until = min(self._until, obstacle.until)
+                        self.until = min(self.until, obstacle.until)
                     continue
             found.append(seat)
         if not found:
@@ -121,14 +131,50 @@ class Group:
         return Front(self, seats, keys, weights, max(score for _, score in scored), max(weights), rank)
 
 
-class Shape(Struct, frozen=True, eq=False):
+class Lineup(Struct, frozen=True, eq=False):
+    """The providers of the best class there is, and those of them that take turns."""
+
+    rank: int
+    fronts: dict[str, Front]
+    names: list[str]
+    weights: list[float]
+
+
+class Shape:
     """What all demands of one kind share: the candidates by provider, those removed and why, and their turns."""
 
-    groups: tuple[Group, ...]
-    removed: tuple[tuple[Target, str], ...]
-    band: Band
-    turns: Rotation  # of providers
-    seat_turns: Rotation  # of targets inside their provider
+    __slots__ = ("_band", "_changes", "_lineup", "_until", "_version", "groups", "removed", "turns")
+
+    def __init__(
+        self,
+        groups: tuple[Group, ...],
+        removed: tuple[tuple[Target, str], ...],
+        turns: Rotation,
+        changes: Changes,
+    ) -> None:
+        self.groups = groups
+        self.removed = removed
+        self.turns = turns
+        self._band = Band()
+        self._changes = changes
+        self._lineup: Lineup | None = None
+        self._version = -1
+        self._until = -math.inf
+
+    def lineup(self, now: float) -> Lineup | None:
+        """Who takes turns; None: nobody is available. Computed anew only after a change."""
+        if self._version != self._changes.count or now >= self._until:
+            fronts = [front for group in self.groups if (front := group.front(now)) is not None]
+            self._lineup = self._line_up(fronts) if fronts else None
+            self._until = min((group.until for group in self.groups), default=math.inf)
+            self._version = self._changes.count
+        return self._lineup
+
+    def _line_up(self, fronts: list[Front]) -> Lineup:
+        rank = min(front.rank for front in fronts)
+        by_name = {front.group.name: front for front in fronts if front.rank == rank}
+        names = self._band.members([(name, front.score) for name, front in by_name.items()])
+        return Lineup(rank, by_name, names, [by_name[name].weight for name in names])
 
 
 class Plan(Struct, eq=False):
@@ -157,11 +203,11 @@ class Planner:
     def __init__(
         self,
         catalog: Catalog,
-        states: Mapping[str, TargetState],
-        rotations: Callable[[tuple[str, ...]], tuple[Rotation, Rotation]],
+        registry: Registry,
+        rotations: Callable[[tuple[str, ...]], Rotation],
     ) -> None:
         self._catalog = catalog
-        self._states = states
+        self._registry = registry
         self._rotations = rotations
         self._windows = sorted({target.model.context_window for target in catalog.targets} - {0})
         self._shapes: dict[tuple[object, ...], Shape] = {}
@@ -256,14 +302,14 @@ class Planner:
             preference = 2 * tier
             if effort != AUTO and capabilities is not None and "reasoning" not in capabilities:
                 preference += 1
-            seat = Seat(target, self._states[target.id], preference, FIT_WEIGHT * (1.0 - tier / 2.0))
+            seat = Seat(target, self._registry.states[target.id], preference, FIT_WEIGHT * (1.0 - tier / 2.0))
             by_provider.setdefault(target.provider.name, []).append(seat)
         groups = tuple(
-            Group(name, seats[0].target.provider.fallback, seats[0].state.provider, seats, effort)
+            Group(name, seats, effort, self._rotations(("targets", effort, name)))
             for name, seats in by_provider.items()
         )
-        turns, seat_turns = self._rotations((effort, *by_provider))
-        return Shape(groups, removed, Band(), turns, seat_turns)
+        turns = self._rotations(("providers", effort, *by_provider))
+        return Shape(groups, removed, turns, self._registry.changes)
 
 
 def _lacking(target: Target, demand: Demand, tokens: float) -> str:

@@ -84,7 +84,7 @@ class Router:
         self._rng = rng
         self._epoch = epoch
         self._registry: Registry | None = None
-        self._rotations: dict[tuple[str, ...], tuple[Rotation, Rotation]] = {}
+        self._rotations: dict[tuple[str, ...], Rotation] = {}
         self._adopt(catalog, settings)
 
     # Choosing
@@ -123,27 +123,13 @@ class Router:
             return self._without(plan, now, tried, deadline)
         return self._issue(plan, seat, now)
 
-    def _in_turn(self, shape: Shape, now: float, *, peek: bool = False) -> Seat | None:
-        """The steady case: whose turn it is. ``peek``: without taking it."""
-        fronts: list[Front] = []
-        for group in shape.groups:
-            front = group.front(now)
-            if front is not None:
-                if fronts and front.rank != fronts[0].rank:
-                    if front.rank > fronts[0].rank:
-                        continue
-                    fronts.clear()
-                fronts.append(front)
-        if not fronts:
+    def _in_turn(self, shape: Shape, now: float) -> Seat | None:
+        """The steady case: whose turn it is."""
+        lineup = shape.lineup(now)
+        if lineup is None:
             return None
-        front = fronts[0]
-        if len(fronts) > 1:
-            by_name = {front.group.name: front for front in fronts}
-            names = shape.band.members([(f.group.name, f.score) for f in fronts], remember=not peek)
-            weights = [by_name[name].weight for name in names]
-            turns = shape.turns
-            front = by_name[turns.preview(names, weights) if peek else turns.turn(names, weights)]
-        return _seat(shape, front, peek)
+        names = lineup.names
+        return _seat(lineup.fronts[names[0] if len(names) == 1 else shape.turns.turn(names, lineup.weights)])
 
     def _elsewhere(
         self, plan: Plan, now: float, tried: Collection[object], last: Target | None, again: bool
@@ -166,15 +152,11 @@ class Router:
         fronts = [front for front in fronts if not _touched(front, excluded)] or fronts
         rank = min(front.rank for front in fronts)
         by_name = {front.group.name: front for front in fronts if front.rank == rank}
-        # Everybody in the band is credited, the excluded too: that keeps the turns even.
-        regular = [front for group in shape.groups if (front := group.front(now)) and front.rank == rank]
-        if regular:
-            weights = {front.group.name: front.weight for front in regular}
-            names = shape.band.members([(f.group.name, f.score) for f in regular], remember=False)
-            if not by_name.keys().isdisjoint(names):
-                chosen = shape.turns.turn(names, [weights[name] for name in names], by_name)
-                return _seat(shape, by_name[chosen], False)
-        return _seat(shape, max(by_name.values(), key=lambda front: front.score), False)
+        lineup = shape.lineup(now)
+        if lineup is not None and not by_name.keys().isdisjoint(lineup.names):
+            # Everybody in the band is credited, the excluded too: that keeps the turns even.
+            return _seat(by_name[shape.turns.turn(lineup.names, lineup.weights, by_name)])
+        return _seat(max(by_name.values(), key=lambda front: front.score))
 
     def _without(
         self, plan: Plan, now: float, tried: Collection[object], deadline: float
@@ -227,17 +209,15 @@ class Router:
         state = ticket.state
         state.delays.append(delay)
         state.own.evidence.add_delay(delay, now)
-        self._pass(ticket)
-        state.changed()
+        if ticket.probe:
+            self._pass(ticket)
 
     def success(self, ticket: Ticket, now: float) -> None:
         """The answer is complete."""
         state = ticket.state
-        self._pass(ticket)
-        state.successes += 1
-        state.durations.append(now - ticket.picked_at)
-        for circuit in state.circuits:
-            circuit.success(now)
+        if ticket.probe:
+            self._pass(ticket)
+        state.success(now - ticket.picked_at, now)
         self._end(ticket)
 
     def failure(self, ticket: Ticket, failure: Failure, now: float) -> None:
@@ -261,6 +241,7 @@ class Router:
             state.failures += 1
             pause = self._disabled_for(failure)
             state.circuit(reaction.scope).keep_away(Cause.DISABLED, pause, failure.kind.value, now)
+        state.changed()
         self._end(ticket)
 
     def release(self, ticket: Ticket, now: float) -> None:
@@ -268,9 +249,9 @@ class Router:
         self._end(ticket)
 
     def _pass(self, ticket: Ticket) -> None:
-        if ticket.probe:
-            for circuit in ticket.state.circuits:
-                circuit.content(ticket)
+        for circuit in ticket.state.circuits:
+            circuit.content(ticket)
+        ticket.state.changed()
 
     def _end(self, ticket: Ticket) -> None:
         if ticket.released:
@@ -278,7 +259,7 @@ class Router:
         ticket.released = True
         if ticket.panic:
             ticket.state.panicking = False
-        ticket.state.end(ticket)
+        ticket.state.end(ticket, ticket.probe)
 
     def _throttle(self, circuit: Circuit, ticket: Ticket, failure: Failure, now: float) -> None:
         health = self._settings.health
@@ -305,11 +286,7 @@ class Router:
 
     def explain(self, plan: Plan, now: float) -> tuple[Candidate, ...]:
         """Every target with its score, or the reason it was not chosen; ``""``: picked last, or next in turn."""
-        chosen = plan.chosen
-        if chosen is None:
-            seat = self._in_turn(plan.shape, now, peek=True)
-            chosen = None if seat is None else seat.target
-        return explain(plan.shape, chosen, now)
+        return explain(plan, now)
 
     def statuses(self, now: float) -> list[TargetStatus]:
         """Every target's standing, in catalog order."""
@@ -363,25 +340,23 @@ class Router:
         self._settings = settings
         self._registry = Registry(catalog, self._registry, self._epoch)
         self._states = self._registry.states
-        self._planner = Planner(catalog, self._states, self._turns)
+        self._planner = Planner(catalog, self._registry, self._rotation)
 
-    def _turns(self, members: tuple[str, ...]) -> tuple[Rotation, Rotation]:
+    def _rotation(self, members: tuple[str, ...]) -> Rotation:
         """The memory of the turns among ``members``: kept over plans, health and reloads."""
         rotations = self._rotations
         found = rotations.get(members)
         if found is None:
             if len(rotations) >= MAX_ROTATIONS:
                 del rotations[next(iter(rotations))]
-            found = rotations[members] = (Rotation(), Rotation())
+            found = rotations[members] = Rotation()
         return found
 
 
-def _seat(shape: Shape, front: Front, peek: bool) -> Seat:
+def _seat(front: Front) -> Seat:
+    """Whose turn it is inside a provider."""
     keys = front.keys
-    if len(keys) == 1:
-        return front.seats[keys[0]]
-    turns = shape.seat_turns
-    return front.seats[turns.preview(keys, front.weights) if peek else turns.turn(keys, front.weights)]
+    return front.seats[keys[0] if len(keys) == 1 else front.group.turns.turn(keys, front.weights)]
 
 
 def _touched(front: Front, excluded: Collection[object]) -> bool:

@@ -17,8 +17,8 @@ from gwproto.routing.score import base_score
 
 #: Seconds after which to look again for what ends at no known time: a probe, a free slot.
 POLL = 0.25
-#: Seconds until a score is computed anew although nothing happened: evidence ages slowly.
-SCORE_AGE = 5.0
+#: Seconds until a score is computed anew. Failures count at once, successes and ageing may wait that long.
+SCORE_AGE = 1.0
 #: Durations kept for percentiles.
 SAMPLES = 100
 MINUTE = 60.0
@@ -43,8 +43,17 @@ class ModelState:
         self.circuit = Circuit()
 
 
+class Changes:
+    """Counts what may change any ranking."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class ProviderState:
-    """A provider. ``version`` changes whenever something changed that may change its ranking."""
+    """A provider. ``version`` counts what may change its own ranking."""
 
     __slots__ = ("circuit", "version")
 
@@ -85,6 +94,7 @@ class TargetState:
     __slots__ = (
         "_base",
         "_base_at",
+        "_changes",
         "_day",
         "_epoch",
         "_limited",
@@ -105,7 +115,10 @@ class TargetState:
         "throttles",
     )
 
-    def __init__(self, key: KeyState, model: ModelState, provider: ProviderState, epoch: float) -> None:
+    def __init__(
+        self, key: KeyState, model: ModelState, provider: ProviderState, changes: Changes, epoch: float
+    ) -> None:
+        self._changes = changes
         self.own = Circuit()
         self.key = key
         self.model = model
@@ -137,9 +150,10 @@ class TargetState:
         self.changed()
 
     def changed(self) -> None:
-        """The score and every ranking with this target in it are stale."""
+        """Its score and every ranking with it are stale."""
         self._base_at = -math.inf
         self.provider.version += 1
+        self._changes.count += 1
 
     # Queries
 
@@ -239,13 +253,32 @@ class TargetState:
             self.changed()
         return probe
 
-    def end(self, holder: object) -> None:
+    def success(self, duration: float, now: float) -> None:
+        """An attempt ended well."""
+        self.successes += 1
+        self.durations.append(duration)
+        own, key, model, provider = self.circuits
+        if (
+            own.state is not State.AVAILABLE
+            or key.state is not State.AVAILABLE
+            or model.state is not State.AVAILABLE
+            or provider.state is not State.AVAILABLE
+        ):
+            self.changed()
+        own.success(now)
+        key.success(now)
+        model.success(now)
+        provider.success(now)
+
+    def end(self, holder: object, probe: bool) -> None:
         """An attempt is over; probes without a verdict give their slots back."""
         self.in_flight -= 1
         self.key.in_flight -= 1
-        for circuit in self.circuits:
-            circuit.release(holder)
-        self.changed()
+        if probe:
+            for circuit in self.circuits:
+                circuit.release(holder)
+        if probe or self._limited:
+            self.changed()
 
 
 _CIRCUITS = {Scope.TARGET: 0, Scope.KEY: 1, Scope.MODEL: 2, Scope.PROVIDER: 3}
@@ -266,9 +299,10 @@ def _obstacle(circuit: Circuit, now: float, request: object) -> Obstacle | None:
 class Registry:
     """All states of one catalog, taken over from the one before where the same thing still exists."""
 
-    __slots__ = ("_keys", "_models", "_providers", "_targets", "states")
+    __slots__ = ("_keys", "_models", "_providers", "_targets", "changes", "states")
 
     def __init__(self, catalog: Catalog, before: "Registry | None", epoch: float) -> None:
+        self.changes: Changes = Changes() if before is None else before.changes
         self._keys: dict[object, KeyState] = {}
         self._models: dict[object, ModelState] = {}
         self._providers: dict[object, ProviderState] = {}
@@ -292,6 +326,7 @@ class Registry:
                 _known(KeyState, (place, target.credential), self._keys, old._keys),
                 _known(ModelState, (place, target.model.upstream), self._models, old._models),
                 _known(ProviderState, place, self._providers, old._providers),
+                self.changes,
                 epoch,
             )
         self._keys[place, target.credential] = state.key
