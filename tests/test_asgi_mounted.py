@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import trio
 from asgi_harness import AUTHORIZED, CHAT, KEY, PLAIN, STREAM, call, running
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -76,3 +77,24 @@ def test_examples_are_short() -> None:
     for path in EXAMPLES.glob("*.py"):
         lines = [line for line in path.read_text().splitlines() if line.strip()]
         assert len(lines) <= 20, path.name
+
+
+@pytest.mark.sockets
+def test_the_trio_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_API_KEY", KEY)
+    monkeypatch.setenv("GROQ_API_KEY", "unused")
+    monkeypatch.delenv("GWPROTO_CONFIG", raising=False)
+    program = example("trio_program")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            (listener,) = await nursery.start(program.main, 0)
+            port = listener.socket.getsockname()[1]
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(b"GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                answer = b"".join([data async for data in stream])
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"groq" in answer
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
