@@ -39,6 +39,7 @@ class Measurement(msgspec.Struct, frozen=True, tag="measurement"):
     answers: int
     elapsed: float  # seconds
     cpu: float  # seconds of the server, from before the first request to after the last answer
+    waited: float  # seconds the server was ready to run while its core served others
     rss: int  # bytes, under load
     p50: float  # seconds from request to end of answer
     p99: float
@@ -231,11 +232,11 @@ async def measure(job: Job) -> Measurement:
                 run.over.result()
             await run.phase(clients, job.warm_up)
             await asyncio.sleep(SETTLING)
-            before = meter.cpu_seconds(job.pid)
+            before = meter.usage(job.pid)
             asyncio.get_running_loop().call_later(job.duration * 0.9, sample)
             elapsed = await run.phase(clients, job.duration)
             await asyncio.sleep(SETTLING)
-            cpu = meter.cpu_seconds(job.pid) - before
+            after = meter.usage(job.pid)
     finally:
         for client in clients:
             client.waiting = False
@@ -245,7 +246,8 @@ async def measure(job: Job) -> Measurement:
     return Measurement(
         answers=len(ranked),
         elapsed=elapsed,
-        cpu=cpu,
+        cpu=after.cpu - before.cpu,
+        waited=after.waited - before.waited,
         rss=rss,
         p50=ranked[len(ranked) // 2],
         p99=ranked[len(ranked) * 99 // 100],

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -15,21 +16,31 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time used so far by ``pid`` and its living descendants, user and system.
+class Usage(NamedTuple):
+    """Seconds since the process began."""
 
-    The scheduler's own nanoseconds where the kernel keeps them per thread; else clock ticks, which are 10 ms.
+    cpu: float  # user and system
+    waited: float  # ready to run, while its core served others
+
+
+def usage(pid: int) -> Usage:
+    """What ``pid`` and its living descendants have used so far.
+
+    From the scheduler's own nanoseconds where the kernel keeps them; else from clock ticks, which are 10 ms and know of
+    no waiting.
     """
-    total = 0.0
+    cpu = waited = 0.0
     for member in tree(pid):
         schedstats = list(Path(f"/proc/{member}/task").glob("*/schedstat"))
-        if schedstats:
-            total += sum(int(path.read_text().split()[0]) for path in schedstats) / 1e9
-        else:
+        for path in schedstats:
+            ran, delayed, _ = path.read_text().split()
+            cpu += int(ran) / 1e9
+            waited += int(delayed) / 1e9
+        if not schedstats:
             # The command's name may hold spaces and parentheses: count the fields after the last one.
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
-    return total
+            cpu += (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return Usage(cpu, waited)
 
 
 def rss_bytes(pid: int) -> int:

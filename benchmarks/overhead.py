@@ -43,6 +43,8 @@ MEMORY = "RSS under load"
 START = "start to first answer"
 LISTENING = "start to first /livez"
 
+DISTURBED = 0.02  # of a pass's time; a server that waits longer shares its core with something
+
 
 class Figure(NamedTuple):
     """One row for one server: its values, one per round."""
@@ -180,6 +182,18 @@ def show(report: Report) -> None:
         print("  ".join([line[0].ljust(len(first)), *rest]))
 
 
+def disturbance(report: Report) -> str:
+    """What the reader must know when other processes ran on the server's core; empty when none did."""
+    passes = report.passes
+    disturbed = sum(one["waited"] > DISTURBED * one["elapsed"] for one in passes)
+    if disturbed == 0:
+        return ""
+    return (
+        f"{disturbed} of {len(passes)} passes were disturbed by other processes on the server's core. Fast servers "
+        "suffer most, so that ratios look better than they are: measure again on an idle machine."
+    )
+
+
 def as_json(report: Report, options: dict[str, Any]) -> dict[str, Any]:
     return {
         "machine": {
@@ -281,6 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
     show(report)
+    print(disturbance(report), file=sys.stderr)
     if options.json:
         chosen = {
             "awake": not options.allow_sleep,

@@ -186,12 +186,13 @@ def serving(name: str, directory: Path, provider_port: int, more: Sequence[str])
             argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        listening = first_answer(process, port, b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-        chat = load.request(load.Job(port, process.pid, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
-        answered = first_answer(process, port, chat)
+        try:
+            listening = first_answer(process, port, b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+            chat = load.request(load.Job(port, process.pid, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
+            answered = first_answer(process, port, chat)
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{name}: {error}\n{log.read_text(errors='replace')[-2000:]}") from None
         yield Server(port, process.pid, listening - started, answered - started)
-    except BenchmarkError as error:
-        raise BenchmarkError(f"{name}: {error}\n{log.read_text(errors='replace')[-2000:]}") from None
     finally:
         process.terminate()
         try:
