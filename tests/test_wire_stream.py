@@ -194,6 +194,20 @@ def test_created_may_be_a_fraction() -> None:
     assert decode({**document(), "created": 1.5}).created == 1
 
 
+def test_numbers_beyond_floats() -> None:
+    chunk = decode_chunk(b'{"created":1e999,"choices":[],"x":1e999}')
+    assert (chunk.created, chunk.extra) == (0, {"x": Raw(b"1e999")})
+    failure = decode_chunk(b'{"error":{"message":"m","code":429,"x":1e999}}').failure
+    assert failure is not None
+    assert failure.kind is FailureClass.RATE_MINUTE
+
+
+def test_malformed_fragment_beside_unknown_keys() -> None:
+    got, verbatim = one({"tool_calls": [{"index": 0, "id": "a", "function": {"arguments": "x"}}], "y": 1})
+    assert got.tools == (ToolFragment(0, "a", None, "x"),)
+    assert not verbatim
+
+
 def test_missing_choice_index_is_the_position() -> None:
     chunk = decode(document({"delta": {"content": "A"}}, {"delta": {"content": "B"}}))
     assert [delta.choice for delta in chunk.deltas] == [0, 1]

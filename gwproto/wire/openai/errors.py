@@ -124,8 +124,8 @@ def _delay(kind: FailureClass, signs: Signs, headers: dict[str, str], wall: floa
 def _plain(raw: Raw) -> Json:
     try:
         return _decode(raw)
-    except msgspec.DecodeError:
-        return None
+    except msgspec.ValidationError:  # a number beyond floats
+        return _decode(repair(bytes(memoryview(raw))))
 
 
 def _document(body: bytes) -> Json:
