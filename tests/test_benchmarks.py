@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import load, overhead, provider
+from benchmarks import load, micro, overhead, provider
 
 
 def body_of(answer: bytes) -> bytes:
@@ -104,3 +104,11 @@ def test_the_whole_harness_runs(tmp_path: Path) -> None:
         assert all(row["median"] > 0 for row in rows.values())
         assert f" {server}" in ran.stdout
     assert all(name in ran.stdout for name in names)
+
+
+def test_the_core_is_measured_in_pieces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "micro.json"
+    assert micro.main(["--seconds", "0.0001", "--repeats", "1", "--json", str(report)]) == 0
+    figures = json.loads(report.read_text())
+    assert len(capsys.readouterr().out.splitlines()) == len(figures) == 9
+    assert all(value > 0 for value in figures.values())
