@@ -13,7 +13,7 @@ from gwproto import Configuration, Headers, Outcome, RequestHead
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.policy.auth import ClientKey
 from gwproto.routing.catalog import compile_catalog
-from gwproto.testing import Connection, Visit
+from gwproto.testing import Connection, Stall, Visit
 
 KEY = "canary-client-key"
 SECRET = "canary-provider-secret"
@@ -48,7 +48,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
         waits += [connection.dial for connection in self.script]
         waits += [after for arrival in self.arrivals for after, _ in arrival.visit.body]
         leaves = any(arrival.visit.leaves_after < math.inf for arrival in self.arrivals)
-        stalls = any(not c.steps and c.lost is None for c in self.script)
+        stalls = any(isinstance(step.action, Stall) for c in self.script for step in c.steps)
         return (
             any(waits)
             or leaves
