@@ -1,4 +1,4 @@
-"""``python -m benchmarks.micro``: µs of CPU per call of the core's pieces, with no I/O around them.
+"""``python -m benchmarks.micro``: µs of CPU per call of the core's pieces and of the HTTP/1.1 glue, without I/O.
 
 The last column compares with ``json.loads`` of the same request in the same run, which takes the machine's speed out.
 """
@@ -22,11 +22,13 @@ from gwproto import (
     ClientEnd,
     Configuration,
     Gateway,
+    Origin,
     RequestHead,
     UpstreamData,
     UpstreamEnd,
     UpstreamHead,
     UpstreamOpened,
+    UpstreamRequest,
 )
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.exchange.gears import StreamBody
@@ -38,6 +40,9 @@ from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import ChatRequest, Rendering
 from gwproto.wire.openai.request import encode_request, parse_request
 from gwproto.wire.openai.stream import Envelope
+from gwproto_io.http1 import ResponseParser
+from gwproto_io.http1 import encode_request as encode_http
+from gwproto_io.http1_server import RequestParser, ResponseWriter
 
 PROVIDERS, MODELS = 12, 10
 KEY = "bench-client-key"
@@ -92,6 +97,20 @@ class Pieces:
         self.rendering = Rendering(model="mock-model-3")
         self.router = Router(self.configuration.catalog, self.configuration.settings, rng=random.Random(1))
         self.gateway = Gateway(self.configuration, rng=random.Random(1), epoch=1.7e9)
+        self.http_request = load.request(load.Job(0, 0, "mock-model-3", 1, 0, 0.0, key=KEY))
+        self.http_stream = provider.burst(50, True)
+        self.upstream_request = UpstreamRequest(
+            origin=Origin("http", "10.0.0.1", 80),
+            method="POST",
+            target="/v1/chat/completions",
+            headers=((b"content-type", b"application/json"), (b"accept", b"application/json")),
+            body=self.plain,
+        )
+        self.answer_headers = (
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(self.answer)).encode()),
+            *((b"x-gateway-%d" % number, b"some value") for number in range(7)),
+        )
         self.head = RequestHead(
             "POST",
             "/v1/chat/completions",
@@ -158,6 +177,31 @@ class Pieces:
     def stream_chat(self) -> object:
         return self.chat(self.streaming, STREAM_HEADERS, self.events)
 
+    def http_request_in(self) -> object:
+        parser = RequestParser()
+        parser.receive(self.http_request)
+        assert parser.next_head() is not None
+        return parser.next_data()
+
+    def http_request_out(self) -> object:
+        return encode_http(self.upstream_request, (b"authorization", b"Bearer bench-provider-key"))
+
+    def http_answer_in(self) -> object:
+        parser = ResponseParser(1, "POST", reused=True)
+        events = parser.receive(provider.PLAIN)
+        assert parser.reusable
+        return events
+
+    def http_stream_in(self) -> object:
+        parser = ResponseParser(1, "POST", reused=True)
+        events = parser.receive(self.http_stream)
+        assert parser.reusable
+        return events
+
+    def http_answer_out(self) -> object:
+        writer = ResponseWriter("POST", "1.1")
+        return writer.head(200, self.answer_headers, close=False) + writer.data(self.answer) + writer.end()
+
     def table(self) -> list[tuple[str, Callable[[], object]]]:
         return [
             ("json.loads of the request", self.json_loads),
@@ -167,6 +211,11 @@ class Pieces:
             ("stream of 50 events, one read", self.relay),
             ("plan, pick and report, auto", self.pick),
             ("plan, pick and report, one model", self.pick_model),
+            ("HTTP/1.1: request in", self.http_request_in),
+            ("HTTP/1.1: request out", self.http_request_out),
+            ("HTTP/1.1: JSON answer in", self.http_answer_in),
+            ("HTTP/1.1: stream of 50 events in", self.http_stream_in),
+            ("HTTP/1.1: JSON answer out", self.http_answer_out),
             ("whole exchange, JSON answer", self.plain_chat),
             ("whole exchange, stream of 50, one read", self.stream_chat),
         ]
@@ -184,7 +233,7 @@ def microseconds(call: Callable[[], object], seconds: float, repeats: int) -> fl
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.micro", description="CPU of the core's pieces"
+        prog="python -m benchmarks.micro", description="CPU of the gateway's pieces"
     )
     parser.add_argument("--seconds", type=float, default=0.2, help="per measurement")
     parser.add_argument("--repeats", type=int, default=5)
