@@ -47,6 +47,7 @@ class RequestParser:
     """
 
     __slots__ = (
+        "_blank",
         "_buffer",
         "_chunks",
         "_client",
@@ -61,6 +62,7 @@ class RequestParser:
         self._client = client
         self._buffer = bytearray()
         self._scanned = 0  # bytes at the buffer's beginning in which no head ends
+        self._blank = False  # an empty line before the present head was skipped
         self._chunks: ChunkedDecoder | None = None
         self._left = 0  # bytes of a body of known length yet to be taken
         self.complete = True  # the present request's body has been taken; there is none yet
@@ -82,15 +84,16 @@ class RequestParser:
     def next_head(self) -> RequestHead | None:
         """The next request's head, or None while it is incomplete. Raises :class:`BadRequest`."""
         buffer = self._buffer
-        if not self._scanned and buffer.startswith(
-            b"\r\n"
-        ):  # some clients end a body with one (RFC 9112, 2.2)
-            del buffer[:2]
+        if not self._blank:  # some clients end a body with an empty line, which is skipped (RFC 9112, 2.2)
+            if buffer == b"\r":
+                return None
+            if buffer.startswith(b"\r\n"):
+                del buffer[:2]
+                self._blank = True
         end = buffer.find(_END, max(0, self._scanned - len(_END)))
         length = len(buffer) if end < 0 else end + len(_END)
-        if _IRREGULAR.search(buffer, max(0, self._scanned - 1), length) or (
-            length and buffer[0] <= 32 and buffer != b"\r"
-        ):
+        # The first byte tells TLS, and other lines that are none, before they are complete.
+        if (length and buffer[0] <= 32) or _IRREGULAR.search(buffer, max(0, self._scanned - 1), length):
             raise BadRequest(400)
         if length > MAX_HEAD:
             raise BadRequest(431)
@@ -100,6 +103,7 @@ class RequestParser:
         head = bytes(buffer[:length])
         del buffer[:length]
         self._scanned = 0
+        self._blank = False
         return self._parse(head)
 
     def next_data(self) -> bytes:
