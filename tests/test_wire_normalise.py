@@ -67,6 +67,16 @@ def test_changed_chunks_are_not_verbatim() -> None:
     assert not any(one.verbatim for one in normaliser.end(complete=True))
 
 
+def test_null_usage_is_only_for_those_who_asked() -> None:
+    one = text("A", verbatim=True, null_usage=True)
+    for include_usage in (True, False):
+        normaliser = Normaliser(include_usage=include_usage)
+        normaliser.receive(ROLE)
+        (out,) = normaliser.receive(one)
+        assert (out is one) is include_usage
+        assert out == (one if include_usage else text("A"))
+
+
 def test_a_chunk_with_usage_is_not_passed_on_with_it() -> None:
     normaliser = Normaliser(include_usage=False)
     normaliser.receive(ROLE)

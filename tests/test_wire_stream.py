@@ -88,6 +88,13 @@ def test_verbatim_deltas(delta: dict[str, Any], expected: Delta, unknown: dict[s
     assert chunk == Chunk((expected,), "c1", 1, "m", extra=extra, verbatim=True)
 
 
+@pytest.mark.parametrize("unknown", [{}, {"x": 1}])
+def test_null_usage_is_noticed(unknown: dict[str, int]) -> None:
+    assert decode(document(choice({"content": "A"}), usage=None, **unknown)).null_usage
+    assert not decode(document(choice({"content": "A"}), **unknown)).null_usage
+    assert not decode(document(choice({"reasoning": "A"}), usage=None, **unknown)).null_usage
+
+
 def test_documented_extras_survive() -> None:
     chunk = decode(
         document(

@@ -92,6 +92,9 @@ class Chunk(Struct, frozen=True, gc=False):
     done: bool = False
     extra: RawFields = {}
     verbatim: bool = False  # the bytes it was decoded from are already what a client may get
+    null_usage: bool = (
+        False  # … but they say ``"usage":null``, which only a client that asked for usage expects
+    )
 
 
 class Envelope(Struct, frozen=True, gc=False):

@@ -194,7 +194,9 @@ class Normaliser:
             self.failure = chunk.failure
             return []
         deltas = chunk.deltas
-        if chunk.verbatim and len(deltas) == 1:
+        # That the gateway asked for usage must not show in any other chunk.
+        verbatim = chunk.verbatim and (self._include_usage or not chunk.null_usage)
+        if verbatim and len(deltas) == 1:
             # The hot path: one more piece of text for a choice that is open.
             delta = deltas[0]
             if (
@@ -225,9 +227,9 @@ class Normaliser:
         if not out:
             return []
         # Identity, not equality: only what was left alone may keep its bytes.
-        if chunk.verbatim and len(out) == len(deltas) and all(map(_same, out, deltas)):
+        if verbatim and len(out) == len(deltas) and all(map(_same, out, deltas)):
             return [chunk]
-        return [replace(chunk, deltas=tuple(out), usage=None, raw_usage=None, verbatim=False)]
+        return [Chunk(tuple(out), chunk.id, chunk.created, chunk.model, extra=chunk.extra)]
 
     def end(self, complete: bool) -> list[Chunk]:
         """What is left at the end: finishes, then usage if the client asked.

@@ -99,7 +99,7 @@ class _LooseChoice(_Choice, gc=False, forbid_unknown_fields=False, kw_only=True)
 
 class _LooseChunk(_Head, gc=False):
     choices: tuple[_LooseChoice, ...]
-    usage: None = None
+    usage: UnsetType | None = UNSET
     error: None = None
 
 
@@ -130,6 +130,7 @@ def decode_chunk(data: bytes) -> Chunk:
         extra["obfuscation"] = plain.obfuscation
     usage = raw_usage = None
     verbatim = plain.usage == NULL
+    null_usage = verbatim and plain.usage is not NULL
     if not verbatim:
         usage, raw_usage = decode_usage(plain.usage)
     deltas: list[Delta] = []
@@ -154,7 +155,17 @@ def decode_chunk(data: bytes) -> Chunk:
             )
         )
     return Chunk(
-        tuple(deltas), plain.id, plain.created, plain.model, usage, raw_usage, None, False, extra, verbatim
+        tuple(deltas),
+        plain.id,
+        plain.created,
+        plain.model,
+        usage,
+        raw_usage,
+        None,
+        False,
+        extra,
+        verbatim,
+        null_usage,
     )
 
 
@@ -194,10 +205,11 @@ def _decode_odd(data: bytes) -> Chunk:
         return Chunk(failure=failure)
     if not text.startswith(b"{"):
         raise WireError("not a JSON object")
-    return _from_fields(fields, strict and _fit(text))
+    verbatim, null_usage = _fit(text) if strict else (False, False)
+    return _from_fields(fields, verbatim, null_usage)
 
 
-def _from_fields(fields: RawFields, verbatim: bool) -> Chunk:
+def _from_fields(fields: RawFields, verbatim: bool, null_usage: bool) -> Chunk:
     usage = raw_usage = None
     if "usage" in fields:
         usage, raw_usage = decode_usage(fields.pop("usage"))
@@ -213,7 +225,7 @@ def _from_fields(fields: RawFields, verbatim: bool) -> Chunk:
     model = text_of(fields.pop("model", None)) or ""
     fields.pop("object", None)
     fields.pop("error", None)  # an empty one: in JavaScript `{}` counts as an error
-    return Chunk(deltas, id_, created, model, usage, raw_usage, None, False, fields, verbatim)
+    return Chunk(deltas, id_, created, model, usage, raw_usage, None, False, fields, verbatim, null_usage)
 
 
 def _odd_choice(choice: RawFields, position: int) -> Delta:
@@ -231,17 +243,17 @@ def _odd_choice(choice: RawFields, position: int) -> Delta:
     return Delta(index, role, content, reasoning, refusal, tools, finish, delta, choice)
 
 
-def _fit(text: bytes) -> bool:
-    """May a client get this chunk as it is?"""
+def _fit(text: bytes) -> tuple[bool, bool]:
+    """May a client get this chunk as it is, and does it say that usage is null?"""
     try:
         chunk = _loose_decoder.decode(text)
     except msgspec.ValidationError:
-        return False
+        return False, False
     for choice in chunk.choices:
         tools = choice.delta.tool_calls
         if tools is not UNSET and not all(map(_well_formed, tools)):
-            return False
-    return True
+            return False, False
+    return True, chunk.usage is None
 
 
 def encode_chunk(chunk: Chunk, envelope: Envelope) -> bytes:
