@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.conversation import DONE, ROLE, STOP, chunk, text
 
 from gwproto.exchange import gears
 from gwproto.exchange.body import MAX_BODY, choose
@@ -15,6 +15,7 @@ from gwproto.exchange.gears import Body, StreamBody, learn
 from gwproto.failures import FailureClass
 from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import Envelope
+from support.conversation import DONE, ROLE, STOP, chunk, text
 
 OURS = Envelope(id="ours", created=7, model="m")
 
@@ -106,11 +107,12 @@ frames = st.lists(
 
 def splits(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     points = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(points, points[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(points)]
 
 
 @settings(max_examples=400, deadline=None)
 @given(frames, st.lists(st.integers(0, 1 << 16), max_size=6), st.booleans())
+@example([b"\n"], [], False)
 @example([text("a"), text("b"), ODD[4], text("c")], [], False)
 @example([text("日本"), text("日本"), text("日本")], [420], False)
 def test_relaying_and_splitting_change_nothing(

@@ -23,7 +23,7 @@ MAX_BODY = 64 * 1024 * 1024  # of a provider's answer
 MAX_ERROR_BODY = 64 * 1024  # of an error answer: the rest says nothing more
 
 _OPENAI = DIALECTS["openai"]  # what clients speak
-_BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the bytes of a BOM
+BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the bytes of a BOM
 _FIELD = b"deir:"  # data event id retry, and a comment's colon
 
 
@@ -188,7 +188,7 @@ def choose(
     What was asked for and the content type both lie at times, the first byte does not: no event stream begins with
     a bracket, and no JSON or HTML with a field name.
     """
-    start = first.lstrip(_BLANK)[:1]
+    start = first.lstrip(BLANK)[:1]
     if not start:
         return None
     whole = start in b'{[<"'

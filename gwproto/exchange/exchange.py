@@ -19,8 +19,6 @@ Every ticket taken from the router goes back by exactly one of success, failure,
 import math
 from collections.abc import Sequence
 
-from msgspec import structs
-
 from gwproto.commands import Abort, CloseUpstream, Command, OpenUpstream, SendData, SendEnd
 from gwproto.events import (
     ClientData,
@@ -35,16 +33,15 @@ from gwproto.events import (
 )
 from gwproto.exchange.attempt import Attempt, Phase
 from gwproto.exchange.base import Exchange
-from gwproto.exchange.body import ErrorBody, choose
+from gwproto.exchange.body import BLANK, ErrorBody, choose
+from gwproto.exchange.course import Course
 from gwproto.exchange.gears import Body
 from gwproto.exchange.history import History
 from gwproto.exchange.intake import Intake, envelope_of, request_for
-from gwproto.exchange.response import Response, verdict
+from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
-from gwproto.policy.retry import backoff
-from gwproto.routing.demand import Demand
-from gwproto.routing.router import NoTarget, Plan, Ticket, Wait
+from gwproto.routing.router import Ticket, Wait
 from gwproto.values import Ending, RequestHead
 from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import ChatRequest
@@ -57,10 +54,9 @@ class ChatExchange(Exchange):
     """One ``POST /v1/chat/completions``."""
 
     __slots__ = (
-        "_again",
         "_attempt",
         "_body_at",
-        "_demand",
+        "_course",
         "_drain_at",
         "_heartbeat_at",
         "_history",
@@ -68,7 +64,6 @@ class ChatExchange(Exchange):
         "_key",
         "_linger_at",
         "_next_number",
-        "_plan",
         "_request",
         "_response",
         "_retry_at",
@@ -86,9 +81,7 @@ class ChatExchange(Exchange):
         self._response = Response(request_id)
         self._history = History()
         self._request: ChatRequest | None = None
-        self._demand: Demand | None = None
-        self._plan: Plan | None = None
-        self._again = False  # every target was tried: the same ones may be used once more
+        self._course: Course | None = None
         self._attempt: Attempt | None = None  # the live one
         self._next_number = 1
         # Slots: instants, math.inf when nothing is due. The live attempt has one of its own.
@@ -199,11 +192,11 @@ class ChatExchange(Exchange):
         understood = self._intake.finish()
         if isinstance(understood, Failure):
             return self._refuse(understood, now)
-        self._request, self._demand = understood
-        plan = self._shared.router.plan(self._demand)
+        self._request, demand = understood
+        plan = self._shared.router.plan(demand)
         if isinstance(plan, Failure):
             return self._refuse(plan, now)
-        self._plan = plan
+        self._course = Course(plan, demand, self._history, self._shared)
         self._shared.budget.request(now)
         self._total_at = self.began_at + _limit(self._settings.timeouts.total)
         if self._request.stream:
@@ -217,41 +210,14 @@ class ChatExchange(Exchange):
 
     def _choose(self, now: float) -> Sequence[Command]:
         """Ask the router for the next target and open it, or settle how to go on without."""
-        assert self._plan is not None
-        history = self._history
-        choice = self._shared.router.pick(
-            self._plan,
-            now,
-            tried=history.tried,
-            last=None if history.last is None else history.last.ticket.target,
-            deadline=self._total_at,
-            again=self._again,
-        )
+        assert self._course is not None
+        choice = self._course.next(now, self._total_at)
         if isinstance(choice, Ticket):
             return self._open(choice, now)
         if isinstance(choice, Wait):
             self._retry_at = choice.until
             return []
-        if choice.cause == "exhausted" and history.tried:
-            # No other target: the same ones once more, after a pause.
-            self._again = True
-            history.tried.clear()
-            self._retry_at = now + backoff(history.attempts - 1, self._shared.rng)
-            return []
-        return self._without_target(choice, now)
-
-    def _without_target(self, choice: NoTarget, now: float) -> Sequence[Command]:
-        if self._history.failures:
-            return self._give_up(now, choice.retry_after)
-        if choice.cause == "throttled":
-            message = "Every provider for this request is rate limited."
-            throttled = Failure(FailureClass.RATE_MINUTE, message, retry_after=choice.retry_after)
-            return self._answer(throttled, 429, now)
-        message = "No provider for this request is available."
-        failure = Failure(
-            FailureClass.OVERLOADED, message, code="no_candidate", retry_after=choice.retry_after
-        )
-        return self._answer(failure, 503, now, type="service_unavailable")
+        return self._answer(choice.failure, choice.status, now, type=choice.type)
 
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
@@ -291,6 +257,7 @@ class ChatExchange(Exchange):
             body = attempt.body = self._choose_body(attempt, data, now)
             if body is None:
                 return []
+            data = data.lstrip(BLANK)  # as those before it were, in reads of their own
         out = body.receive(data)
         if body.progress and attempt.phase is Phase.CONTENT:
             attempt.progressed(now)
@@ -383,39 +350,17 @@ class ChatExchange(Exchange):
         commands = self._lose(attempt, failure, now, close=close)
         if self._history.served is not None:
             return [*commands, *self._answer(failure, failure.reaction.status, now)]
-        if (
-            failure.reaction.switch
-            and self._history.attempts < self._settings.retry.max_attempts
-            and self._widened(attempt, failure)
-            and self._shared.budget.take(now)
-        ):
+        assert self._course is not None
+        if self._course.goes_on(attempt.ticket.target, failure, now):
             return [*commands, *self._choose(now)]
-        return [*commands, *self._give_up(now, None)]
+        verdict = self._course.verdict()
+        return [*commands, *self._answer(verdict.failure, verdict.status, now)]
 
     def _lose(self, attempt: Attempt, failure: Failure, now: float, *, close: bool) -> list[Command]:
         self._shared.router.failure(attempt.ticket, failure, now)
         self._history.end(attempt, failure, now)
         self._attempt = None
         return [CloseUpstream(attempt.number)] if close else []
-
-    def _widened(self, attempt: Attempt, failure: Failure) -> bool:
-        """After "context too long" only a larger window helps. False: there is none."""
-        if failure.kind is not FailureClass.CONTEXT:
-            return True
-        assert self._demand is not None
-        window = attempt.ticket.target.model.context_window
-        self._demand = structs.replace(self._demand, prompt_tokens=window)
-        plan = self._shared.router.plan(self._demand)
-        if window == 0 or isinstance(plan, Failure):
-            return False
-        self._plan = plan
-        return True
-
-    def _give_up(self, now: float, retry_after: float | None) -> Sequence[Command]:
-        failure, status = verdict(self._history.failures)
-        if failure.retry_after is None:
-            failure = structs.replace(failure, retry_after=retry_after)
-        return self._answer(failure, status, now)
 
     # Endings
 

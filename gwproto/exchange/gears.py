@@ -146,7 +146,8 @@ class StreamBody(Body):
                 if shape is not None and shape.relay:
                     out.append(data[run:position])
             if position < end:
-                after = data.find(b"\n\n", position) + 2
+                blank = data.find(b"\n\n", position)
+                after = end if blank < 0 else blank + 2  # of three line ends the last stands alone
                 self._transcode(data[position:after], out)
                 position = after
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gwproto.commands import Command, SendData, SendEnd, SendHead
 from gwproto.exchange.attempt import Attempt
 from gwproto.exchange.reply import identity
-from gwproto.failures import Failure
+from gwproto.failures import Failure, FailureClass
 from gwproto.sse.encoder import KEEP_ALIVE
 from gwproto.values import Headers
 from gwproto.wire.openai.errors import encode_error, error_frame
@@ -22,6 +22,8 @@ _JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
 _NO_RETRY = (b"x-should-retry", b"false")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+#: The gateway's own account is at fault. A client shown the provider's words would look for a mistake in its own key.
+_ACCOUNT = frozenset((FailureClass.AUTH, FailureClass.FORBIDDEN, FailureClass.CREDITS))
 
 
 class Response:
@@ -71,6 +73,8 @@ class Response:
     ) -> Sequence[Command]:
         """An error: a status and a JSON body, or an event without ``[DONE]`` when a head has been sent."""
         reaction = failure.reaction
+        if failure.kind in _ACCOUNT:
+            failure = Failure(failure.kind, "The provider refused the gateway's account.")
         own = status < 500 and status != 429  # the client's own doing: it is shown the provider's words
         kind = type or (own and failure.type) or reaction.type
         code = self.error = failure.code or reaction.code
@@ -88,23 +92,6 @@ class Response:
             *((_CLOSE,) if close else ()),
         )
         return [SendHead(status, headers), SendData(body), SendEnd()]
-
-
-def verdict(failures: Sequence[Failure]) -> tuple[Failure, int]:
-    """The failure to show when every attempt failed, and its status.
-
-    A verdict on the request itself is the client's to read, with the provider's own status. Otherwise the first that
-    says something about the providers' state: 502, 504 or 429.
-    """
-    last = failures[-1]
-    if last.reaction.switch:
-        for failure in failures:
-            if failure.reaction.status in (502, 504, 429):
-                return failure, failure.reaction.status
-    status = last.status
-    if status is not None and status in (400, 404, 413, 422):
-        return last, status
-    return last, last.reaction.status
 
 
 def _provenance(attempt: Attempt, attempts: int) -> Headers:

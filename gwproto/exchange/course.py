@@ -1,0 +1,109 @@
+"""The course of a request over its targets: which one next, when, and when to stop looking."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct, structs
+
+from gwproto.exchange.history import History
+from gwproto.exchange.shared import Shared
+from gwproto.failures import Failure, FailureClass
+from gwproto.policy.retry import backoff
+from gwproto.routing.catalog import Target
+from gwproto.routing.demand import Demand
+from gwproto.routing.router import NoTarget, Plan, Ticket, Wait
+
+
+class Verdict(Struct, frozen=True, gc=False):
+    """The error that ends a request. ``type`` replaces the failure's own."""
+
+    failure: Failure
+    status: int
+    type: str = ""
+
+
+class Course:
+    """One request's way through the router. Settings are those it began with."""
+
+    __slots__ = ("_again", "_demand", "_history", "_max_attempts", "_plan", "_shared")
+
+    def __init__(self, plan: Plan, demand: Demand, history: History, shared: Shared) -> None:
+        self._plan = plan
+        self._demand = demand
+        self._history = history
+        self._shared = shared
+        self._max_attempts = shared.settings.retry.max_attempts
+        self._again = False  # every target was tried: the same ones may be used once more
+
+    def next(self, now: float, deadline: float) -> Ticket | Wait | Verdict:
+        """The next target; or when to ask again; or why there is none."""
+        history = self._history
+        choice = self._shared.router.pick(
+            self._plan,
+            now,
+            tried=history.tried,
+            last=None if history.last is None else history.last.ticket.target,
+            deadline=deadline,
+            again=self._again,
+        )
+        if not isinstance(choice, NoTarget):
+            return choice
+        if choice.cause == "exhausted":
+            # No other target: the same ones once more, after a pause.
+            self._again = True
+            history.tried.clear()
+            return Wait(now + backoff(history.attempts - 1, self._shared.rng))
+        if history.failures:
+            return self.verdict(choice.retry_after)
+        if choice.cause == "throttled":
+            message = "Every provider for this request is rate limited."
+            return Verdict(Failure(FailureClass.RATE_MINUTE, message, retry_after=choice.retry_after), 429)
+        message = "No provider for this request is available."
+        failure = Failure(
+            FailureClass.OVERLOADED, message, code="no_candidate", retry_after=choice.retry_after
+        )
+        return Verdict(failure, 503, "service_unavailable")
+
+    def goes_on(self, target: Target, failure: Failure, now: float) -> bool:
+        """May another try follow this failure? Takes from the retry budget if so."""
+        return (
+            failure.reaction.switch
+            and self._history.attempts < self._max_attempts
+            and self._widened(target, failure)
+            and self._shared.budget.take(now)
+        )
+
+    def verdict(self, retry_after: float | None = None) -> Verdict:
+        """What all the failures together come to."""
+        failure, status = _judge(self._history.failures)
+        if failure.retry_after is None:
+            failure = structs.replace(failure, retry_after=retry_after)
+        return Verdict(failure, status)
+
+    def _widened(self, target: Target, failure: Failure) -> bool:
+        """After "context too long" only a larger window helps. False: there is none."""
+        if failure.kind is not FailureClass.CONTEXT:
+            return True
+        window = target.model.context_window
+        self._demand = structs.replace(self._demand, prompt_tokens=window)
+        plan = self._shared.router.plan(self._demand)
+        if window == 0 or isinstance(plan, Failure):
+            return False
+        self._plan = plan
+        return True
+
+
+def _judge(failures: Sequence[Failure]) -> tuple[Failure, int]:
+    """The failure to show when every attempt failed, and its status.
+
+    A verdict on the request itself is the client's to read, with the provider's own status. Otherwise the first that
+    says something about the providers' state: 502, 504 or 429.
+    """
+    last = failures[-1]
+    if last.reaction.switch:
+        for failure in failures:
+            if failure.reaction.status in (502, 504, 429):
+                return failure, failure.reaction.status
+    status = last.status
+    if status is not None and status in (400, 404, 413, 422):
+        return last, status
+    return last, last.reaction.status
