@@ -93,7 +93,11 @@ def test_the_whole_harness_runs(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     command = [sys.executable, "-m", "benchmarks.overhead", "--reference", "relay", "--rounds", "1"]
     ran = subprocess.run(
-        [*command, "--duration", "0.01", "--json", str(report)], capture_output=True, text=True, check=False
+        [*command, "--duration", "0.01", "--json", str(report)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     figures = json.loads(report.read_text())["figures"]
