@@ -172,7 +172,7 @@ class _Run:
 
     def _leave(self) -> None:
         if not self.exchange.finished:
-            self.transcript.ending = "left"
+            self.transcript.ending = self.transcript.ending or "left"  # lingering it has all already
             self.busy_until = -math.inf  # a write to nobody is over
             self.inbox.clear()
             self._input(ClientGone())
