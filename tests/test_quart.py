@@ -17,7 +17,7 @@ from gwproto import ConfigurationError
 from gwproto.testing import Knobs, SimulatedProvider
 from gwproto_cli.simulated import hosted
 from gwproto_quart import create_app, serve
-from gwproto_quart.server import hypercorn_config, listening_socket, url_of
+from gwproto_quart.server import listening_socket, url_of
 
 
 def test_without_a_key_there_is_no_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,20 +81,6 @@ def test_pages_of_the_application_come_first_and_nothing_else_does() -> None:
 def test_quart_limits_nothing() -> None:
     config = create_app(deployment()).config
     assert [config[name] for name in ("RESPONSE_TIMEOUT", "BODY_TIMEOUT", "MAX_CONTENT_LENGTH")] == [None] * 3
-
-
-def test_hypercorn_is_given_time_for_streams() -> None:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        config = hypercorn_config([sock], drain_timeout=120.0)
-        assert sock.fileno() == -1  # handed over
-        bound = config.create_sockets().insecure_sockets
-        assert config.graceful_timeout > 120.0
-        assert config.accesslog is None
-        assert config.response_headers("h11")[0][0] == b"date"
-        assert len(config.response_headers("h11")) == 1
-        for one in bound:
-            one.close()
 
 
 @pytest.mark.sockets
@@ -371,7 +357,10 @@ def test_a_client_that_reads_no_more_does_not_keep_the_process() -> None:
             await connection.head()
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGTERM)
+            before = asyncio.all_tasks()
             await gateway.server
+            left = [task for task in asyncio.all_tasks() & before if "TCPServer" in repr(task.get_coro())]
+            assert left == []
 
     served(scenario)
 

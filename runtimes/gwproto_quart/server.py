@@ -1,19 +1,18 @@
 """The Quart application on Hypercorn, in this process, until a signal says stop."""
 
 import asyncio
-import inspect
 import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
-from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
 
 from gwproto_asgi.client import WRITE_TIMEOUT
 from gwproto_ops.deployment import Deployment
 from gwproto_quart.app import create_app, gateway_of
+from gwproto_quart.connections import Connections
 
 KEEP_ALIVE_TIMEOUT = 75.0  # seconds, as nginx's; Hypercorn allows a request's head no less
 BACKLOG = 2048
@@ -37,75 +36,59 @@ async def serve(
     gateway = gateway_of(app)
     if sockets is None:
         sockets = [listening_socket(settings.host, settings.port)]
-    urls = [url_of(sock) for sock in sockets]
-    config = hypercorn_config(sockets, settings.drain_timeout)
-    loop = asyncio.get_running_loop()
+    connections = Connections(app, hypercorn_config())
     asked, at_once = asyncio.Event(), asyncio.Event()
-
-    async def until_drained() -> None:
-        on_listening(urls)
-        await asked.wait()
-        gateway.unready()
-        await _wait(at_once, settings.drain_delay)
-        gateway.drain()
 
     def stop() -> None:
         if asked.is_set():
             at_once.set()
         asked.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    server = loop.create_task(hypercorn_serve(app, config, shutdown_trigger=until_drained))
-    server.add_done_callback(lambda _: at_once.set())
-    server.add_done_callback(lambda _: asked.set())
+    servers: list[asyncio.Server] = []
     try:
+        urls = [url_of(sock) for sock in sockets]
+        await app.startup()
+        for sock in sockets:
+            servers.append(await asyncio.start_server(connections.accept, sock=sock, backlog=BACKLOG))
+        on_listening(urls)
         await asked.wait()
-        await _wait(at_once, settings.drain_delay + settings.drain_timeout + GRACE)
-        gateway.stop()
-        await _cut(server)
+        gateway.unready()
+        await _first(settings.drain_delay, at_once.wait())
+        gateway.drain()
+        for server in servers:
+            server.close()
+        await _first(settings.drain_timeout + GRACE, at_once.wait(), connections.finish())
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-        server.cancel()
-        await gateway.aclose()
-    if server.done() and not server.cancelled():
-        server.result()
+        for server in servers:
+            server.close()
+        for sock in sockets:
+            sock.close()
+        gateway.stop()
+        await connections.abort()
+        await app.shutdown()
 
 
-async def _wait(event: asyncio.Event, patience: float) -> None:
+async def _first(patience: float, *work: Coroutine[None, None, object]) -> None:
+    """Wait for the first of ``work`` to end, for no longer than ``patience`` seconds."""
+    tasks = [asyncio.create_task(one) for one in work]
     try:
-        async with asyncio.timeout(patience):
-            await event.wait()
-    except TimeoutError:
-        pass
+        await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
-async def _cut(server: asyncio.Task[None]) -> None:
-    """Wait for Hypercorn's end, and make it come when it does not come by itself.
-
-    Hypercorn closes a connection by waiting until all is written, which a client that reads no more prevents. It keeps
-    its connections to itself, but for the locals of the coroutine that serves each.
-    """
-    for _ in range(20):
-        await asyncio.wait([server], timeout=0.1)
-        if server.done():
-            break
-        for task in asyncio.all_tasks():
-            coroutine = task.get_coro()
-            if inspect.iscoroutine(coroutine) and coroutine.__name__ == "_server_callback":
-                inspect.getcoroutinelocals(coroutine)["writer"].transport.abort()
-
-
-def hypercorn_config(sockets: Sequence[socket.socket], drain_timeout: float) -> Config:
-    """Hypercorn's settings for a gateway. Takes the sockets over."""
+def hypercorn_config() -> Config:
+    """Hypercorn's settings for a gateway."""
     config = Config()
-    config.bind = [f"fd://{sock.detach()}" for sock in sockets]
-    config.backlog = BACKLOG
     config.keep_alive_timeout = KEEP_ALIVE_TIMEOUT
     config.keep_alive_max_requests = sys.maxsize
     config.h11_max_incomplete_size = MAX_HEAD
-    config.graceful_timeout = drain_timeout + 2 * GRACE  # never first: it cancels, and logs that
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger(
