@@ -86,10 +86,10 @@ LEAVING: tuple[Scenario, ...] = (
         SILENT,
         asked=ask(stream=True, leaves_after=0.5),
     ),
-    row("upload_stalls", asked=ask(pieces=((0.0, b"{"),), length=50, complete=False), slow=True),
 )
 
 LIMITS: tuple[Scenario, ...] = (
+    row("upload_stalls", asked=ask(pieces=((0.0, b"{"),), length=50, complete=False), slow=True),
     row(
         "max_in_flight",
         _PACED,
