@@ -22,9 +22,9 @@ from support.servers import RUNTIMES, Answer, Provider, configuration, hosting, 
 
 CLIENT_KEY = "gw-canary-client-5f0c1d"
 PROVIDER_KEY = "sk-canary-provider-77ab01"
-SECOND_KEY = "sk-canary-second-90cd12"
+SECOND_KEY = "0canary0second090cd12"  # of no known form
 PROMPT = "canary-prompt-33ef45"
-CANARIES = ("canary-client", "canary-provider", "canary-second", "canary-prompt")
+CANARIES = ("canary-client", "canary-provider", "canary0second", "canary-prompt")
 
 
 class Indiscreet(Provider):
@@ -32,7 +32,7 @@ class Indiscreet(Provider):
 
     def respond(self, method: str, target: str, headers: Headers, body: bytes, now: float) -> list[Step]:
         super().respond(method, target, headers, body, now)
-        key = dict(headers)[b"authorization"].decode()
+        key = dict(headers)[b"authorization"].decode().removeprefix("Bearer ")
         status = int(json.loads(body)["model"])
         error = {"message": f"Bad {key}", "type": key, "code": f"code of {key}", "param": key}
         return [
@@ -157,3 +157,22 @@ def test_what_a_provider_says_of_our_account_is_for_the_record_only(
     (attempt,) = exchange.outcome.attempts
     assert attempt.failure == kind.value
     assert attempt.message == message
+
+
+@pytest.mark.sockets
+def test_a_key_that_may_be_a_word_is_not_masked(tmp_path: Path) -> None:
+    """As local servers have them; whoever asks about ollama is to get an answer."""
+    provider = Provider("local", Knobs(api_key="ollama"))
+    environ = {"GATEWAY_API_KEY": CLIENT_KEY, "LOCAL_KEY": "ollama"}
+    with (
+        hosting([provider]) as urls,
+        serving(
+            tmp_path,
+            "trio",
+            configuration([provider], urls, local='api_key_env = "LOCAL_KEY"'),
+            environ=environ,
+        ) as gateway,
+        gateway.client(CLIENT_KEY) as client,
+    ):
+        answer = client.chat("What is ollama")
+        assert answer.json["choices"][0]["message"]["content"].startswith('You said "What is ollama"')

@@ -28,6 +28,9 @@ from gwproto_io.pool import Leases
 READ_SIZE = 65536  # bytes
 # A request up to this many bytes fits the socket's buffers on an idle connection, so that writing it does not wait.
 INLINE_SIZE = 65536
+# What a provider quotes of our key is masked, byte for byte, unless it might just as well be a word: local servers are
+# often given "ollama" or "test" for a key.
+MIN_SECRET = 16
 
 Credentials = Mapping[str, tuple[bytes, bytes]]
 Dial = Callable[[Origin], Awaitable[ByteStream]]
@@ -123,11 +126,17 @@ class Pool:
         self.leases: Leases[Connection] = Leases() if leases is None else leases
         self.dial = dial
         self._credentials = credentials
+        secrets = {name: value.rpartition(b" ")[2] for name, (_, value) in credentials.items()}
+        self._secrets = {name: secret for name, secret in secrets.items() if len(secret) >= MIN_SECRET}
 
     def encode(self, request: UpstreamRequest) -> bytes:
         """``request`` with its credential."""
         name = request.credential
         return encode_request(request, self._credentials[name] if name else None)
+
+    def secret(self, request: UpstreamRequest) -> bytes:
+        """What must not come back with the answer to ``request``; empty: nothing."""
+        return self._secrets.get(request.credential, b"")
 
     async def acquire(self, request: UpstreamRequest) -> Connection | None:
         """Lease an idle connection; None leases one that the caller has to dial."""
@@ -152,11 +161,12 @@ class Pool:
 
 
 class _Attempt:
-    __slots__ = ("connection", "ended", "number", "opening", "parser", "request")
+    __slots__ = ("connection", "ended", "number", "opening", "parser", "request", "secret")
 
-    def __init__(self, number: int, request: UpstreamRequest) -> None:
+    def __init__(self, number: int, request: UpstreamRequest, secret: bytes) -> None:
         self.number = number
         self.request = request
+        self.secret = secret
         self.connection: Connection | None = None
         self.opening = CancelScope()  # around the task that dials or writes
         self.parser: ResponseParser | None = None  # there once the request is written
@@ -181,7 +191,7 @@ class Upstreams:
 
     async def open(self, attempt: int, request: UpstreamRequest) -> None:
         data = self._pool.encode(request)
-        current = self._attempts[attempt] = _Attempt(attempt, request)
+        current = self._attempts[attempt] = _Attempt(attempt, request, self._pool.secret(request))
         current.connection = await self._pool.acquire(request)
         if current.connection is not None and len(data) <= INLINE_SIZE:
             await self._write(current, current.connection, data)
@@ -247,6 +257,9 @@ class Upstreams:
         except _BROKEN:
             self._inbox.append(parser.receive_eof(reset=True))
         else:
+            secret = current.secret
+            if secret and secret in data:
+                data = data.replace(secret, b"*" * len(secret))
             self._inbox.extend(parser.receive(data))
         if parser.complete and self._inbox and isinstance(self._inbox[-1], UpstreamLost):
             await self.close(current.number)
