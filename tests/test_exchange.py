@@ -5,28 +5,6 @@ import math
 from typing import Any
 
 import pytest
-from support.conversation import (
-    DONE,
-    EPOCH,
-    ROLE,
-    START,
-    STOP,
-    answer,
-    begin,
-    body,
-    chunk,
-    completion,
-    feed,
-    gateway,
-    head,
-    opened,
-    provider,
-    provider_of,
-    sent_body,
-    sent_error,
-    sent_head,
-    text,
-)
 
 from gwproto import (
     Abort,
@@ -58,6 +36,28 @@ from gwproto.config import (
 )
 from gwproto.exchange.body import MAX_ERROR_BODY
 from gwproto.exchange.exchange import LINGER_TIMEOUT
+from support.conversation import (
+    DONE,
+    EPOCH,
+    ROLE,
+    START,
+    STOP,
+    answer,
+    begin,
+    body,
+    chunk,
+    completion,
+    feed,
+    gateway,
+    head,
+    opened,
+    provider,
+    provider_of,
+    sent_body,
+    sent_error,
+    sent_head,
+    text,
+)
 
 EVENT_STREAM = ((b"content-type", b"text/event-stream"),)
 THREE = tuple(provider(name) for name in "abc")

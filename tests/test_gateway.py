@@ -4,6 +4,18 @@ import json
 from typing import Any
 
 import pytest
+
+from gwproto import (
+    ClientEnd,
+    Command,
+    Delegate,
+    Ending,
+    Gateway,
+    LocalProtocolError,
+    RequestHead,
+    SendEnd,
+)
+from gwproto.config import LimitSettings, RetrySettings
 from support.conversation import (
     EPOCH,
     KEY,
@@ -23,18 +35,6 @@ from support.conversation import (
     sent_error,
     sent_head,
 )
-
-from gwproto import (
-    ClientEnd,
-    Command,
-    Delegate,
-    Ending,
-    Gateway,
-    LocalProtocolError,
-    RequestHead,
-    SendEnd,
-)
-from gwproto.config import LimitSettings, RetrySettings
 
 
 def ask(
