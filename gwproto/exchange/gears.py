@@ -91,7 +91,6 @@ class StreamBody(Body):
         "_envelope",
         "_expected",
         "_held",
-        "_include_usage",
         "_normaliser",
         "_shape",
     )
@@ -101,7 +100,6 @@ class StreamBody(Body):
     ) -> None:
         super().__init__()
         self._dialect = dialect
-        self._include_usage = include_usage
         self._expected = envelope  # where the provider names no id, time or model
         self._envelope: Envelope | None = None
         self._decoder = Decoder()
@@ -186,7 +184,6 @@ class StreamBody(Body):
             and chunks[0] is chunk
             and chunk.verbatim
             and frame.raw != b""
-            and (self._include_usage or b'"usage"' not in frame.raw)
             and chunk.id == envelope.id
             and chunk.created == envelope.created
             and chunk.model == envelope.model
