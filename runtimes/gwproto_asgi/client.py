@@ -97,7 +97,7 @@ class AsgiClient:
                 head = command
             elif isinstance(command, Delegate):
                 status, headers, body = self._answers[command.name](command.query)
-                head = SendHead(status, headers)
+                head = SendHead(status, (*headers, *command.headers))
                 parts.append(body)
                 end = True
             else:

@@ -144,7 +144,7 @@ class Connection:
             else:
                 if isinstance(command, Delegate):
                     status, headers, page = self._server.answers[command.name](command.query)
-                    parts.append(self._head(status, headers))
+                    parts.append(self._head(status, (*headers, *command.headers)))
                     body.append(page)
                 self._ended = True
         if body:
