@@ -26,7 +26,7 @@ def readiness(gateway: GatewayProcess) -> int:
 def test_a_running_stream_may_end(runtime: str, tmp_path: Path) -> None:
     """Not ready at once, then deaf, and the process ends with its last stream."""
     provider = Provider("paced", Knobs(words=50, pace=0.05))  # longer than the delay
-    more = "[server]\ndrain_delay = 1.0"
+    more = "[server]\ndrain_delay = 1.5"
     with (
         hosting([provider]) as urls,
         serving(tmp_path, runtime, configuration([provider], urls, more)) as gateway,

@@ -4,6 +4,7 @@ import random
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,20 @@ def three(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Three]:
         gateway.client() as client,
     ):
         yield Three(gateway, client, providers)
+
+
+@pytest.mark.sockets
+def test_rotation_of_requests_at_once(three: Three) -> None:
+    def ask(_: int) -> str:
+        with three.gateway.client() as client:
+            answers = [client.chat(model="auto", stream=number % 2 == 1) for number in range(37)]
+        assert all(answer.headers["x-gateway-attempts"] == "1" for answer in answers)
+        return ",".join(answer.headers["x-gateway-provider"] for answer in answers)
+
+    with ThreadPoolExecutor(8) as threads:
+        served = Counter(",".join(threads.map(ask, range(8))).split(","))
+    assert served.total() == 296
+    assert max(served.values()) - min(served.values()) <= 1
 
 
 @pytest.mark.sockets

@@ -77,11 +77,13 @@ def hosting(providers: Sequence[Provider]) -> Iterator[list[str]]:
         assert isinstance(provider, Provider)
         provider.departed()
 
-    with (
-        start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(hosted(providers, on_departure=departed)) as urls,
-    ):
-        yield urls
+    with start_blocking_portal("asyncio") as portal:
+        host = portal.wrap_async_context_manager(hosted(providers, on_departure=departed))
+        urls = host.__enter__()
+        try:
+            yield urls
+        finally:
+            host.__exit__(None, None, None)  # a failing test is not the task group's to wrap
 
 
 class Answer(NamedTuple):
@@ -211,6 +213,7 @@ def serving(
     variables = {
         "PATH": os.environ.get("PATH", ""),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtimes")]),
+        "PYTHONWARNINGS": "error",
         "XDG_STATE_HOME": str(directory),
         **({"GATEWAY_API_KEY": KEY} if environ is None else environ),
     }
