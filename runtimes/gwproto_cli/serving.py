@@ -33,7 +33,6 @@ class Serve(Protocol):
 
 def serve(config: str | None, env_file: str | None, flags: Mapping[str, object], *, access_log: bool) -> None:
     """Run the gateway until a signal stops it."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     environ = environment(env_file)
     path = config or environ.get("GWPROTO_CONFIG") or None
     loaded = deployment.read(path, environ=environ, flags=flags)
@@ -45,13 +44,14 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
     run = _server(server.runtime)
     for setting, instead in inert(loaded):
         print(f"{setting}: does nothing yet: {instead}", file=sys.stderr)
-    if access_log:
-        access.enable()
 
     async def main() -> OSError | ConfigurationError | None:
         async with AsyncExitStack() as stack:
             try:
                 chosen = ready or await _with_simulated(stack, loaded, environ, make_key)
+                logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+                if access_log:
+                    access.enable()
                 await run(chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated))
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it
