@@ -9,9 +9,11 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 import pytest
 from asgi_harness import AUTHORIZED, CHAT, KEY, PLAIN, STREAM, call, deployment
+from hypercorn.utils import load_application
 
 from gwproto import ConfigurationError
 from gwproto.testing import Knobs, SimulatedProvider
@@ -43,6 +45,21 @@ def test_the_application_comes_from_the_environment(
         return (await call(app, "GET", "/v1/models")).body
 
     assert b'"named"' in asyncio.run(main())
+
+
+def test_hypercorn_finds_the_application_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_API_KEY", KEY)
+    monkeypatch.setenv("GROQ_API_KEY", "unused")
+    monkeypatch.delenv("GWPROTO_CONFIG", raising=False)
+    app = load_application("gwproto_quart:create_app()", 0)
+
+    async def main() -> int:
+        def hypercorn(scope: Any, receive: Any, send: Any) -> Any:
+            return app(scope, receive, send, None, None)  # type: ignore[arg-type]  # for WSGI only
+
+        return (await call(hypercorn, "GET", "/readyz")).status
+
+    assert asyncio.run(main()) == 200
 
 
 def test_pages_of_the_application_come_first_and_nothing_else_does() -> None:

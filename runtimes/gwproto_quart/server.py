@@ -14,7 +14,7 @@ from gwproto_ops.deployment import Deployment
 from gwproto_quart.app import create_app, gateway_of
 from gwproto_quart.connections import Connections
 
-KEEP_ALIVE_TIMEOUT = 75.0  # seconds, as nginx's; Hypercorn allows a request's head no less
+KEEP_ALIVE_TIMEOUT = 75.0  # seconds, as nginx's; Hypercorn gives a request's head as long
 BACKLOG = 2048
 MAX_HEAD = 65536  # bytes
 GRACE = 5.0  # seconds past drain_timeout, for what the core ended to leave the buffers
@@ -91,9 +91,8 @@ def hypercorn_config() -> Config:
     config.h11_max_incomplete_size = MAX_HEAD
     config.include_server_header = False
     config.accesslog = None
-    config.errorlog = logging.getLogger(
-        "hypercorn.error"
-    )  # as logging is set up, without a handler of Hypercorn's
+    # A logger instead of a file name: no handler of Hypercorn's own, whatever the program set up applies.
+    config.errorlog = logging.getLogger("hypercorn.error")
     config.errorlog.setLevel(logging.WARNING)
     return config
 
