@@ -108,12 +108,8 @@ REACTIONS: dict[FailureClass, Reaction] = {
     _F.TIMEOUT: Reaction(_TARGET, Effect.COUNT, True, 504, "provider_error", "upstream_timeout"),
     _F.EMPTY: Reaction(_TARGET, Effect.COUNT, True, 502, "provider_error", "bad_upstream_response"),
     _F.TRUNCATED: Reaction(_TARGET, Effect.COUNT, True, 502, "provider_error", "stream_truncated"),
-    _F.TOOL_GENERATION: Reaction(
-        _REQUEST, Effect.NONE, True, 502, "provider_error", "bad_upstream_response"
-    ),
-    _F.UNREACHABLE: Reaction(
-        _PROVIDER, Effect.COUNT, True, 502, "provider_error", "upstream_unreachable"
-    ),
+    _F.TOOL_GENERATION: Reaction(_REQUEST, Effect.NONE, True, 502, "provider_error", "bad_upstream_response"),
+    _F.UNREACHABLE: Reaction(_PROVIDER, Effect.COUNT, True, 502, "provider_error", "upstream_unreachable"),
 }
 
 

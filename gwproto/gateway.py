@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from gwproto.answers import error_answer, health, json_answer, model, models, routing_status
 from gwproto.commands import Delegate
 from gwproto.config import Settings
 from gwproto.exchange.base import Exchange
@@ -12,7 +13,6 @@ from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.intake import too_large
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
-from gwproto.answers import error_answer, health, json_answer, model, models, routing_status
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
 from gwproto.policy.guard import guard, path_of
 from gwproto.routing.catalog import Catalog

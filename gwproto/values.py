@@ -59,7 +59,7 @@ class Ending(enum.Enum):
     """How a client's request ended: exactly one per request."""
 
     COMPLETED = "completed"  # a whole answer was sent
-    REFUSED = "refused"  # the client's fault: 4xx before any attempt, or the provider's verdict on the request
+    REFUSED = "refused"  # the client's fault, by our own verdict or the provider's
     FAILED = "failed"  # every attempt failed; an error was sent
     TRUNCATED = "truncated"  # failed after content was sent: error event or abort
     CLIENT_CLOSED = "client_closed"  # the client went away

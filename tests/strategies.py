@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from gwproto.wire.neutral import Chunk, Delta, ToolFragment
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 WORDS = st.sampled_from(("", "A", "hé", "😀", "a\u2028b", 'quo"te', "\\", "\n", "{}", "[DONE]"))
 
 JSON: st.SearchStrategy[Any] = st.recursive(
