@@ -1,0 +1,396 @@
+"""The router under any order of requests, verdicts, waits and operators: its invariants hold at every step.
+
+A request that is finished is replaced by a fresh one in the same run, so that runs go deep into shared state.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec import structs
+
+from gwproto.config import ModelSettings
+from gwproto.failures import Failure, FailureClass
+from gwproto.policy.retry import RetryBudget
+from gwproto.routing.health import Circuit, State
+from gwproto.routing.plan import Plan
+from gwproto.routing.router import NoTarget, Ticket, Wait
+from support.routing import Desk, provider
+
+MAX_ATTEMPTS = 4
+BUDGET_RATIO, BUDGET_FLOOR, BUDGET_WINDOW = 0.2, 2, 10.0
+
+PROVIDERS = (
+    provider("a", "x", ModelSettings(id="y", tier="low")),
+    provider("b", ModelSettings(id="z", requests_per_day=40)),
+    provider("c", requests_per_minute=6, max_concurrency=3),
+    provider("spare", fallback=True),
+)
+KINDS = st.sampled_from(
+    [
+        *[FailureClass.SERVER] * 6,
+        *[FailureClass.UNREACHABLE] * 4,
+        *[FailureClass.RATE_MINUTE] * 3,
+        *[FailureClass.TIMEOUT] * 2,
+        FailureClass.CONCURRENCY,
+        FailureClass.RATE_DAY,
+        FailureClass.AUTH,
+        FailureClass.FORBIDDEN,
+        FailureClass.MODEL_GONE,
+        FailureClass.CONTEXT,
+        FailureClass.INVALID,
+    ]
+)
+HINTS = st.sampled_from([None, None, 0.0, 1.0, 1.9, 30.0, 1e9])
+
+
+class Request:
+    """A client's request as the exchange drives it."""
+
+    def __init__(self, plan: Plan, began_at: float) -> None:
+        self.plan = plan
+        self.began_at = began_at
+        self.tried: set[object] = set()
+        self.again = False
+        self.ticket: Ticket | None = None
+        self.content = False
+        self.last: Ticket | None = None
+        self.attempts = 0
+        self.waits: list[float] = []
+
+
+class RouterMachine(RuleBasedStateMachine):
+    @initialize(keys=st.booleans())
+    def begin(self, keys: bool) -> None:
+        self.desk = Desk(*PROVIDERS, credentials={"a": ("one", "two") if keys else ("one",)})
+        self.budget = RetryBudget(BUDGET_RATIO, BUDGET_FLOOR)
+        self.began: list[float] = []
+        self.retried: list[float] = []
+        self.requests: list[Request] = []
+        self.deadlines: dict[Circuit, float] = {}
+        self.turns: Counter[str] = Counter()
+        self.even = False  # no failover since the set changed: those may overlap here
+
+    # What requests do
+
+    @rule(
+        model=st.sampled_from(["auto", "auto", "auto", "x", "b/z"]),
+        effort=st.sampled_from(["auto", "auto", "auto", "low"]),
+    )
+    def request(self, model: str, effort: str) -> None:
+        if self.desk.catalog.resolve(model) is None:  # gone with a reload
+            return
+        plan = self.desk.plan(model=model, effort=effort)
+        request = Request(plan, self.desk.now)
+        self.budget.request(self.desk.now)
+        self.began.append(self.desk.now)
+        if model == effort == "auto":
+            self.pick_in_turn(request)
+        else:
+            self.pick(request)
+
+    def live(self) -> list[Request]:
+        return [request for request in self.requests if request.ticket is not None]
+
+    @precondition(lambda self: self.live())
+    @rule(data=st.data())
+    def first_content(self, data: st.DataObject) -> None:
+        request = data.draw(st.sampled_from(self.live()))
+        if not request.content:
+            assert request.ticket is not None
+            request.content = True
+            self.desk.router.content(request.ticket, self.desk.now)
+
+    @precondition(lambda self: self.live())
+    @rule(data=st.data())
+    def succeed(self, data: st.DataObject) -> None:
+        request = data.draw(st.sampled_from(self.live()))
+        assert request.ticket is not None
+        self.desk.router.success(request.ticket, self.desk.now)
+        self.requests.remove(request)
+
+    @precondition(lambda self: self.live())
+    @rule(data=st.data())
+    def client_gone(self, data: st.DataObject) -> None:
+        request = data.draw(st.sampled_from(self.live()))
+        assert request.ticket is not None
+        before = [(circuit.state, circuit.until, circuit.failures) for circuit in self.circuits()]
+        self.desk.router.release(request.ticket, self.desk.now)
+        after = [(circuit.state, circuit.until, circuit.failures) for circuit in self.circuits()]
+        assert before == after
+        self.requests.remove(request)
+
+    @precondition(lambda self: self.live())
+    @rule(data=st.data(), kind=KINDS, hint=HINTS)
+    def fail(self, data: st.DataObject, kind: FailureClass, hint: float | None) -> None:
+        request = data.draw(st.sampled_from(self.live()))
+        assert request.ticket is not None
+        failure = Failure(kind, "failed", retry_after=hint)
+        self.desk.router.failure(request.ticket, failure, self.desk.now)
+        request.ticket = None
+        if (
+            not failure.reaction.switch
+            or request.content
+            or request.attempts == MAX_ATTEMPTS
+            or not self.budget.take(self.desk.now)
+        ):
+            self.requests.remove(request)
+            return
+        self.retried.append(self.desk.now)
+        self.even = False
+        self.requests.remove(request)
+        self.pick(request)
+
+    @precondition(lambda self: len(self.live()) < len(self.requests))
+    @rule(data=st.data())
+    def look_again(self, data: st.DataObject) -> None:
+        waiting = [request for request in self.requests if request.ticket is None]
+        request = data.draw(st.sampled_from(waiting))
+        self.even = False
+        self.desk.now = max(self.desk.now, request.waits[-1])
+        self.requests.remove(request)
+        self.pick(request)
+
+    # What else happens
+
+    @rule(seconds=st.sampled_from([0.001, 0.3, 0.3, 1.0, 1.0, 5.0, 10.0, 46.0, 61.0, 91.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.desk.now += seconds
+
+    @precondition(lambda self: any(circuit.state is not State.AVAILABLE for circuit in self.circuits()))
+    @rule(provider=st.sampled_from(["a", "b", "c", "spare"]), rare=st.integers(0, 5))
+    def operator_resets(self, provider: str, rare: int) -> None:
+        if rare == 0:
+            self.desk.router.reset(self.desk.now, provider=provider)
+            self.deadlines.clear()
+
+    @rule(rare=st.integers(0, 9), fewer=st.booleans())
+    def reload(self, rare: int, fewer: bool) -> None:
+        if rare == 0:
+            self.desk.reload(*(PROVIDERS[1:] if fewer else PROVIDERS))
+            self.even = False
+
+    # Picking, and what must hold at that moment
+
+    def pick_in_turn(self, request: Request) -> None:
+        """A first attempt for "auto": while the eligible stay the same, their turns are even."""
+        explained = self.desk.router.explain(request.plan, self.desk.now)
+        assert len(explained) == len(self.desk.catalog.targets)
+        turns = request.plan.shape.turns
+        lineup = request.plan.shape.lineup(self.desk.now)
+        if lineup is not None and len(lineup.names) > 1:
+            if (turns._keys, turns._weights) != (lineup.names, lineup.weights):
+                self.turns, self.even = Counter(dict.fromkeys(lineup.names, 0)), True
+            self.even = self.even and set(lineup.weights) == {1.0}
+        expected = [one.target for one in explained if not one.reason]
+        self.pick(request)
+        chosen = request.ticket
+        if chosen is None or chosen.panic:
+            assert expected == []
+            return
+        assert expected == [chosen.target.id]  # the preview told the truth
+        self.turns[chosen.target.provider.name] += lineup is not None and len(lineup.names) > 1
+        if self.even:
+            assert max(self.turns.values()) - min(self.turns.values()) <= 1
+
+    def pick(self, request: Request) -> None:
+        now = self.desk.now
+        circuits = self.circuits()
+        for circuit in circuits:
+            circuit.settle(now)
+        before = {circuit: (circuit.state, circuit.caused_by, circuit.holder) for circuit in circuits}
+        choice = self.desk.ask(request.plan, tried=request.tried, last=request.last, again=request.again)
+        if isinstance(choice, Ticket):
+            self.check_choice(request, choice, before)
+            request.attempts += 1
+            request.ticket = request.last = choice
+            request.tried.add(choice.target.backend)
+            self.requests.append(request)
+            # Who is not chosen has a reason.
+            explained = self.desk.router.explain(request.plan, now)
+            assert [one.target for one in explained if not one.reason] == [choice.target.id]
+        elif isinstance(choice, Wait):
+            assert now < choice.until
+            request.waits.append(choice.until)
+            assert choice.until - (request.waits[0] - 2.0) <= 2.0 + 2.0 + 0.002
+            self.requests.append(request)
+        else:
+            self.check_none(request, choice)
+
+    def check_choice(
+        self,
+        request: Request,
+        ticket: Ticket,
+        before: dict[Circuit, tuple[State, object, object]],
+    ) -> None:
+        assert ticket.target.backend not in request.tried
+        target = self.desk.router._states.get(ticket.target.id)
+        if target is None or target is not ticket.state:
+            return  # its plan is older than a reload
+        probes = False
+        for circuit in ticket.state.circuits:
+            was, caused_by, holder = before[circuit]
+            if was is State.COOLDOWN:
+                assert ticket.panic or (request.again and caused_by is request.plan)
+            if was is State.HALF_OPEN:
+                assert holder is None  # exactly one probe
+                probes = True
+        assert ticket.probe == probes
+        assert not (ticket.panic and probes)
+        panicking = [one for one in self.live() if one.ticket is not None and one.ticket.panic]
+        if ticket.panic:
+            assert all(one.ticket is not None and one.ticket.state is not ticket.state for one in panicking)
+        state = ticket.state
+        if ticket.target.provider.name == "c":
+            assert state.key.in_flight <= 3
+            assert len(state.key.requests) <= 6
+        if ticket.target.provider.name == "b":
+            assert state.used_today(self.desk.now) <= 40
+        if ticket.target.provider.fallback and request.plan.shape.groups[0].name != "spare":
+            untried = [
+                seat.state
+                for group in request.plan.shape.groups
+                if not group.fallback
+                for seat in group.seats
+                if seat.target.backend not in request.tried | request.plan.spent
+            ]
+            if not ticket.panic and not request.again:
+                assert not any(one.passable(self.desk.now) for one in untried)
+
+    def check_none(self, request: Request, choice: NoTarget) -> None:
+        """No target: then there is none that is free, or only tried ones."""
+        for group in request.plan.shape.groups:
+            for seat in group.seats:
+                if seat.target.backend not in request.tried | request.plan.spent:
+                    assert seat.state.obstacle(self.desk.now) is not None
+        if choice.cause == "exhausted":
+            assert request.tried
+            request.again = True
+            request.tried = set()
+            request.waits = [self.desk.now + 0.5]
+            self.requests.append(request)
+        assert choice.retry_after is None or choice.retry_after > 0.0
+
+    # What must hold always
+
+    def circuits(self) -> list[Circuit]:
+        found: dict[Circuit, None] = {}
+        for state in self.desk.router._states.values():
+            found |= dict.fromkeys(state.circuits)
+        return list(found)
+
+    @invariant()
+    def cooldowns_only_move_forward(self) -> None:
+        for circuit in self.circuits():
+            assert circuit.until >= self.deadlines.get(circuit, circuit.until)
+            self.deadlines[circuit] = circuit.until
+
+    @invariant()
+    def what_is_held_is_what_is_in_flight(self) -> None:
+        held = Counter(id(request.ticket.state) for request in self.live() if request.ticket is not None)
+        for state in self.desk.router._states.values():
+            assert state.in_flight == held[id(state)]
+            assert state.panicking == any(
+                request.ticket is not None and request.ticket.panic and request.ticket.state is state
+                for request in self.live()
+            )
+
+    @invariant()
+    def one_probe_at_most_is_out_for_a_scope(self) -> None:
+        live = [request.ticket for request in self.live()]
+        for circuit in self.circuits():
+            if circuit.holder is not None:
+                assert circuit.state is State.HALF_OPEN
+                assert circuit.holder in live
+
+    @invariant()
+    def retries_stay_within_their_budget(self) -> None:
+        for at in self.retried[-1:]:
+            recent = sum(at - BUDGET_WINDOW < one <= at for one in self.retried)
+            requests = sum(at - BUDGET_WINDOW < one <= at for one in self.began)
+            assert recent <= BUDGET_RATIO * requests + BUDGET_FLOOR
+
+    @invariant()
+    def statuses_can_always_be_read(self) -> None:
+        for status in self.desk.router.statuses(self.desk.now):
+            assert 0.0 <= status.headroom <= 1.0
+            assert (status.status == "available") == (status.reason == "") or status.status == "half_open"
+
+    def teardown(self) -> None:
+        """Everything given back, nothing is held; and after long enough everything can be served again."""
+        if not hasattr(self, "desk"):
+            return
+        for request in self.live():
+            assert request.ticket is not None
+            self.desk.router.release(request.ticket, self.desk.now)
+        self.desk.now += 2 * 86_400.0
+        statuses = [structs.asdict(status)["status"] for status in self.desk.router.statuses(self.desk.now)]
+        assert set(statuses) <= {"available", "half_open", "degraded"}
+        assert isinstance(self.desk.ask(), Ticket)
+
+
+RouterMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=80)
+TestRouter = RouterMachine.TestCase
+
+
+def interleavings(first: tuple[str, ...], second: tuple[str, ...]) -> Iterator[tuple[tuple[int, str], ...]]:
+    """All orders of two requests' steps."""
+    if not first or not second:
+        yield tuple((0, step) for step in first) + tuple((1, step) for step in second)
+        return
+    for rest in interleavings(first[1:], second):
+        yield ((0, first[0]), *rest)
+    for rest in interleavings(first, second[1:]):
+        yield ((1, second[0]), *rest)
+
+
+def test_of_any_two_requests_one_at_most_is_the_probe() -> None:
+    verdicts = (
+        ("content", "success"),
+        ("fail",),
+        ("content", "fail"),
+        ("release",),
+        ("throttle",),
+        ("success",),
+    )
+    seen = 0
+    for one in verdicts:
+        for two in verdicts:
+            for steps in interleavings(("pick", *one), ("pick", *two)):
+                run_against_half_open(steps)
+                seen += 1
+    assert seen > 300
+
+
+def run_against_half_open(steps: tuple[tuple[int, str], ...]) -> None:
+    desk = Desk(provider("a"))
+    desk.fail_all("a")
+    desk.now += 45.0
+    tickets: dict[int, Ticket] = {}
+    for who, step in steps:
+        if step == "pick":
+            choice = desk.ask()
+            if isinstance(choice, Ticket):
+                tickets[who] = choice
+                probes = [ticket for ticket in tickets.values() if ticket.probe and not ticket.released]
+                standing = desk.standing()["a/a-model"]
+                assert standing != "half_open" or len(probes) == 1
+                assert standing != "cooldown" or choice.panic
+            else:
+                assert desk.standing()["a/a-model"] in ("half_open", "cooldown")
+        elif who in tickets:
+            ticket = tickets[who]
+            if step == "content":
+                desk.router.content(ticket, desk.now)
+            elif step == "success":
+                desk.router.success(ticket, desk.now)
+            elif step == "fail":
+                desk.fail(ticket)
+            elif step == "throttle":
+                desk.fail(ticket, Failure(FailureClass.RATE_MINUTE, "slow down", retry_after=5.0))
+            else:
+                desk.router.release(ticket, desk.now)
+    (status,) = desk.router.statuses(desk.now)
+    assert status.in_flight == 0
