@@ -77,7 +77,7 @@ class AttemptRecord(Struct, frozen=True, gc=False):
     first_content_after: float | None = None  # seconds to the first content-bearing frame
     status: int | None = None  # the provider's
     failure: str | None = None  # a FailureClass value; None: it served the request, or lost a race
-    message: str = ""
+    code: str = ""  # the error code, the provider's own if it sent one; its words might quote the prompt
     probe: bool = False
     panic: bool = False
     reused: bool | None = None  # on a kept-alive connection?

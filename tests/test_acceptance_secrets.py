@@ -156,7 +156,7 @@ def test_what_a_provider_says_of_our_account_is_for_the_record_only(
     assert exchange.outcome is not None
     (attempt,) = exchange.outcome.attempts
     assert attempt.failure == kind.value
-    assert attempt.message == message
+    assert attempt.code == code
 
 
 @pytest.mark.sockets

@@ -26,7 +26,7 @@ FULL = Outcome(
     model="m",
     stream=True,
     attempts=(
-        AttemptRecord("a", "n", "a", 0.0, 0.5, status=500, failure="server", message="boom"),
+        AttemptRecord("a", "n", "a", 0.0, 0.5, status=500, failure="server", code="boom"),
         AttemptRecord("b", "m", "b", 0.5, 1.0, first_content_after=0.25, status=200),
     ),
     first_content_after=0.75,
@@ -89,7 +89,7 @@ def test_a_line_of_json_per_request() -> None:
                 "ms": 500.0,
                 "status": 500,
                 "failure": "server",
-                "message": "boom",
+                "code": "boom",
             },
             {"provider": "b", "model": "m", "ms": 1000.0, "status": 200},
         ],

@@ -2,6 +2,7 @@
 
 import enum
 import math
+import re
 
 from msgspec import structs
 
@@ -21,6 +22,8 @@ class Phase(enum.Enum):
     CONTENT = "next content"
     COLLECTING = "error body"
 
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
 
 #: An error status is verdict enough: its body may take this long (seconds), then it is classified without.
 ERROR_BODY_TIMEOUT = 5.0
@@ -152,7 +155,7 @@ class Attempt:
             first_content_after=None if first is None else first - self.started_at,
             status=self.status,
             failure=None if failure is None else failure.kind.value,
-            message="" if failure is None else failure.message,
+            code="" if failure is None else _UNSAFE.sub("_", failure.code or "")[:64],
             probe=self.ticket.probe,
             panic=self.ticket.panic,
             reused=self.reused,

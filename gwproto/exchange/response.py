@@ -20,6 +20,20 @@ _STREAM = (
 )
 _JSON = (b"content-type", b"application/json")
 _CLOSE = (b"connection", b"close")
+# Codes of providers are theirs; a client that asks many of them needs one vocabulary.
+_OURS = frozenset(
+    (
+        "bad_upstream_response",
+        "internal_error",
+        "no_candidate",
+        "rate_limit_exceeded",
+        "shutting_down",
+        "stream_truncated",
+        "upstream_error",
+        "upstream_timeout",
+        "upstream_unreachable",
+    )
+)
 _NO_RETRY = (b"x-should-retry", b"false")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 #: The gateway's own account is at fault. A client shown the provider's words would look for a mistake in its own key.
@@ -77,7 +91,11 @@ class Response:
             failure = Failure(failure.kind, "The provider refused the gateway's account.")
         own = status < 500 and status != 429  # the client's own doing: it is shown the provider's words
         kind = type or (own and failure.type) or reaction.type
-        code = self.error = failure.code or reaction.code
+        if self.status or own or failure.code in _OURS:
+            code = failure.code or reaction.code
+        else:
+            code = reaction.code
+        self.error = code
         param = failure.param if own else None
         if self.status:
             return [SendData(error_frame(failure.message, kind, code, param)), SendEnd()]

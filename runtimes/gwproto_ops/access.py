@@ -24,7 +24,7 @@ class Attempt(Struct, frozen=True, gc=False, omit_defaults=True):
     ms: float
     status: int | None = None
     failure: str | None = None
-    message: str = ""
+    code: str = ""
 
 
 class Line(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -112,7 +112,7 @@ def _line(outcome: Outcome) -> Line:
         stream=outcome.stream,
         attempts=tuple(
             [
-                Attempt(a.provider, a.model, _milliseconds(a.duration), a.status, a.failure, a.message)
+                Attempt(a.provider, a.model, _milliseconds(a.duration), a.status, a.failure, a.code)
                 for a in outcome.attempts
             ]
         ),
