@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import ByteStream, TaskGroup
+from anyio.abc import ByteStream, SocketAttribute, TaskGroup
 
 from gwproto import (
     Event,
@@ -84,7 +84,6 @@ def on_both(test: Test) -> Callable[[str], None]:
     def run(backend: str) -> None:
         run_virtually(backend, main)
 
-    run.__name__ = test.__name__  # type: ignore[attr-defined]  # a function's
     return pytest.mark.parametrize("backend", ["asyncio", "trio"])(run)
 
 
@@ -235,7 +234,8 @@ async def test_a_dial_that_cannot_be_stopped_is_closed_when_it_succeeds(tasks: T
     async def dial(origin: Origin) -> ByteStream:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(5.0)
-            return await made(origin)
+            stream = await made(origin)
+        return stream  # noqa: RET504 - to mypy the scope above may swallow what is raised in it
 
     world.pool.dial = dial
     await world.upstreams.open(1, REQUEST)
@@ -414,7 +414,7 @@ def test_over_tcp(backend: str) -> None:
                 await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
                 anyio.create_task_group() as tasks,
             ):
-                port = listener.extra(anyio.abc.SocketAttribute.local_port)
+                port = listener.extra(SocketAttribute.local_port)
                 closed = anyio.Event()
                 count: list[int] = []
                 tasks.start_soon(serve, listener, unasked, closed, count)
@@ -446,24 +446,23 @@ def test_over_tcp(backend: str) -> None:
 def test_dials_that_fail_over_tcp(backend: str, scheme: str, why: LossReason) -> None:
     """Nobody listens; or who listens does not speak TLS."""
 
-    async def main() -> None:
-        async with anyio.create_task_group() as tasks:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                port = listener.getsockname()[1]
-                if scheme == "http":
-                    listener.close()
-                else:
-                    tasks.start_soon(plain, listener)
-                upstreams = Upstreams(Pool({}), tasks.start_soon)
-                await upstreams.open(
-                    1, UpstreamRequest(Origin(scheme, "127.0.0.1", port), "POST", "/", (), b"")
-                )
-                assert await upstreams.next_event() == UpstreamLost(1, why)
+    async def answer_plainly(stream: ByteStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-    async def plain(listener: socket.socket) -> None:
-        connection, _ = await anyio.to_thread.run_sync(listener.accept)
-        with connection:
-            connection.recv(1)
-            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    async def main() -> None:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        port = listener.extra(SocketAttribute.local_port)
+        async with listener, anyio.create_task_group() as tasks:
+            if scheme == "http":
+                await listener.aclose()
+            else:
+                tasks.start_soon(listener.serve, answer_plainly)
+            upstreams = Upstreams(Pool({}), tasks.start_soon)
+            await upstreams.open(1, UpstreamRequest(Origin(scheme, "127.0.0.1", port), "POST", "/", (), b""))
+            with anyio.fail_after(20.0):
+                assert await upstreams.next_event() == UpstreamLost(1, why)
+            tasks.cancel_scope.cancel()
 
     anyio.run(main, backend=backend)

@@ -415,7 +415,12 @@ async def test_a_client_that_does_not_read(world: World) -> None:
     started = trio.current_time()
     await ours.send_all(post(STREAM_BODY))
     recorded = trio.Event()
-    world.server.record = lambda outcome: (world.outcomes.append(outcome), recorded.set())[0]
+
+    def record(outcome: Outcome) -> None:
+        world.outcomes.append(outcome)
+        recorded.set()
+
+    world.server.record = record
     await recorded.wait()
     assert trio.current_time() - started == WRITE_TIMEOUT
     assert world.outcomes[0].ending is Ending.CLIENT_CLOSED
