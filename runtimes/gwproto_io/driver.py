@@ -1,6 +1,7 @@
 """The awaiting driver: one task performs one exchange. The contract it keeps is ``docs/driving.md``."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -26,6 +27,7 @@ from gwproto import (
 logger = logging.getLogger("gwproto")
 
 Send = SendHead | SendData | SendEnd | Delegate
+_SENDS = (SendHead, SendData, SendEnd, Delegate)
 
 
 class Client(Protocol):
@@ -92,11 +94,32 @@ async def drive(
     """Perform ``exchange`` to its end. ``clock`` is the running loop's own, in seconds."""
     try:
         commands = exchange.start(clock())
-        while True:
-            await _perform(commands, client, upstreams)
-            if exchange.finished:
-                break
-            commands = await _next_commands(exchange, client, upstreams, interrupts, clock)
+        while not exchange.finished or commands:
+            # What wakes the driver cancels this scope, which is then spent. Until that happens one is enough: a new
+            # one costs as much as the machine. Nothing is performed while it could be cancelled.
+            with CancelScope() as scope:
+                while not scope.cancel_called:
+                    if commands:
+                        scope.deadline = math.inf
+                        await _perform(commands, client, upstreams)
+                        commands = ()
+                    if exchange.finished:
+                        break
+                    now = clock()
+                    deadline = exchange.deadline
+                    if interrupts.pending:
+                        commands = exchange.receive(interrupts.pending.popleft(), now)
+                    elif now >= deadline:
+                        commands = exchange.tick(now)
+                    else:
+                        if scope.deadline != deadline:
+                            scope.deadline = deadline
+                        interrupts.scope = scope
+                        source = client if exchange.receiving else upstreams
+                        event = await source.next_event()
+                        interrupts.scope = None
+                        commands = exchange.receive(event, clock())
+            interrupts.scope = None
     except Exception:
         logger.exception("exchange failed inside the gateway")
         await _perform(exchange.abandon(clock()), client, upstreams)
@@ -107,40 +130,10 @@ async def drive(
         await upstreams.aclose()
 
 
-async def _next_commands(
-    exchange: Exchange,
-    client: Client,
-    upstreams: Upstreams,
-    interrupts: Interrupts,
-    clock: Callable[[], float],
-) -> Sequence[Command]:
-    """Feed the machine until it has something to do, or has finished.
-
-    The scope around the wait costs as much as the machine, so it is kept for as long as nothing is to be performed.
-    """
-    while True:
-        if interrupts.pending:
-            commands = exchange.receive(interrupts.pending.popleft(), clock())
-        elif (now := clock()) >= exchange.deadline:
-            commands = exchange.tick(now)
-        else:
-            commands = ()
-            with CancelScope(deadline=exchange.deadline) as scope:
-                interrupts.scope = scope
-                while not (commands or exchange.finished or interrupts.pending):
-                    if scope.deadline != exchange.deadline:
-                        scope.deadline = exchange.deadline
-                    source = client if exchange.receiving else upstreams
-                    commands = exchange.receive(await source.next_event(), clock())
-            interrupts.scope = None
-        if commands or exchange.finished:
-            return commands
-
-
 async def _perform(commands: Sequence[Command], client: Client, upstreams: Upstreams) -> None:
     sends: list[Send] = []
     for command in commands:
-        if isinstance(command, SendHead | SendData | SendEnd | Delegate):
+        if isinstance(command, _SENDS):
             sends.append(command)
         elif isinstance(command, OpenUpstream):
             if sends:

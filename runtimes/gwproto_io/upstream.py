@@ -121,10 +121,15 @@ class Pool:
     """The connections of one event loop. ``credentials`` holds the header field of each credential by its name."""
 
     def __init__(
-        self, credentials: Credentials, *, dial: Dial = dial_tcp, leases: Leases[Connection] | None = None
+        self,
+        credentials: Credentials,
+        *,
+        dial: Dial = dial_tcp,
+        clock: Callable[[], float] = current_time,
     ) -> None:
-        self.leases: Leases[Connection] = Leases() if leases is None else leases
+        self.leases: Leases[Connection] = Leases()
         self.dial = dial
+        self._clock = clock
         self._credentials = credentials
         secrets = {name: value.rpartition(b" ")[2] for name, (_, value) in credentials.items()}
         self._secrets = {name: secret for name, secret in secrets.items() if len(secret) >= MIN_SECRET}
@@ -140,7 +145,7 @@ class Pool:
 
     async def acquire(self, request: UpstreamRequest) -> Connection | None:
         """Lease an idle connection; None leases one that the caller has to dial."""
-        now = current_time()
+        now = self._clock()
         connection = self.leases.acquire(request.origin, now, fresh=request.fresh)
         while connection is not None and not connection.quiet:
             self.leases.discard()
@@ -151,7 +156,7 @@ class Pool:
     async def release(self, connection: Connection) -> None:
         """Give back what may serve another request."""
         connection.used = True
-        for expired in self.leases.release(connection.origin, connection, current_time()):
+        for expired in self.leases.release(connection.origin, connection, self._clock()):
             await expired.aclose()
 
     async def aclose(self) -> None:

@@ -47,7 +47,7 @@ class Server:
             rng=random.Random() if rng is None else rng,
             epoch=time.time() - trio.current_time(),
         )
-        self.pool = Pool(deployment.credentials, dial=dial) if pool is None else pool
+        self.pool = Pool(deployment.credentials, dial=dial, clock=trio.current_time) if pool is None else pool
         self.record = record
         self.answers: Answers = {"console": console.answer}
         self.draining = False
@@ -60,7 +60,7 @@ class Server:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Accept and serve on listening ``sockets``, which become this function's own, until :meth:`drain`."""
+        """Accept and serve on listening TCP ``sockets``, which become this function's own, until :meth:`drain`."""
         try:
             async with trio.open_nursery() as nursery:
                 for sock in sockets:
@@ -104,12 +104,13 @@ class Server:
                 await trio.lowlevel.wait_readable(listener)
                 try:
                     sock, address = listener.accept()
+                    stream = ClientStream(sock)
                 except OSError as error:
                     if error.errno in _EXHAUSTED:
                         logger.warning("accepting no connections for a moment: %s", error.strerror)
                         await trio.sleep(ACCEPT_PAUSE)
                     continue  # or the client is gone already
-                nursery.start_soon(self.serve_stream, ClientStream(sock), address[0])
+                nursery.start_soon(self.serve_stream, stream, address[0])
         self._accepting.discard(scope)
         listener.close()
 
