@@ -343,6 +343,46 @@ async def test_a_malformed_body_that_nobody_wants(world: World) -> None:
 
 
 @virtually
+async def test_a_malformed_rest_of_a_body_that_nobody_wants(world: World) -> None:
+    client = world.connect()
+    await client.send_all(b"POST /nowhere HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+    assert statuses(await until_end(client)) == [404]
+    client = world.connect()
+    await client.send_all(b"GET /livez HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nGE" + b"T /" + GET)
+    assert statuses(await receive(client)) == [200, 400]
+
+
+@virtually
+async def test_a_client_that_is_gone_before_its_answer(world: World) -> None:
+    client = world.connect()
+    await client.send_all(post(fields=b"host: h\r\n"))
+    await client.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [outcome.status for outcome in world.outcomes] == [401]
+
+
+@virtually
+async def test_a_request_that_was_pipelined_before_the_end(world: World) -> None:
+    client = world.connect()
+    await client.send_all(GET + post() + GET)
+    await client.send_eof()
+    assert statuses(await until_end(client)) == [200]
+    assert world.open == 0
+
+
+@virtually
+async def test_a_request_on_a_connection_that_drains(world: World) -> None:
+    client = world.connect()
+    await client.send_all(post()[:20])
+    await trio.testing.wait_all_tasks_blocked()
+    world.server.drain()
+    await client.send_all(post()[20:] + GET)
+    answer = await until_end(client)
+    assert statuses(answer) == [200]
+    assert b"connection: close\r\n" in answer
+
+
+@virtually
 async def test_a_head_has_its_time(world: World) -> None:
     client = world.connect()
     await trio.sleep(IDLE_TIMEOUT - 1.0)

@@ -11,15 +11,15 @@ from typing import Any
 import anyio
 import pytest
 import trio
-from test_trio_connection import CONTENT, GET, JSON_ANSWER, STREAM_BODY, STREAM_HEAD, post, statuses
+from test_trio_connection import CONTENT, GET, JSON_ANSWER, STREAM_BODY, STREAM_HEAD, framed, post, statuses
 
 from gwproto import Ending, LossReason, Origin, Outcome
 from gwproto.config import ServerSettings
 from gwproto_io.upstream import loss_reason
 from gwproto_ops.deployment import Deployment
-from gwproto_trio import Server, serve
+from gwproto_trio import Server, connection, serve
 from gwproto_trio.sockets import ClientStream, ProviderStream, dial
-from support.conversation import configuration, provider
+from support.conversation import DONE, STOP, configuration, provider
 
 pytestmark = pytest.mark.sockets
 
@@ -132,6 +132,48 @@ async def test_an_undelimited_body_that_is_broken_off_ends_in_a_reset() -> None:
             await until_end(client)
         await client.aclose()
         outer.cancel_scope.cancel()
+
+
+def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "WRITE_TIMEOUT", 0.1)
+
+    @on_trio
+    async def run() -> None:
+        upstream, sock = listener(), listener()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+        gone = trio.Event()
+        many = STREAM_HEAD + CONTENT * 40_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(provide, upstream, many, gone)
+            outcomes: list[Outcome] = []
+            server = Server(deployment(upstream.getsockname()[1]), record=outcomes.append)
+            await nursery.start(server.serve, [sock])
+            client = await connect(sock)
+            await client.send_all(post(STREAM_BODY))
+            await gone.wait()
+            assert [outcome.ending for outcome in outcomes] == [Ending.CLIENT_CLOSED]
+            with pytest.raises(trio.BrokenResourceError):
+                await until_end(client)
+            await client.aclose()
+            nursery.cancel_scope.cancel()
+
+    run()
+
+
+@on_trio
+async def test_a_slow_client_gets_all_of_it() -> None:
+    upstream, sock = listener(), listener()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+    many = STREAM_HEAD + CONTENT * 40_000 + framed(STOP + DONE) + b"0\r\n\r\n"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(provide, upstream, many, trio.Event())
+        await nursery.start(Server(deployment(upstream.getsockname()[1])).serve, [sock])
+        client = await connect(sock)
+        await client.send_all(post(STREAM_BODY))
+        answer = await until(client, b"0\r\n\r\n")
+        assert answer.count(b'"Hello"') == 40_000
+        await client.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def serving(
