@@ -7,7 +7,7 @@ import trio
 from test_scenarios import golden
 
 from scenarios.model import Scenario, rendered
-from scenarios.on_sockets import on_hypercorn, on_trio_sockets
+from scenarios.on_sockets import on_hypercorn, on_quart_server, on_trio_sockets
 from scenarios.table import TABLE
 
 # A failed dial is nothing a provider does; names and ports that cannot be dialled are not portable.
@@ -20,6 +20,12 @@ pytestmark = pytest.mark.sockets
 @each
 def test_hypercorn(scenario: Scenario) -> None:
     report = asyncio.run(on_hypercorn(scenario))
+    assert rendered(scenario, report) == golden(scenario)
+
+
+@each
+def test_quart_server(scenario: Scenario) -> None:
+    report = asyncio.run(on_quart_server(scenario))
     assert rendered(scenario, report) == golden(scenario)
 
 

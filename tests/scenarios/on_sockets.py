@@ -14,7 +14,6 @@ from anyio.abc import ByteStream, SocketAttribute
 from gwproto import Headers, Outcome
 from gwproto.testing import Connection, Step
 from gwproto_cli.simulated import serve_connection
-from gwproto_ops.deployment import Deployment
 from gwproto_trio import Server
 from scenarios.model import PROVIDERS, Report, Scenario, Sent, outcome_of, seen, sent
 from scenarios.on_asgi import deployment
@@ -94,6 +93,7 @@ async def on_trio_sockets(scenario: Scenario) -> Report:
 
 
 async def on_hypercorn(scenario: Scenario) -> Report:
+    """Quart on Hypercorn's own server, as whoever brings a Hypercorn configuration has it."""
     import asyncio
 
     from hypercorn.asyncio import serve
@@ -104,20 +104,46 @@ async def on_hypercorn(scenario: Scenario) -> Report:
     providers = _Providers(scenario)
     outcomes: list[Outcome] = []
     async with providers.listening() as urls:
-        made: Deployment = deployment(scenario, urls)
-        app = create_app(made)
+        app = create_app(deployment(scenario, urls))
         gateway_of(app)._record = outcomes.append
         sock, port = _listener()
+        config = hypercorn_config()
+        config.bind = [f"fd://{sock.detach()}"]
         stop = asyncio.Event()
 
         async def stopped() -> None:
             await stop.wait()
 
-        config = hypercorn_config([sock], 1.0)
         serving = asyncio.create_task(serve(app, config, shutdown_trigger=stopped))
         try:
             responses = await _visited(scenario, port)
         finally:
             stop.set()
             await serving
+    return _report(responses, outcomes, providers)
+
+
+async def on_quart_server(scenario: Scenario) -> Report:
+    """Quart on Hypercorn as ``gwproto serve`` has it."""
+    import asyncio
+
+    from gwproto_quart.app import create_app, gateway_of
+    from gwproto_quart.connections import Connections
+    from gwproto_quart.server import hypercorn_config
+
+    providers = _Providers(scenario)
+    outcomes: list[Outcome] = []
+    async with providers.listening() as urls:
+        app = create_app(deployment(scenario, urls))
+        gateway_of(app)._record = outcomes.append
+        connections = Connections(app, hypercorn_config())
+        await app.startup()
+        sock, port = _listener()
+        server = await asyncio.start_server(connections.accept, sock=sock)
+        try:
+            responses = await _visited(scenario, port)
+        finally:
+            server.close()
+            await connections.finish()
+            await app.shutdown()
     return _report(responses, outcomes, providers)
