@@ -113,13 +113,12 @@ async def dial(origin: Origin) -> ByteStream:
 
 
 async def _send(sock: socket.socket, data: bytes | bytearray | memoryview) -> None:
-    with memoryview(data) as view:
-        sent = 0
-        while sent < len(view):
-            try:
-                sent += sock.send(view[sent:])
-            except BlockingIOError:
-                await wait_writable(sock)
+    sent = 0
+    while sent < len(data):
+        try:
+            sent += sock.send(memoryview(data)[sent:] if sent else data)
+        except BlockingIOError:
+            await wait_writable(sock)
 
 
 async def _receive(sock: socket.socket, fd: int, size: int) -> bytes:
