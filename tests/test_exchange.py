@@ -672,6 +672,16 @@ def test_a_finish_without_done_is_complete(last: Any) -> None:
     assert outcome_of(exchange).ending is Ending.COMPLETED
 
 
+def test_a_stall_after_the_finish_is_complete() -> None:
+    settings = ServerSettings(heartbeat_interval=0.0)
+    exchange, _ = begin(gateway(server=settings), body(stream=True))
+    feed(exchange, START, *streaming(ROLE + text("x") + STOP))
+    commands = exchange.tick(START + 300)
+    assert sent_body(commands).endswith(DONE)
+    assert exchange.tick(exchange.deadline) == [CloseUpstream(1)]
+    assert outcome_of(exchange).ending is Ending.COMPLETED
+
+
 # The client leaves, the process stops
 
 
@@ -764,6 +774,19 @@ def test_misuse_raises() -> None:
         exchange.receive(ClientGone(), START)
 
 
+# Headers
+
+
+def test_dropped_parameters_are_named_and_cannot_break_a_header() -> None:
+    exchange, commands = begin(gateway(), body())
+    attempt = exchange._attempt  # type: ignore[attr-defined]  # no dialect of ours drops anything yet
+    attempt.dropped = ("logit_bias", "we\r\nird: x", "y" * 99)
+    _, headers = sent_head(feed(exchange, START, *answer(1, completion())))
+    assert headers["x-gateway-dropped-params"] == f"logit_bias,we__ird__x,{'y' * 64}"
+    assert outcome_of(exchange).dropped_params == attempt.dropped
+    assert opened(commands)
+
+
 # Forms of answers
 
 
@@ -804,3 +827,37 @@ def test_a_broken_stream_for_an_object_is_a_failure(pieces: list[bytes]) -> None
     commands = feed(exchange, START, *streaming(*pieces), UpstreamEnd(1))
     assert sent_head(commands)[0] == 502
     assert outcome_of(exchange).ending is Ending.FAILED
+
+
+def test_an_error_body_that_breaks_off_is_classified_by_what_there_is() -> None:
+    exchange, _ = begin(gateway(retry=RetrySettings(max_attempts=1)), body())
+    part = b'{"error":{"message":"no money","code":"insufficient_quota"}}  '
+    feed(exchange, START, UpstreamOpened(1, False), UpstreamHead(1, 429, ()), UpstreamData(1, part))
+    commands = feed(exchange, START, UpstreamLost(1, LossReason.RESET))
+    assert sent_head(commands)[0] == 502
+    assert outcome_of(exchange).attempts[0].failure == "credits"
+
+
+def test_a_model_without_reasoning_gets_no_effort() -> None:
+    plain = provider("a", model={"capabilities": ("tools",)})
+    exchange, commands = begin(gateway(plain), body(reasoning_effort="high"))
+    assert "reasoning_effort" not in json.loads(opened(commands).request.body)
+    commands = feed(exchange, START, *answer(1, completion()))
+    assert sent_head(commands)[1]["x-gateway-reasoning-effort"] == "none"
+
+
+def test_a_model_that_reasons_gets_the_effort() -> None:
+    exchange, commands = begin(gateway(), body(reasoning_effort="high"))
+    assert json.loads(opened(commands).request.body)["reasoning_effort"] == "high"
+    commands = feed(exchange, START, *answer(1, completion()))
+    assert sent_head(commands)[1]["x-gateway-reasoning-effort"] == "high"
+
+
+def test_a_verdict_of_no_status_class_is_the_failures_own() -> None:
+    """All models are gone, one after the other: the client's 404."""
+    exchange, _ = begin(gateway(*THREE), body())
+    gone = b'{"error":{"message":"gone","code":"model_not_found"}}'
+    for attempt in (1, 2, 3):
+        commands = feed(exchange, START, *answer(attempt, gone, status=410))
+    assert sent_head(commands)[0] == 404
+    assert sent_error(commands)["code"] == "model_not_found"

@@ -1,6 +1,7 @@
 """What the gateway answers by itself, and whom it lets in."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -207,6 +208,7 @@ def test_what_a_parser_refuses_is_answered_and_recorded() -> None:
 def test_a_reply_is_finished_by_start() -> None:
     exchange = gateway().begin(head("GET", "/livez"), START)
     assert not exchange.receiving
+    assert exchange.deadline == math.inf
     assert exchange.abandon(START) == []
     assert exchange.outcome is not None
     assert exchange.outcome.ending is Ending.ABANDONED
@@ -279,10 +281,12 @@ def test_a_model_of_two_providers_is_listed_once_with_its_best_health() -> None:
     one = gateway(
         provider("a", model=shared), provider("b", model=shared), retry=RetrySettings(max_attempts=1)
     )
-    exchange, _ = begin(one, body())
-    feed(exchange, START, *answer(1, status=401))
-    assert [model["id"] for model in models(one)] == ["auto", "shared"]
     assert models(one)[1]["health"] == "available"
+    for health in ("available", "cooldown"):
+        exchange, _ = begin(one, body())
+        feed(exchange, START, *answer(1, status=401))
+        assert [model["id"] for model in models(one)] == ["auto", "shared"]
+        assert models(one)[1]["health"] == health
 
 
 def test_health_and_status_explain_a_cooldown() -> None:

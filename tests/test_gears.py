@@ -113,6 +113,7 @@ def splits(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 @settings(max_examples=400, deadline=None)
 @given(frames, st.lists(st.integers(0, 1 << 16), max_size=6), st.booleans())
 @example([b"\n"], [], False)
+@example([chunk({"content": "ab"}).replace(b"ab", b"a\xffb")], [], False)
 @example([text("a"), text("b"), ODD[4], text("c")], [], False)
 @example([text("日本"), text("日本"), text("日本")], [420], False)
 def test_relaying_and_splitting_change_nothing(
@@ -237,7 +238,39 @@ def test_a_connection_that_breaks_in_an_object_is_a_failure() -> None:
     assert body.failure.kind is FailureClass.TRUNCATED
 
 
-def test_the_base_says_what_a_body_does() -> None:
-    for call in (Body().end, lambda: Body().receive(b"")):
-        with pytest.raises(NotImplementedError):
-            call()
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"content": "a", "reasoning_content": "b"},
+        {"refusal": "no"},
+        {
+            "tool_calls": [
+                {"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": ""}}
+            ]
+        },
+    ],
+)
+def test_only_frames_of_nothing_but_text_teach_a_shape(delta: dict[str, object]) -> None:
+    body = stream_body()
+    body.receive(ROLE + text("a"))
+    assert body._shape is not None
+    assert body.receive(chunk(delta)) != b""
+    assert body._shape is None
+
+
+def test_an_object_that_is_not_fit_as_it_is_is_written_anew() -> None:
+    body = whole_body()
+    body.receive(b'{"choices":[{"message":{"content":[{"type":"text","text":"hi"}]},"finish_reason":"eos"}]}')
+    answer = json.loads(body.end())
+    assert answer["id"] == "ours"
+    assert answer["choices"][0]["message"]["content"] == "hi"
+    assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+def test_an_assembled_stream_that_fails_after_its_last_read_fails() -> None:
+    body = choose(b"data:", DIALECTS["openai"], OURS, stream=False, include_usage=False, legacy=False)
+    assert body is not None
+    body.receive(b'data: {"error":{"message":"boom"}}')
+    assert body.end() == b""
+    assert body.failure is not None
+    assert body.failure.message == "boom"

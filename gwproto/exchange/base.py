@@ -1,6 +1,6 @@
 """What every exchange is to its driver, and the parts all of them share."""
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from gwproto.commands import Command
@@ -8,7 +8,7 @@ from gwproto.events import Event
 from gwproto.values import Outcome, RequestHead
 
 
-class Exchange:
+class Exchange(ABC):
     """One client request, from its head to its outcome.
 
     ``receiving`` says that the client's body is wanted. ``deadline`` is the instant by which :meth:`tick` must have
@@ -26,21 +26,22 @@ class Exchange:
         self.outcome: Outcome | None = None
 
     @property
+    @abstractmethod
     def deadline(self) -> float:
-        return math.inf
+        """The instant by which ``tick`` must have been called."""
 
+    @abstractmethod
     def start(self, now: float) -> Sequence[Command]:
         """Begin. Called once, before any event."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receive(self, event: Event, now: float) -> Sequence[Command]:
         """Take in what happened and say what to do."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tick(self, now: float) -> Sequence[Command]:
         """The clock has passed ``deadline``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self, now: float) -> Sequence[Command]:
         """Give up, however far this is; idempotent. What is returned closes and, where possible, answers."""
-        raise NotImplementedError

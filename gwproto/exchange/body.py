@@ -135,14 +135,12 @@ class AssembledBody(Body):
         return b""
 
     def _complete(self) -> bytes:
-        self._chunks += self._normaliser.end(complete=True)
-        self.failure = self._normaliser.failure
-        if self.failure is None and not self._normaliser.content:
+        if not self._normaliser.content:
             self.failure = Failure(
                 FailureClass.EMPTY, "The provider's answer was empty.", code="bad_upstream_response"
             )
-        if self.failure is not None:
             return b""
+        self._chunks += self._normaliser.end(complete=True)
         completion = assemble(self._chunks)
         self.usage = self._normaliser.usage
         self.content = self.complete = True

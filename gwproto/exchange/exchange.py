@@ -162,6 +162,9 @@ class ChatExchange(Exchange):
             commands = [] if attempt is None else self._lose(attempt, late, now, close=True)
             return [*commands, *self._answer(late, 504, now)]
         if attempt is not None and attempt.deadline <= now:
+            body = attempt.body
+            if body is not None and body.finished:
+                return self._pass_on(attempt, body, body.cut(), now, open=True)
             return self._failed(attempt, attempt.timed_out(), now, close=True)
         if self._retry_at <= now:
             self._retry_at = math.inf

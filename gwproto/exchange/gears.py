@@ -8,6 +8,7 @@ decoded and checked before.
 """
 
 import re
+from abc import ABC, abstractmethod
 
 from msgspec import Struct
 
@@ -28,7 +29,7 @@ _TEXT = re.compile(
 ).match
 
 
-class Body:
+class Body(ABC):
     """One response body on its way to the client.
 
     ``receive``, ``end`` and ``cut`` return bytes for the client, ``b""`` before the commit point. ``content``: the
@@ -45,13 +46,18 @@ class Body:
         self.failure: Failure | None = None
         self.usage: Usage | None = None
 
+    @abstractmethod
     def receive(self, data: bytes) -> bytes:
         """Take in what one read delivered."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> bytes:
         """The response is complete by its framing."""
-        raise NotImplementedError
+
+    @property
+    def finished(self) -> bool:
+        """Has everything but the end been said? Then nothing is missed if the end never comes."""
+        return False
 
     def cut(self) -> bytes:
         """The connection broke."""
@@ -203,15 +209,11 @@ class StreamBody(Body):
     def _complete(self, out: list[bytes]) -> None:
         """The format's end marker, or an end after every finish."""
         normaliser = self._normaliser
-        chunks = normaliser.end(complete=True)
-        if normaliser.failure is not None:
-            self.failure = normaliser.failure
-            return
         if not normaliser.content:
             self._fail(FailureClass.EMPTY, "The provider's answer was empty.", "bad_upstream_response")
             return
         envelope = self._envelope or self._expected
-        out.extend(_OPENAI.encode_chunk(chunk, envelope) for chunk in chunks)
+        out.extend(_OPENAI.encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True))
         out.append(DONE)
         self.usage = normaliser.usage
         self.complete = True
@@ -233,9 +235,13 @@ class StreamBody(Body):
                 self._fail(FailureClass.EMPTY, "The provider's answer was empty.", "bad_upstream_response")
         return self._release(out)
 
+    @property
+    def finished(self) -> bool:
+        return self._normaliser.finished and not self._decoder.pending
+
     def cut(self) -> bytes:
         out: list[bytes] = []
-        if self._normaliser.finished and not self._decoder.pending:
+        if self.finished:
             self._complete(out)
         else:
             self._truncated()
@@ -261,16 +267,10 @@ class StreamBody(Body):
 
 def _only_text(chunk: Chunk) -> str:
     """The text of a chunk that carries one plain text or reasoning delta and nothing else, else ``""``."""
-    if len(chunk.deltas) != 1 or chunk.usage is not None:
+    (delta, *more) = chunk.deltas
+    if more or delta.tools or delta.role or delta.refusal or (delta.content and delta.reasoning):
         return ""
-    delta = chunk.deltas[0]
-    if delta.tools or delta.finish is not None or delta.role or delta.refusal is not None:
-        return ""
-    if delta.content and not delta.reasoning:
-        return delta.content
-    if delta.reasoning and not delta.content:
-        return delta.reasoning
-    return ""
+    return delta.content or delta.reasoning or ""
 
 
 def _is_utf8(data: bytes) -> bool:

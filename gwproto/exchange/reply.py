@@ -1,5 +1,6 @@
 """Exchanges that need no provider: their answer is known when the head is."""
 
+import math
 from collections.abc import Sequence
 
 from gwproto.commands import Command, Delegate, SendData, SendEnd, SendHead
@@ -51,6 +52,10 @@ class Reply(Exchange):
         self._endpoint = endpoint
         self._epoch = epoch
         self._key = key
+
+    @property
+    def deadline(self) -> float:
+        return math.inf
 
     def start(self, now: float) -> Sequence[Command]:
         if self.finished:
