@@ -3,7 +3,7 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
+import threading
 
 import pytest
 
@@ -40,18 +40,10 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture(autouse=True)
-def _logger_as_before() -> Iterator[None]:
-    logger = access.logger
-    before = logger.level, logger.propagate, logger.handlers[:]
-    yield
-    logger.level, logger.propagate, logger.handlers[:] = before
-
-
 def logged(stream: io.StringIO, *outcomes: Outcome) -> list[str]:
-    access.enable(stream)
-    for outcome in outcomes:
-        access.log_outcome(outcome)
+    with access.enabled(stream):
+        for outcome in outcomes:
+            access.log_outcome(outcome)
     return stream.getvalue().splitlines()
 
 
@@ -107,16 +99,56 @@ def test_short_lines_on_a_terminal() -> None:
     assert escaped == "405 ?[2J - 0ms refused"
 
 
-def test_nothing_until_it_is_enabled(caplog: pytest.LogCaptureFixture) -> None:
-    access.logger.setLevel(logging.WARNING)
+def test_an_embedder_gets_it_from_the_logger(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "gwproto.access")
     access.log_outcome(PLAIN)
     assert caplog.records == []
+    caplog.set_level(logging.INFO, "gwproto.access")
+    access.log_outcome(PLAIN)
+    (record,) = caplog.records
+    assert json.loads(record.getMessage())["request_id"] == "req-1"
 
 
 def test_standard_error_is_where_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    access.enable()
-    access.log_outcome(PLAIN)
+    with access.enabled():
+        access.log_outcome(PLAIN)
     assert capsys.readouterr().err.startswith('{"at":"2027')
+
+
+class Blocked(io.StringIO):
+    """A stream that takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+        self.go = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        self.go.wait()
+        return super().write(text)
+
+
+def test_an_output_that_blocks_holds_up_nobody_and_drops_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access.Writer, "LIMIT", 2)
+    stream = Blocked()
+    with access.enabled(stream) as writer:
+        access.log_outcome(PLAIN)
+        stream.reached.wait()
+        for _ in range(5):
+            access.log_outcome(PLAIN)
+        assert writer.dropped == 3
+        stream.go.set()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 4
+    assert lines[3] == "access log: 3 lines dropped, the output was too slow"
+
+
+def test_an_output_that_is_gone_is_no_ones_error() -> None:
+    stream = io.StringIO()
+    with access.enabled(stream):
+        stream.close()
+        access.log_outcome(PLAIN)
 
 
 def test_the_page_and_the_policy_that_lets_nothing_in() -> None:

@@ -51,7 +51,7 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
                 chosen = ready or await _with_simulated(stack, loaded, environ, make_key)
                 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
                 if access_log:
-                    access.enable()
+                    stack.enter_context(access.enabled())
                 await run(chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated))
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it

@@ -1,10 +1,14 @@
-"""The access log: one line per request, on the logger ``gwproto.access``.
+"""The access log: one line per request, written by ``serve``; embedded, on the logger ``gwproto.access``.
 
 A line holds what the record of a request holds, and that is never a prompt, an answer or a secret.
 """
 
 import logging
 import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -52,43 +56,106 @@ class Line(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 _encode = Encoder().encode
+_writer: "Writer | None" = None
 
 
 def log_outcome(outcome: Outcome) -> None:
-    """Log a finished request. Costs next to nothing unless the logger is enabled for INFO."""
-    if logger.isEnabledFor(logging.INFO):
-        logger.info("%s", _encode(_line(outcome)).decode(), extra={"outcome": outcome})
+    """Log a finished request: to what :func:`enabled` writes to, else to the logger."""
+    if _writer is not None:
+        _writer.put(outcome)
+    elif logger.isEnabledFor(logging.INFO):
+        logger.info("%s", json_line(outcome), extra={"outcome": outcome})
 
 
-def enable(stream: TextIO | None = None) -> None:
-    """Send the access log to ``stream`` (standard error by default): JSON, or short lines on a terminal."""
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
-    if handler.stream.isatty():
-        handler.setFormatter(Short())
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+@contextmanager
+def enabled(stream: TextIO | None = None) -> Iterator["Writer"]:
+    """Write the access log to ``stream`` (standard error by default): JSON, or short lines on a terminal."""
+    global _writer
+    _writer = writer = Writer(stream if stream is not None else sys.stderr)
+    try:
+        yield writer
+    finally:
+        _writer = None
+        writer.close()
 
 
-class Short(logging.Formatter):
+class Writer:
+    """Writes lines from a thread of its own, many at a time.
+
+    A log that is a full pipe or a sleeping terminal holds up nothing but itself: beyond ``LIMIT`` lines that wait,
+    more are ``dropped``, and the next line that is written says how many.
+    """
+
+    LIMIT = 10_000
+    PAUSE = 0.05  # seconds in which lines gather
+    PATIENCE = 1.0  # seconds to wait at the end for a stream that takes nothing
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._format = short_line if stream.isatty() else json_line
+        self._waiting: deque[Outcome] = deque()
+        self._news = threading.Event()
+        self._closing = threading.Event()
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
+        self._thread.start()
+
+    def put(self, outcome: Outcome) -> None:
+        if len(self._waiting) >= self.LIMIT:
+            self.dropped += 1
+            return
+        self._waiting.append(outcome)
+        if not self._news.is_set():
+            self._news.set()
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        self._closing.set()
+        self._news.set()
+        self._thread.join(self.PATIENCE)
+
+    def _run(self) -> None:
+        while True:
+            self._news.wait()
+            self._closing.wait(self.PAUSE)
+            self._news.clear()
+            ending = self._closing.is_set()
+            lines: list[str] = []
+            while self._waiting:
+                lines.append(self._format(self._waiting.popleft()))
+            if self.dropped:
+                lines.append(f"access log: {self.dropped} lines dropped, the output was too slow")
+                self.dropped = 0
+            try:
+                self._stream.write("".join([f"{line}\n" for line in lines]))
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody reads any more; the requests go on
+                return
+            if ending:
+                return
+
+
+def short_line(outcome: Outcome) -> str:
     """For a person at a terminal."""
+    at = datetime.fromtimestamp(outcome.at).strftime("%H:%M:%S")
+    parts = [
+        f"{at} {outcome.status} {outcome.method} {outcome.endpoint or '-'} {outcome.duration * 1e3:.0f}ms"
+    ]
+    if outcome.provider:
+        parts.append(f"{outcome.provider}/{outcome.model}")
+    if len(outcome.attempts) > 1:
+        tried = ", ".join(f"{a.provider}: {a.failure}" for a in outcome.attempts if a.failure)
+        parts.append(f"({len(outcome.attempts)} attempts; {tried})")
+    if outcome.error:
+        parts.append(outcome.error)
+    parts.append(outcome.ending.value)
+    # Endpoint and model may hold what a client sent: no control character reaches the terminal.
+    return "".join(c if c.isprintable() else "?" for c in " ".join(parts))
 
-    def format(self, record: logging.LogRecord) -> str:
-        outcome: Outcome = record.outcome  # type: ignore[attr-defined]  # log_outcome's extra
-        at = datetime.fromtimestamp(outcome.at).strftime("%H:%M:%S")
-        parts = [
-            f"{at} {outcome.status} {outcome.method} {outcome.endpoint or '-'} {outcome.duration * 1e3:.0f}ms"
-        ]
-        if outcome.provider:
-            parts.append(f"{outcome.provider}/{outcome.model}")
-        if len(outcome.attempts) > 1:
-            tried = ", ".join(f"{a.provider}: {a.failure}" for a in outcome.attempts if a.failure)
-            parts.append(f"({len(outcome.attempts)} attempts; {tried})")
-        if outcome.error:
-            parts.append(outcome.error)
-        parts.append(outcome.ending.value)
-        # Endpoint and model may hold what a client sent: no control character reaches the terminal.
-        return "".join(c if c.isprintable() else "?" for c in " ".join(parts))
+
+def json_line(outcome: Outcome) -> str:
+    """For a program."""
+    return _encode(_line(outcome)).decode()
 
 
 def _line(outcome: Outcome) -> Line:
