@@ -135,12 +135,18 @@ class ChatExchange(Exchange):
     def tick(self, now: float) -> Sequence[Command]:
         commands: list[Command] = []
         while not self.finished and self.deadline <= now:
-            commands += self._tick(now)
+            due = self._tick(now)
+            if due and isinstance(due[-1], SendData) and commands and isinstance(commands[-1], OpenUpstream):
+                commands[-1:-1] = due  # a heartbeat: what is opened comes last
+            else:
+                commands += due
         return commands
 
     def abandon(self, now: float) -> Sequence[Command]:
         if self.finished:
             return []
+        if self._linger_at < math.inf:
+            return self._release(now, Ending.COMPLETED)
         if self._response.status:
             return [*self._release(now, Ending.ABANDONED), Abort()]
         failure = Failure(FailureClass.SERVER, "Internal error of the gateway.", code="internal_error")
@@ -296,7 +302,8 @@ class ChatExchange(Exchange):
                 self._heartbeat_at = now + self._settings.server.heartbeat_interval
             commands.append(SendData(out))
         if body.failure is not None:
-            commands += self._failed(attempt, body.failure, now, close=open)
+            failed = self._failed(attempt, body.failure, now, close=open)
+            commands = [*failed[: int(open)], *commands, *failed[int(open) :]]  # its close comes first
         elif body.complete:
             commands.append(SendEnd())
             self._shared.router.success(attempt.ticket, now)
