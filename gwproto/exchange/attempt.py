@@ -6,11 +6,14 @@ import re
 
 from msgspec import structs
 
-from gwproto.exchange.body import ErrorBody
+from gwproto.exchange.body import BLANK, ErrorBody, choose
 from gwproto.exchange.gears import Body
+from gwproto.exchange.intake import envelope_of, request_for
 from gwproto.failures import Failure, FailureClass, LossReason
 from gwproto.routing.router import Ticket
-from gwproto.values import AttemptRecord, UpstreamRequest
+from gwproto.values import AttemptRecord, Headers
+from gwproto.wire.dialects import DIALECTS
+from gwproto.wire.neutral import ChatRequest
 
 
 class Phase(enum.Enum):
@@ -46,6 +49,8 @@ class Attempt:
     """One live attempt. ``deadline`` is the instant at which its present phase has taken too long."""
 
     __slots__ = (
+        "_asked",
+        "_dialect",
         "body",
         "deadline",
         "dropped",
@@ -58,29 +63,18 @@ class Attempt:
         "reused",
         "started_at",
         "status",
-        "stream",
         "ticket",
         "total_at",
     )
 
-    def __init__(
-        self,
-        number: int,
-        ticket: Ticket,
-        request: UpstreamRequest,
-        now: float,
-        *,
-        stream: bool,
-        dropped: tuple[str, ...],
-        effort: str,
-    ) -> None:
-        timeouts = ticket.target.provider.timeouts
+    def __init__(self, number: int, ticket: Ticket, asked: ChatRequest, now: float) -> None:
+        provider = ticket.target.provider
+        timeouts = provider.timeouts
         self.number = number
         self.ticket = ticket
-        self.request = request
-        self.stream = stream
-        self.dropped = dropped
-        self.effort = effort
+        self._asked = asked
+        self._dialect = DIALECTS[provider.format]
+        self.request, self.dropped, self.effort = request_for(asked, ticket.target)
         self.started_at = now
         self.opened_at = now
         self.first_content_at: float | None = None
@@ -97,29 +91,51 @@ class Attempt:
         self.reused = reused
         self.opened_at = now
         self.phase = Phase.WAITING
-        content_at = now + timeouts.first_content if self.stream else math.inf
+        content_at = now + timeouts.first_content if self._asked.stream else math.inf
         self.deadline = min(now + timeouts.head, content_at, self.total_at)
 
-    def answered(self, status: int, now: float) -> None:
+    def answered(self, status: int, headers: Headers, now: float, wall: float) -> None:
         """The response head is there."""
         self.status = status
         if status >= 400:
+            self.body = ErrorBody(self._dialect, status, headers, wall)
             self.phase = Phase.COLLECTING
             self.deadline = min(now + ERROR_BODY_TIMEOUT, self.total_at)
             return
         self.phase = Phase.READING
         timeouts = self.ticket.target.provider.timeouts
-        content_at = self.opened_at + timeouts.first_content if self.stream else math.inf
+        content_at = self.opened_at + timeouts.first_content if self._asked.stream else math.inf
         self.deadline = min(content_at, self.total_at)
+
+    def receive(self, data: bytes, request_id: str, now: float, wall: float) -> bytes:
+        """Pass on what one read of the body delivered: bytes for the client, ``b""`` before the commit point."""
+        body = self.body
+        if body is None:
+            asked = self._asked
+            body = self.body = choose(
+                data,
+                self._dialect,
+                envelope_of(request_id, self.ticket.target, wall),
+                stream=asked.stream,
+                include_usage=asked.include_usage,
+                legacy=asked.legacy_functions,
+            )
+            if body is None:
+                return b""
+            data = data.lstrip(BLANK)  # as those before it were, in reads of their own
+        out = body.receive(data)
+        if body.progress and self.phase is Phase.CONTENT:
+            self._progressed(now)
+        return out
 
     def committed(self, now: float) -> None:
         """The first content has gone to the client; from here on the idle and the stream's total clocks run."""
         self.phase = Phase.CONTENT
         self.first_content_at = now
         self.total_at = self.started_at + self.ticket.target.provider.timeouts.stream_total
-        self.progressed(now)
+        self._progressed(now)
 
-    def progressed(self, now: float) -> None:
+    def _progressed(self, now: float) -> None:
         """Content came (comments are not progress)."""
         self.deadline = min(now + self.ticket.target.provider.timeouts.idle, self.total_at)
 

@@ -33,17 +33,15 @@ from gwproto.events import (
 )
 from gwproto.exchange.attempt import Attempt, Phase
 from gwproto.exchange.base import Exchange
-from gwproto.exchange.body import BLANK, ErrorBody, choose
 from gwproto.exchange.course import Course
 from gwproto.exchange.gears import Body
 from gwproto.exchange.history import History
-from gwproto.exchange.intake import Intake, envelope_of, request_for
+from gwproto.exchange.intake import Intake
 from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
 from gwproto.routing.router import Ticket, Wait
 from gwproto.values import Ending, RequestHead
-from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import ChatRequest
 
 #: How long a provider's framing may take to end after its format's end marker (seconds).
@@ -65,7 +63,6 @@ class ChatExchange(Exchange):
         "_intake",
         "_key",
         "_linger_at",
-        "_next_number",
         "_request",
         "_response",
         "_retry_at",
@@ -85,7 +82,6 @@ class ChatExchange(Exchange):
         self._request: ChatRequest | None = None
         self._course: Course | None = None
         self._attempt: Attempt | None = None  # the live one
-        self._next_number = 1
         # Slots: instants, math.inf when nothing is due. The live attempt has one of its own.
         self._body_at = self._drain_at = self._heartbeat_at = math.inf
         self._linger_at = self._retry_at = self._total_at = math.inf
@@ -135,12 +131,8 @@ class ChatExchange(Exchange):
     def tick(self, now: float) -> Sequence[Command]:
         commands: list[Command] = []
         while not self.finished and self.deadline <= now:
-            due = self._tick(now)
-            if due and isinstance(due[-1], SendData) and commands and isinstance(commands[-1], OpenUpstream):
-                commands[-1:-1] = due  # a heartbeat: what is opened comes last
-            else:
-                commands += due
-        return commands
+            commands += self._tick(now)
+        return _in_order(commands)
 
     def abandon(self, now: float) -> Sequence[Command]:
         if self.finished:
@@ -232,28 +224,16 @@ class ChatExchange(Exchange):
 
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
-        upstream, dropped, effort = request_for(self._request, ticket.target)
-        number = self._take_number()
-        stream = self._request.stream
-        attempt = Attempt(number, ticket, upstream, now, stream=stream, dropped=dropped, effort=effort)
+        attempt = Attempt(self._history.next_number(), ticket, self._request, now)
         self._attempt = attempt
         self._history.begin(attempt)
-        return [OpenUpstream(number, upstream)]
-
-    def _take_number(self) -> int:
-        number = self._next_number
-        self._next_number = number + 1
-        return number
+        return [OpenUpstream(attempt.number, attempt.request)]
 
     # The provider
 
     def _on_head(self, attempt: Attempt, event: UpstreamHead, now: float) -> Sequence[Command]:
-        attempt.answered(event.status, now)
-        if event.status >= 400:
-            dialect = DIALECTS[attempt.ticket.target.provider.format]
-            wall = now + self._shared.epoch
-            attempt.body = ErrorBody(dialect, event.status, event.headers, wall)
-        elif event.status >= 300:  # never followed: a redirect could lead anywhere, with our key
+        attempt.answered(event.status, event.headers, now, now + self._shared.epoch)
+        if 300 <= event.status < 400:  # never followed: a redirect could lead anywhere, with our key
             message = f"The provider answered with status {event.status}."
             code = "bad_upstream_response"
             failure = Failure(FailureClass.SERVER, message, status=event.status, code=code)
@@ -263,29 +243,10 @@ class ChatExchange(Exchange):
     def _on_data(self, attempt: Attempt, data: bytes, now: float) -> Sequence[Command]:
         if self._linger_at < math.inf:  # whatever follows the end marker is not wanted
             return self._release(now, Ending.COMPLETED)
-        body = attempt.body
-        if body is None:
-            body = attempt.body = self._choose_body(attempt, data, now)
-            if body is None:
-                return []
-            data = data.lstrip(BLANK)  # as those before it were, in reads of their own
-        out = body.receive(data)
-        if body.progress and attempt.phase is Phase.CONTENT:
-            attempt.progressed(now)
-        return self._pass_on(attempt, body, out, now, open=True)
-
-    def _choose_body(self, attempt: Attempt, data: bytes, now: float) -> Body | None:
-        request = self._request
-        assert request is not None
-        target = attempt.ticket.target
-        return choose(
-            data,
-            DIALECTS[target.provider.format],
-            envelope_of(self.request_id, target, now + self._shared.epoch),
-            stream=request.stream,
-            include_usage=request.include_usage,
-            legacy=request.legacy_functions,
-        )
+        out = attempt.receive(data, self.request_id, now, now + self._shared.epoch)
+        if attempt.body is None:
+            return []
+        return self._pass_on(attempt, attempt.body, out, now, open=True)
 
     def _pass_on(
         self, attempt: Attempt, body: Body, out: bytes, now: float, *, open: bool
@@ -302,9 +263,9 @@ class ChatExchange(Exchange):
                 self._heartbeat_at = now + self._settings.server.heartbeat_interval
             commands.append(SendData(out))
         if body.failure is not None:
-            failed = self._failed(attempt, body.failure, now, close=open)
-            commands = [*failed[: int(open)], *commands, *failed[int(open) :]]  # its close comes first
-        elif body.complete:
+            commands += self._failed(attempt, body.failure, now, close=open)
+            return _in_order(commands)
+        if body.complete:
             commands.append(SendEnd())
             self._shared.router.success(attempt.ticket, now)
             self._history.end(attempt, None, now)
@@ -349,7 +310,7 @@ class ChatExchange(Exchange):
             return self._release(now, Ending.COMPLETED)
         if why is LossReason.STALE and not attempt.request.fresh:
             # A kept-alive connection was dead: the same try on a fresh one, once.
-            attempt.restart(self._take_number(), now)
+            attempt.restart(self._history.next_number(), now)
             return [OpenUpstream(attempt.number, attempt.request)]
         if attempt.body is not None:
             return self._pass_on(attempt, attempt.body, attempt.body.cut(), now, open=False)
@@ -424,6 +385,15 @@ class ChatExchange(Exchange):
             request=self._request,
         )
         return commands
+
+
+_RANK: dict[type, int] = {CloseUpstream: 0, OpenUpstream: 2}
+
+
+def _in_order(commands: list[Command]) -> list[Command]:
+    """Closes, then what the client sees, then opens: for a batch of two occasions."""
+    commands.sort(key=lambda command: _RANK.get(type(command), 1))
+    return commands
 
 
 def _limit(seconds: float) -> float:

@@ -13,9 +13,20 @@ class History:
     on tries that are over.
     """
 
-    __slots__ = ("attempts", "failures", "last", "records", "served", "tried", "upstream_time", "usage")
+    __slots__ = (
+        "_number",
+        "attempts",
+        "failures",
+        "last",
+        "records",
+        "served",
+        "tried",
+        "upstream_time",
+        "usage",
+    )
 
     def __init__(self) -> None:
+        self._number = 0
         self.attempts = 0
         self.failures: list[Failure] = []
         self.records: list[AttemptRecord] = []
@@ -24,6 +35,11 @@ class History:
         self.served: Attempt | None = None
         self.upstream_time = 0.0
         self.usage: Usage | None = None
+
+    def next_number(self) -> int:
+        """The number that tells a try's events from those of all others."""
+        self._number += 1
+        return self._number
 
     def begin(self, attempt: Attempt) -> None:
         self.attempts += 1
