@@ -62,7 +62,7 @@ from gwproto.routing.health import FAILURES_IN_A_ROW, Circuit, State
 from gwproto.routing.router import FINAL, Router, Ticket
 from support.conversation import DONE, EPOCH, KEY, ROLE, START, STOP, body, chunk, completion, head, provider
 
-TIMES = TimeoutSettings(body=3.0, connect=2.0, first_content=6.0, idle=4.0, total=20.0, stream_total=30.0)
+TIMES = TimeoutSettings(body=3.0, connect=2.0, first_content=6.0, idle=4.0, total=9.0, stream_total=30.0)
 SERVER = ServerSettings(heartbeat_interval=2.5, drain_timeout=5.0)
 HEALTH = HealthSettings(
     cooldown=2.5,

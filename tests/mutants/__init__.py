@@ -1,0 +1,1 @@
+"""Seeded mutants: small breaks of the core, and which tests notice. ``python -m mutants`` runs them."""

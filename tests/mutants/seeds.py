@@ -1,0 +1,294 @@
+"""The breaks, as data. ``tests/test_mutants.py`` holds that each still fits the source."""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """``old`` occurs once in ``path`` (inside the package) and becomes ``new``."""
+
+    path: str
+    old: str
+    new: str
+    breaks: str
+
+
+_EXCHANGE = "exchange/exchange.py"
+_ROUTER = "routing/router.py"
+_HEALTH = "routing/health.py"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        _EXCHANGE,
+        "        if attempt is None or attempt.number != event.attempt:\n",
+        "        if attempt is None:\n",
+        "late events of a closed attempt count",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        if self._history.served is not None:\n            return [*commands, *self._answer(failure,",
+        "        if False:\n            return [*commands, *self._answer(failure,",
+        "after content another attempt may follow",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        return [CloseUpstream(attempt.number)] if close else []\n",
+        "        return []\n",
+        "failed attempts stay open",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "            commands.append(CloseUpstream(attempt.number))\n            if self._linger_at",
+        "            if self._linger_at",
+        "a client that leaves does not close its upstream",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "                self._shared.router.release(attempt.ticket, now)\n",
+        "                pass\n",
+        "a client that leaves leaks its ticket",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "                self._shared.router.release(attempt.ticket, now)\n",
+        "                self._shared.router.failure(attempt.ticket, attempt.timed_out(), now)\n",
+        "a client that leaves counts against the provider",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        self._shared.in_flight -= 1\n",
+        "        self._shared.in_flight -= ending is not Ending.CLIENT_CLOSED\n",
+        "requests whose client left stay in flight",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        if why is LossReason.STALE and not attempt.request.fresh:\n",
+        "        if why is LossReason.STALE:\n",
+        "dead connections are retried without end",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        self._total_at = math.inf  # the attempt's own clocks run on\n",
+        "",
+        "the total deadline cuts streams that are under way",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        if self._total_at <= now:\n",
+        "        if self._total_at < now - 1.0:\n",
+        "a deadline that is due is not acted upon",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "                self._drain_at = min(self._drain_at, now + self._settings.server.drain_timeout)\n",
+        "                pass\n",
+        "draining has no end",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        self._body_at = math.inf\n        understood",
+        "        understood",
+        "the upload's deadline runs on",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "            if self._heartbeat_at < math.inf:\n",
+        "            if False:\n",
+        "heartbeats in the middle of a flowing stream",
+    ),
+    Mutant(
+        "exchange/attempt.py",
+        "        if body.progress and self.phase is Phase.CONTENT:\n",
+        "        if self.phase is Phase.CONTENT:\n",
+        "comments keep a stalled stream alive",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        if self._linger_at < math.inf:\n            return self._release(now, Ending.COMPLETED)\n"
+        "        if self._response.status:\n",
+        "        if self._response.status:\n",
+        "an abort after the end",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "    commands.sort(key=lambda command: _RANK.get(type(command), 1))\n",
+        "",
+        "a close after what the client sees",
+    ),
+    Mutant(
+        "exchange/gears.py",
+        "        if not self.content:\n            if not self._normaliser.content:\n"
+        '                self._held += out\n                return b""\n',
+        "        if not self.content:\n",
+        "the preamble commits",
+    ),
+    Mutant(
+        "exchange/gears.py",
+        "        out.append(DONE)\n        self.usage = normaliser.usage\n        self.complete = True\n",
+        "        out.append(DONE)\n        out.append(DONE)\n        self.usage = normaliser.usage\n"
+        "        self.complete = True\n",
+        "two end markers",
+    ),
+    Mutant(
+        "exchange/gears.py",
+        "        if self.finished:\n            self._complete(out)\n        else:\n            self._truncated()\n",
+        "        self._complete(out)\n",
+        "a stream that breaks off ends as if it were whole",
+    ),
+    Mutant(
+        "exchange/attempt.py",
+        "        content_at = self.opened_at + timeouts.first_content if self._asked.stream else math.inf\n",
+        "        content_at = now + timeouts.first_content if self._asked.stream else math.inf\n",
+        "a response head starts the clock for content anew",
+    ),
+    Mutant(
+        "exchange/attempt.py",
+        "        self.total_at = self.started_at + self.ticket.target.provider.timeouts.stream_total\n",
+        "        self.total_at = math.inf\n",
+        "streams without end",
+    ),
+    Mutant(
+        "exchange/response.py",
+        "        if self.status:\n            return []\n        self.status = 200\n",
+        "        self.status = 200\n",
+        "a second head after a heartbeat",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "            and self._history.attempts < self._max_attempts\n",
+        "            and self._history.attempts <= self._max_attempts\n",
+        "one attempt too many",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "            failure.reaction.switch\n            and",
+        "            True\n            and",
+        "the client's own mistakes are tried everywhere",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "            and self._shared.budget.take(now)\n",
+        "",
+        "retries without a budget",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "            self._again = True\n            history.tried.clear()\n",
+        "            history.tried.clear()\n",
+        "another round without the right to one",
+    ),
+    Mutant(
+        "exchange/history.py",
+        "        self.tried.add(attempt.ticket.target.backend)\n",
+        "",
+        "the same target is tried at once again",
+    ),
+    Mutant(
+        "policy/retry.py",
+        "        if len(self._retries) + 1 > self._ratio",
+        "        if len(self._retries) > self._ratio",
+        "one retry over the budget",
+    ),
+    Mutant(
+        "policy/retry.py",
+        "        for instants in (self._requests, self._retries):\n",
+        "        for instants in (self._retries,):\n",
+        "requests count in the budget for ever",
+    ),
+    Mutant(
+        "policy/retry.py",
+        "BACKOFF_BASE * 2.0 ** min(attempt, 16)",
+        "BACKOFF_BASE * 2.0 ** attempt",
+        "back-off overflows",
+    ),
+    Mutant(
+        _ROUTER,
+        "        ticket.probe = state.begin(ticket, now)\n",
+        "        state.begin(ticket, now)\n",
+        "probes that do not know they are",
+    ),
+    Mutant(
+        _ROUTER,
+        "        if panic:\n            state.panicking = True\n",
+        "",
+        "panic mode lets everybody through",
+    ),
+    Mutant(
+        _ROUTER,
+        "            ticket.plan.spent |= {ticket.target.backend}\n",
+        "            pass\n",
+        "a target that refused for good is asked again",
+    ),
+    Mutant(
+        _ROUTER,
+        "        if ticket.released:\n            raise LocalProtocolError("
+        '"this ticket has been given back before")\n',
+        "",
+        "tickets may be given back twice",
+    ),
+    Mutant(
+        _ROUTER,
+        "        fronts = [front for front in fronts if front.rank != FALLBACK] or fronts\n",
+        "",
+        "fallbacks serve beside everybody else",
+    ),
+    Mutant(
+        _ROUTER,
+        "        fronts = [front for front in fronts if not _touched(front, excluded)] or fronts\n",
+        "",
+        "a failover may stay with the provider that failed",
+    ),
+    Mutant(
+        _ROUTER,
+        "            pause = min(max(MIN_RETRY_AFTER, hint), limit)\n",
+        "            pause = min(MIN_RETRY_AFTER, limit)\n",
+        "a provider's hint is ignored",
+    ),
+    Mutant(
+        _HEALTH,
+        "        return self.state is _HALF_OPEN and self.holder is None\n",
+        "        return self.state is _HALF_OPEN\n",
+        "a herd of probes",
+    ),
+    Mutant(
+        _HEALTH,
+        "        if self.state is _COOLDOWN and now + pause <= self.until:\n            return False\n",
+        "",
+        "a cooldown gets shorter",
+    ),
+    Mutant(
+        _HEALTH,
+        "        if self.state is _COOLDOWN and now >= self.until:\n",
+        "        if self.state is _COOLDOWN:\n",
+        "cooldowns end when somebody looks",
+    ),
+    Mutant(
+        _HEALTH,
+        "        if self.holder is probe:\n            self.holder = None\n\n    def content",
+        "        pass\n\n    def content",
+        "a probe without a verdict blocks its target for ever",
+    ),
+    Mutant(
+        _HEALTH,
+        "FAILURES_IN_A_ROW = 3\n",
+        "FAILURES_IN_A_ROW = 4\n",
+        "one failure more before a cooldown",
+    ),
+    Mutant(
+        "routing/state.py",
+        "        self.in_flight -= 1\n        self.key.in_flight -= 1\n",
+        "        self.in_flight -= 1\n",
+        "slots of a key leak",
+    ),
+    Mutant(
+        "routing/rotation.py",
+        "        credit[chosen] = max(most - total, -2.0 * total)\n",
+        "        credit[chosen] = most\n",
+        "nobody else gets a turn",
+    ),
+    Mutant(
+        "routing/plan.py",
+        "            if seat.target.backend in tried:\n                continue\n",
+        "",
+        "failovers return to who failed",
+    ),
+)
