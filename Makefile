@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests bench lock clean
+.PHONY: serve test lint types tests mutants bench lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -26,6 +26,9 @@ tests: .venv/test.stamp  ## the tests, and that they reach every branch of the c
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage report --fail-under=100
+
+mutants: .venv/test.stamp  ## whether the tests notice seeded breaks of the core; takes minutes; flags in ARGS
+	cd tests && ../$(BIN)/python -m mutants $(ARGS)
 
 bench: .venv/serve.stamp  ## CPU per request and per chunk beside a reference; flags in ARGS
 	$(BIN)/python -m benchmarks.overhead $(ARGS)

@@ -2,6 +2,9 @@
 
 import json
 import random
+import re
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from gwproto import (
 )
 from gwproto.config import ServerSettings, TimeoutSettings
 from gwproto.routing.catalog import compile_catalog
+from scenarios.table import TABLE
 from support.conversation import (
     DONE,
     EPOCH,
@@ -43,6 +47,7 @@ from support.conversation import (
     text,
 )
 
+TESTS = Path(__file__).parent
 USAGE = chunk({}, choices=[], usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3})
 
 
@@ -142,3 +147,19 @@ def test_a_stream_that_goes_on_outlives_the_deadline_of_a_plain_answer() -> None
         assert sent_body(feed(exchange, START + seconds, UpstreamData(1, text("b")))) == text("b")
     assert exchange.deadline == START + 60
     assert b"upstream_timeout" in sent_body(exchange.tick(START + 60))
+
+
+def test_the_table_names_tests_and_scenarios_that_exist() -> None:
+    page = (TESTS.parent / "docs/testing.md").read_text("utf-8")
+    _, _, table = page.partition("## Failures from the field")
+    scenarios = {scenario.name for scenario in TABLE}
+    last_cells = re.findall(r"^\| [A-Z]\d+ \|.*\| (.*) \|$", table, re.MULTILINE)
+    assert len(last_cells) == 52
+    for name in re.findall(r"`([^`]+)`", " ".join(last_cells)):
+        module, _, test = name.partition("::")
+        if test:
+            assert f"def {test}(" in (TESTS / f"{module}.py").read_text("utf-8"), name
+        elif module.startswith("test_"):
+            assert (TESTS / f"{module}.py").is_file(), name
+        else:
+            assert any(fnmatchcase(scenario, name) for scenario in scenarios), name

@@ -292,9 +292,10 @@ class ExchangeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.calls)
     @rule(who=WHO, rare=RARE)
     def runtime_gives_up(self, who: int, rare: int) -> None:
-        if rare:
+        answered = [call for call in self.calls if call.ended_at < math.inf]
+        if rare and not answered:
             return
-        call = self.pick(who, self.calls)
+        call = self.pick(who, answered or self.calls)
         before = self.standing()
         ended = call.ended_at < math.inf
         self.perform(call, call.exchange.abandon(self.now), None)

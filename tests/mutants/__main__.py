@@ -19,6 +19,7 @@ from mutants.seeds import MUTANTS, Mutant
 ROOT = Path(__file__).parent.parent.parent
 STATEFUL = ("test_exchange_stateful.py", "test_routing_stateful.py")
 UNITS = (
+    "test_cases.py",
     "test_exchange.py",
     "test_gears.py",
     "test_gateway.py",
