@@ -83,6 +83,10 @@ class Source:
     def __init__(self, *events: tuple[float, Event]) -> None:
         self._events = deque(events)
 
+    @property
+    def ready(self) -> bool:
+        return bool(self._events) and self._events[0][0] == 0
+
     async def next_event(self) -> Event:
         if not self._events:
             await anyio.sleep_forever()

@@ -68,6 +68,10 @@ class AsgiClient:
         self._cut = False  # nothing more may be sent: the client is gone, or the response was broken off
         self._ended = False
 
+    @property
+    def ready(self) -> bool:
+        return self._uploaded
+
     async def next_event(self) -> Event:
         if self._uploaded:
             self._on_upload()

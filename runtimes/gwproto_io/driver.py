@@ -1,7 +1,6 @@
 """The awaiting driver: one task performs one exchange. The contract it keeps is ``docs/driving.md``."""
 
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -33,6 +32,11 @@ _SENDS = (SendHead, SendData, SendEnd, Delegate)
 class Client(Protocol):
     """The client's side of one exchange, as a server provides it. Nothing here raises for what a network does."""
 
+    @property
+    def ready(self) -> bool:
+        """Does ``next_event`` have one without waiting?"""
+        ...
+
     async def next_event(self) -> Event:
         """The next ``ClientData``, ``ClientEnd`` or ``ClientGone``. Cancel-safe."""
         ...
@@ -55,6 +59,11 @@ class Upstreams(Protocol):
 
     async def close(self, attempt: int) -> None:
         """Close an attempt's connection, however far it is. Unknown attempts are ignored."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Does ``next_event`` have one without waiting?"""
         ...
 
     async def next_event(self) -> Event:
@@ -94,32 +103,26 @@ async def drive(
     """Perform ``exchange`` to its end. ``clock`` is the running loop's own, in seconds."""
     try:
         commands = exchange.start(clock())
-        while not exchange.finished or commands:
-            # What wakes the driver cancels this scope, which is then spent. Until that happens one is enough: a new
-            # one costs as much as the machine. Nothing is performed while it could be cancelled.
-            with CancelScope() as scope:
-                while not scope.cancel_called:
-                    if commands:
-                        scope.deadline = math.inf
-                        await _perform(commands, client, upstreams)
-                        commands = ()
-                    if exchange.finished:
-                        break
-                    now = clock()
-                    deadline = exchange.deadline
-                    if interrupts.pending:
-                        commands = exchange.receive(interrupts.pending.popleft(), now)
-                    elif now >= deadline:
-                        commands = exchange.tick(now)
-                    else:
-                        if scope.deadline != deadline:
-                            scope.deadline = deadline
-                        interrupts.scope = scope
-                        source = client if exchange.receiving else upstreams
-                        event = await source.next_event()
-                        interrupts.scope = None
-                        commands = exchange.receive(event, clock())
-            interrupts.scope = None
+        while True:
+            await _perform(commands, client, upstreams)
+            if exchange.finished:
+                break
+            now = clock()
+            if interrupts.pending:
+                commands = exchange.receive(interrupts.pending.popleft(), now)
+                continue
+            if now >= exchange.deadline:
+                commands = exchange.tick(now)
+                continue
+            source = client if exchange.receiving else upstreams
+            event: Event | None = None
+            if source.ready:
+                event = await source.next_event()
+            else:  # a scope costs as much as the machine, so there is one only where there is something to wait for
+                with CancelScope(deadline=exchange.deadline) as interrupts.scope:
+                    event = await source.next_event()
+                interrupts.scope = None
+            commands = () if event is None else exchange.receive(event, clock())
     except Exception:
         logger.exception("exchange failed inside the gateway")
         await _perform(exchange.abandon(clock()), client, upstreams)

@@ -10,6 +10,8 @@ import time
 from http import HTTPStatus
 
 import h11
+from h11._readers import maybe_read_from_IDLE_client as read_request
+from h11._receivebuffer import ReceiveBuffer
 
 from gwproto import Headers, RequestHead
 from gwproto_io.chunked import ChunkedDecoder, ChunkedError
@@ -74,6 +76,11 @@ class RequestParser:
         return len(self._buffer)
 
     @property
+    def ready(self) -> bool:
+        """Is there certainly more of the present request, or its end?"""
+        return self.complete or (self._chunks is None and bool(self._buffer))
+
+    @property
     def left(self) -> int | None:
         """How many bytes of the body are yet to be taken; None: unknown."""
         return None if self._chunks is not None and not self.complete else self._left
@@ -124,13 +131,13 @@ class RequestParser:
         return data
 
     def _parse(self, raw: bytes) -> RequestHead:
-        reader = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        reader.receive_data(raw)
+        buffer = ReceiveBuffer()
+        buffer += raw
         try:
-            request = reader.next_event()
-        except h11.RemoteProtocolError as error:
+            request = read_request(buffer)
+        except h11.LocalProtocolError as error:
             raise BadRequest(error.error_status_hint) from error
-        assert isinstance(request, h11.Request)
+        assert request is not None  # the head is whole
         version = request.http_version.decode()
         headers = fields_of(request)
         self._chunks = None

@@ -208,6 +208,10 @@ class Upstreams:
         if current is not None:
             await self._end(current)
 
+    @property
+    def ready(self) -> bool:
+        return bool(self._inbox)
+
     async def next_event(self) -> Event:
         inbox = self._inbox
         while not inbox:

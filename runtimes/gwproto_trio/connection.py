@@ -62,6 +62,7 @@ class Connection:
         "_nursery",
         "_parser",
         "_patience",
+        "_patient_until",
         "_room",
         "_server",
         "_stream",
@@ -76,7 +77,8 @@ class Connection:
         self._news = trio.lowlevel.ParkingLot()  # where the performer waits for bytes
         self._room = trio.lowlevel.ParkingLot()  # where the reader waits until some are taken
         self._interrupts: Interrupts | None = None  # the running exchange's
-        self._patience = trio.CancelScope()  # around the reader: how long a request may be awaited
+        self._patience = trio.CancelScope()  # around the reader
+        self._patient_until = math.inf  # how long a request may be awaited
         self._idle = True  # no request is under way
         self._eof = False  # the client sends no more
         self._lingering = False  # nothing more of the client is of interest
@@ -104,9 +106,14 @@ class Connection:
         if self._interrupts is not None:
             self._interrupts.post(Draining())
         elif self._idle and not self._parser.buffered:
+            self._patient_until = -math.inf
             self._patience.cancel()
 
     # What the driver calls
+
+    @property
+    def ready(self) -> bool:
+        return self._parser.ready and not self._parser.expects_continue
 
     async def next_event(self) -> Event:
         parser = self._parser
@@ -175,7 +182,7 @@ class Connection:
         self._closing = not self._parser.persistent
         self._bad_body = None
         self._begun = self._ended = False
-        exchange = server.gateway.begin(head, trio.current_time())
+        exchange = server.gateway.begin(head, server.clock())
         await self._drive(exchange)
         if self._bad_body is not None and not self._begun:
             await self._drive(self._refusal(self._bad_body), record=False)
@@ -184,7 +191,7 @@ class Connection:
         return self._parser.complete or await self._skip_body()
 
     def _refusal(self, bad: BadRequest) -> Exchange:
-        return self._server.gateway.refuse(bad.status, "bad_request", bad.message, trio.current_time())
+        return self._server.gateway.refuse(bad.status, "bad_request", bad.message, self._server.clock())
 
     async def _drive(self, exchange: Exchange, *, record: bool = True) -> None:
         server = self._server
@@ -195,7 +202,7 @@ class Connection:
             interrupts.post(Draining())
         upstreams = Upstreams(server.pool, self._nursery.start_soon)
         try:
-            await drive(exchange, self, upstreams, interrupts, trio.current_time)
+            await drive(exchange, self, upstreams, interrupts, server.clock)
         finally:
             self._interrupts = None
             if record and exchange.outcome is not None:
@@ -208,18 +215,27 @@ class Connection:
         self._room.unpark()
         if head is not None or self._eof or self._server.draining:
             return head
-        patience = self._patience
         self._idle = True
-        patience.deadline = trio.current_time() + (HEAD_TIMEOUT if parser.buffered else IDLE_TIMEOUT)
+        self._allow(HEAD_TIMEOUT if parser.buffered else IDLE_TIMEOUT)
         while head is None and not self._eof:
             fresh = not parser.buffered
             await self._news.park()
             if fresh and parser.buffered:
-                patience.deadline = trio.current_time() + HEAD_TIMEOUT
+                self._allow(HEAD_TIMEOUT)
             head = parser.next_head()
-        patience.deadline = math.inf
+        self._patient_until = math.inf
         self._idle = False
         return head
+
+    def _allow(self, seconds: float) -> None:
+        """A request is awaited for no longer than this.
+
+        The reader's scope is only told when it would fire too late: to move its deadline costs more than one vain
+        wake-up in a while.
+        """
+        self._patient_until = until = self._server.clock() + seconds
+        if until < self._patience.deadline:
+            self._patience.deadline = until
 
     async def _skip_body(self) -> bool:
         """Read over what is left of a body that an early answer made pointless."""
@@ -256,7 +272,7 @@ class Connection:
                 if sent == len(data):
                     return
                 data = data[sent:]
-            with trio.CancelScope(deadline=trio.current_time() + WRITE_TIMEOUT) as patience:
+            with trio.CancelScope(deadline=self._server.clock() + WRITE_TIMEOUT) as patience:
                 await stream.send_all(data)
         except _BROKEN:
             self._gone()
@@ -295,20 +311,24 @@ class Connection:
 
     async def _read(self) -> None:
         parser = self._parser
-        with self._patience:
-            while True:
-                try:
-                    data = await self._stream.receive_some(READ_SIZE)
-                except _BROKEN:
-                    break
-                if not data:
-                    break
-                if self._lingering:
-                    continue
-                parser.receive(data)
-                self._news.unpark()
-                while parser.buffered > MAX_BUFFERED and not self._lingering:
-                    await self._room.park()
+        while self._patient_until > self._server.clock():
+            deadline = min(self._patient_until, self._server.clock() + IDLE_TIMEOUT)
+            with trio.CancelScope(deadline=deadline) as self._patience:
+                while True:
+                    while parser.buffered > MAX_BUFFERED and not self._lingering:
+                        await self._room.park()
+                    try:
+                        data = await self._stream.receive_some(READ_SIZE)
+                    except _BROKEN:
+                        break
+                    if not data:
+                        break
+                    if self._lingering:
+                        continue
+                    parser.receive(data)
+                    self._news.unpark()
+            if not self._patience.cancelled_caught:
+                break
         self._eof = True
         self._news.unpark()
         if self._interrupts is not None:

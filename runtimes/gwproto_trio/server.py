@@ -42,12 +42,14 @@ class Server:
         pool: Pool | None = None,
         rng: random.Random | None = None,
     ) -> None:
+        # trio.current_time looks up whose clock it is, each time.
+        self.clock = trio.lowlevel.current_clock().current_time
         self.gateway = Gateway(
             deployment.configuration,
             rng=random.Random() if rng is None else rng,
-            epoch=time.time() - trio.current_time(),
+            epoch=time.time() - self.clock(),
         )
-        self.pool = Pool(deployment.credentials, dial=dial, clock=trio.current_time) if pool is None else pool
+        self.pool = Pool(deployment.credentials, dial=dial, clock=self.clock) if pool is None else pool
         self.record = record
         self.answers: Answers = {"console": console.answer}
         self.draining = False
@@ -86,7 +88,7 @@ class Server:
 
     def unready(self) -> None:
         """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
-        self.gateway.drain(trio.current_time())
+        self.gateway.drain(self.clock())
 
     def drain(self) -> None:
         """Accept no more, close what is idle, and have every running request finish within ``drain_timeout``."""

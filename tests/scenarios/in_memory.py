@@ -103,6 +103,10 @@ class ScriptedClient:
             if self._writing is not None:
                 self._writing.cancel()
 
+    @property
+    def ready(self) -> bool:
+        return False
+
     async def next_event(self) -> Event:
         if self._pieces:
             after, data = self._pieces[0]
