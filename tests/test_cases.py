@@ -135,6 +135,16 @@ def test_a_rejected_key_is_replaced_by_the_providers_next_one() -> None:
         feed(exchange, START, *answer(1, completion()))
 
 
+def test_a_throttled_request_repeats_where_it_alone_was_throttled() -> None:
+    """R14: by the only provider, without a delay: after back-off it is asked again, though others must wait."""
+    exchange, _ = begin(gateway(), body())
+    assert feed(exchange, START, *answer(1, b'{"error":{"message":"slow down"}}', status=429)) == []
+    assert exchange.deadline <= START + 0.5
+    now = exchange.deadline
+    assert opened(exchange.tick(now)).attempt == 2
+    assert sent_head(feed(exchange, now, *answer(2, completion())))[0] == 200
+
+
 def test_a_stream_that_goes_on_outlives_the_deadline_of_a_plain_answer() -> None:
     """R10: the total clock ends at the commit point; idleness and the stream's own total are counted from there."""
     timeouts = TimeoutSettings(total=20.0, stream_total=60.0, idle=15.0)

@@ -62,8 +62,9 @@ from gwproto.routing.health import FAILURES_IN_A_ROW, Circuit, State
 from gwproto.routing.router import FINAL, Router, Ticket
 from support.conversation import DONE, EPOCH, KEY, ROLE, START, STOP, body, chunk, completion, head, provider
 
-TIMES = TimeoutSettings(body=3.0, connect=2.0, first_content=6.0, idle=4.0, total=9.0, stream_total=30.0)
-SERVER = ServerSettings(heartbeat_interval=2.5, drain_timeout=5.0)
+TIMES = TimeoutSettings(body=3.0, connect=2.0, first_content=5.0, idle=3.0, total=7.0, stream_total=10.0)
+HEARTBEAT = 2.5
+DRAIN = 5.0
 HEALTH = HealthSettings(
     cooldown=2.5,
     cooldown_max=10.0,
@@ -126,10 +127,13 @@ class Try:
 class Call:
     """One client request and what its client has seen."""
 
-    def __init__(self, id: int, exchange: ChatExchange, *, stream: bool, now: float) -> None:
+    def __init__(
+        self, id: int, exchange: ChatExchange, *, stream: bool, heartbeat: float, now: float
+    ) -> None:
         self.id = id
         self.exchange = exchange
         self.stream = stream
+        self.heartbeat = heartbeat  # 0 = off
         self.began_at = now
         self.upload: list[Event] = []  # what is still to come
         self.tries: list[Try] = []
@@ -156,8 +160,8 @@ class Call:
         slots = [self.drain_at]
         if self.upload:
             return min(*slots, self.began_at + TIMES.body)
-        if self.stream:
-            slots.append(self.sent_at + SERVER.heartbeat_interval)
+        if self.stream and self.heartbeat:
+            slots.append(self.sent_at + self.heartbeat)
         if self.served is None:
             slots.append(self.began_at + TIMES.total)
         live = self.live
@@ -177,15 +181,19 @@ class Call:
 
 class ExchangeMachine(RuleBasedStateMachine):
     @initialize(
-        max_attempts=st.sampled_from([2, 3, 4]), floor=st.sampled_from([1, 4, 40]), seed=st.integers(0, 99)
+        max_attempts=st.sampled_from([2, 3, 4]),
+        floor=st.sampled_from([1, 4, 40]),
+        heartbeat=st.sampled_from([0.0, HEARTBEAT]),
+        seed=st.integers(0, 99),
     )
-    def begin_gateway(self, max_attempts: int, floor: int, seed: int) -> None:
+    def begin_gateway(self, max_attempts: int, floor: int, heartbeat: float, seed: int) -> None:
+        self.heartbeat = heartbeat
         self.max_attempts = max_attempts
         self.floor = floor
         configured = Settings(
             providers=PROVIDERS,
             timeouts=TIMES,
-            server=SERVER,
+            server=ServerSettings(heartbeat_interval=heartbeat, drain_timeout=DRAIN),
             health=HEALTH,
             routing=RoutingSettings(max_wait=2.0),
             retry=RetrySettings(max_attempts=max_attempts, budget_ratio=RATIO, budget_floor=floor),
@@ -237,7 +245,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         exchange = self.gateway.begin(request, self.now)
         assert isinstance(exchange, ChatExchange)
         self.count += 1
-        call = Call(self.count, exchange, stream=stream, now=self.now)
+        call = Call(self.count, exchange, stream=stream, heartbeat=self.heartbeat, now=self.now)
         assert exchange.start(self.now) == []
         self.calls.append(call)
         middle = len(payload) // pieces
@@ -286,7 +294,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             return
         call = self.pick(who, self.calls)
         if call.ended_at == math.inf:
-            call.drain_at = min(call.drain_at, self.now + SERVER.drain_timeout)
+            call.drain_at = min(call.drain_at, self.now + DRAIN)
         self.receive(call, Draining())
 
     @precondition(lambda self: self.calls)
@@ -404,6 +412,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         while len(one.texts) < 1:
             self.some_content(one, max(odd, 2), 0)
         if one.form == "object":
+            one.finished = True
             self.data(one, one.rest, 9 * how)
             self.end(one)
             assert call.exchange.finished
@@ -762,6 +771,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         texts = [] if call.served is None else call.served.texts
         seen = re.findall(rb"<\d+\.\d+:\d+>", sent)
         if ending is Ending.COMPLETED:
+            assert call.served is None or call.served.finished
             assert call.head is not None
             assert call.head.status == 200
             assert seen == [text.encode() for text in texts]

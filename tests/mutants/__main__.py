@@ -30,7 +30,7 @@ UNITS = (
     "test_routing_router.py",
     "test_routing_score.py",
 )
-TIMEOUT = 60.0  # seconds; a run takes a fifth of that
+TIMEOUT = 45.0  # seconds; a run takes a quarter of that
 SHARE = 0.9
 
 
