@@ -645,7 +645,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert call.served is None
         assert call.live is None
         assert not any(one.number == command.attempt for one in call.tries)
-        attempt = call.exchange._attempt
+        attempt = next(iter(call.exchange._live.values()), None)
         assert attempt is not None
         assert KEY not in repr(command)
         one = Try(call, command.attempt, attempt.ticket, self.now)

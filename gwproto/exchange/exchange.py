@@ -54,15 +54,15 @@ class ChatExchange(Exchange):
     """One ``POST /v1/chat/completions``."""
 
     __slots__ = (
-        "_attempt",
         "_body_at",
         "_course",
         "_drain_at",
         "_heartbeat_at",
+        "_hedge_at",
         "_history",
         "_intake",
-        "_key",
         "_linger_at",
+        "_live",
         "_request",
         "_response",
         "_retry_at",
@@ -75,28 +75,27 @@ class ChatExchange(Exchange):
         super().__init__(head, request_id, now)
         self._shared = shared
         self._settings = shared.settings
-        self._key = key
         self._intake = Intake(head, shared.settings.limits.max_body)
         self._response = Response(request_id)
-        self._history = History()
+        self._history = History(head, request_id, now, shared.epoch, key)
         self._request: ChatRequest | None = None
         self._course: Course | None = None
-        self._attempt: Attempt | None = None  # the live one
-        # Slots: instants, math.inf when nothing is due. The live attempt has one of its own.
-        self._body_at = self._drain_at = self._heartbeat_at = math.inf
+        self._live: dict[int, Attempt] = {}  # by number; a hedge will be a second one
+        # Slots: instants, math.inf when nothing is due. Each live attempt has one of its own.
+        self._body_at = self._drain_at = self._heartbeat_at = self._hedge_at = math.inf
         self._linger_at = self._retry_at = self._total_at = math.inf
 
     @property
     def deadline(self) -> float:
-        attempt = self._attempt
         return min(
-            math.inf if attempt is None else attempt.deadline,
+            self._body_at,
             self._total_at,
             self._heartbeat_at,
-            self._drain_at,
+            self._hedge_at,
             self._retry_at,
-            self._body_at,
+            self._drain_at,
             self._linger_at,
+            *[attempt.deadline for attempt in self._live.values()],
         )
 
     # Inputs
@@ -114,8 +113,8 @@ class ChatExchange(Exchange):
             raise LocalProtocolError(f"{type(event).__name__} after the end of an exchange")
         if isinstance(event, _OF_THE_CLIENT):
             return self._on_client(event, now)
-        attempt = self._attempt
-        if attempt is None or attempt.number != event.attempt:
+        attempt = self._live.get(event.attempt)
+        if attempt is None:
             return []  # late: that attempt is closed
         if isinstance(event, UpstreamData):
             return self._on_data(attempt, event.data, now)
@@ -146,7 +145,6 @@ class ChatExchange(Exchange):
 
     def _tick(self, now: float) -> Sequence[Command]:
         """Handle one slot that is due."""
-        attempt = self._attempt
         if self._linger_at <= now:
             return self._release(now, Ending.COMPLETED)
         if self._drain_at <= now:
@@ -157,18 +155,25 @@ class ChatExchange(Exchange):
             return self._answer(slow, 408, now, close=True)
         if self._total_at <= now:
             late = Failure(FailureClass.TIMEOUT, "The request took too long.", code="upstream_timeout")
-            commands = [] if attempt is None else self._lose(attempt, late, now, close=True)
+            commands: list[Command] = []
+            for attempt in list(self._live.values()):
+                commands += self._lose(attempt, late, now, close=True)
             return [*commands, *self._answer(late, 504, now)]
-        if attempt is not None and attempt.deadline <= now:
-            body = attempt.body
-            if body is not None and body.finished:
-                return self._pass_on(attempt, body, body.cut(), now, open=True)
-            return self._failed(attempt, attempt.timed_out(), now, close=True)
+        for attempt in self._live.values():
+            if attempt.deadline <= now:
+                return self._on_late(attempt, now)
         if self._retry_at <= now:
             self._retry_at = math.inf
             return self._choose(now)
         self._heartbeat_at = now + self._settings.server.heartbeat_interval
         return self._response.heartbeat()
+
+    def _on_late(self, attempt: Attempt, now: float) -> Sequence[Command]:
+        """An attempt's phase has taken too long."""
+        body = attempt.body
+        if body is not None and body.finished:
+            return self._pass_on(attempt, body, body.cut(), now, open=True)
+        return self._failed(attempt, attempt.timed_out(), now, close=True)
 
     # The client
 
@@ -225,7 +230,7 @@ class ChatExchange(Exchange):
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
         attempt = Attempt(self._history.next_number(), ticket, self._request, now)
-        self._attempt = attempt
+        self._live[attempt.number] = attempt
         self._history.begin(attempt)
         return [OpenUpstream(attempt.number, attempt.request)]
 
@@ -235,8 +240,7 @@ class ChatExchange(Exchange):
         attempt.answered(event.status, event.headers, now, now + self._shared.epoch)
         if 300 <= event.status < 400:  # never followed: a redirect could lead anywhere, with our key
             message = f"The provider answered with status {event.status}."
-            code = "bad_upstream_response"
-            failure = Failure(FailureClass.SERVER, message, status=event.status, code=code)
+            failure = Failure(FailureClass.SERVER, message, event.status, code="bad_upstream_response")
             return self._failed(attempt, failure, now, close=True)
         return []
 
@@ -272,30 +276,27 @@ class ChatExchange(Exchange):
             self._heartbeat_at = self._drain_at = attempt.deadline = math.inf
             self._linger_at = now + LINGER_TIMEOUT
             if not open:
-                self._attempt = None
+                del self._live[attempt.number]
                 commands += self._release(now, Ending.COMPLETED)
         return commands
 
     def _commit(self, attempt: Attempt, length: int, now: float) -> Sequence[Command]:
         """The first content: from here on there is no way back."""
         assert self._request is not None
+        commands = self._drop(now, keep=attempt)
         self._shared.router.content(attempt.ticket, now)
         attempt.committed(now)
         history = self._history
         history.served = attempt
         self._total_at = math.inf  # the attempt's own clocks run on
         upstream_time = history.upstream_time + now - attempt.started_at
-        return self._response.commit(
-            attempt,
-            history.attempts,
-            max(0.0, now - self.began_at - upstream_time),
-            upstream_time,
-            None if self._request.stream else length,
-        )
+        own_time = max(0.0, now - self.began_at - upstream_time)
+        size = None if self._request.stream else length
+        return [*commands, *self._response.commit(attempt, history.attempts, own_time, upstream_time, size)]
 
     def _on_end(self, attempt: Attempt, now: float) -> Sequence[Command]:
         if self._linger_at < math.inf:
-            self._attempt = None  # its connection is free again
+            del self._live[attempt.number]  # its connection is free again
             return self._release(now, Ending.COMPLETED)
         body = attempt.body
         if body is None:
@@ -306,11 +307,13 @@ class ChatExchange(Exchange):
 
     def _on_lost(self, attempt: Attempt, why: LossReason, now: float) -> Sequence[Command]:
         if self._linger_at < math.inf:
-            self._attempt = None
+            del self._live[attempt.number]
             return self._release(now, Ending.COMPLETED)
         if why is LossReason.STALE and not attempt.request.fresh:
             # A kept-alive connection was dead: the same try on a fresh one, once.
+            del self._live[attempt.number]
             attempt.restart(self._history.next_number(), now)
+            self._live[attempt.number] = attempt
             return [OpenUpstream(attempt.number, attempt.request)]
         if attempt.body is not None:
             return self._pass_on(attempt, attempt.body, attempt.body.cut(), now, open=False)
@@ -332,7 +335,7 @@ class ChatExchange(Exchange):
     def _lose(self, attempt: Attempt, failure: Failure, now: float, *, close: bool) -> list[Command]:
         self._shared.router.failure(attempt.ticket, failure, now)
         self._history.end(attempt, failure, now)
-        self._attempt = None
+        del self._live[attempt.number]
         return [CloseUpstream(attempt.number)] if close else []
 
     # Endings
@@ -357,32 +360,28 @@ class ChatExchange(Exchange):
         sends = self._response.fail(failure, status, history.last, history.attempts, type=type, close=close)
         return [*self._release(now, ending), *sends]
 
-    def _release(self, now: float, ending: Ending) -> Sequence[Command]:
-        """Let go of the live attempt, without a verdict on its target unless there was one, and end."""
-        attempt = self._attempt
+    def _drop(self, now: float, keep: Attempt | None = None) -> list[Command]:
+        """Let go of what is live, but for ``keep``, without a verdict on its target unless there was one."""
         commands: list[Command] = []
-        if attempt is not None:
-            self._attempt = None
+        for attempt in [attempt for attempt in self._live.values() if attempt is not keep]:
+            del self._live[attempt.number]
             commands.append(CloseUpstream(attempt.number))
             if self._linger_at == math.inf:
                 self._shared.router.release(attempt.ticket, now)
                 self._history.end(attempt, None, now)
+        return commands
+
+    def _release(self, now: float, ending: Ending) -> Sequence[Command]:
+        """Let go of everything, and end."""
+        commands = self._drop(now)
         if self._linger_at < math.inf:
             ending = Ending.COMPLETED  # the client had its whole answer
         self.finished = True
         self.receiving = False
         self._shared.in_flight -= 1
+        response = self._response
         self.outcome = self._history.outcome(
-            self.head,
-            self.request_id,
-            self.began_at,
-            now,
-            epoch=self._shared.epoch,
-            ending=ending,
-            status=self._response.status or 499,
-            error=self._response.error,
-            key=self._key,
-            request=self._request,
+            now, ending, response.status or 499, response.error, self._request
         )
         return commands
 

@@ -14,7 +14,12 @@ class History:
     """
 
     __slots__ = (
+        "_began_at",
+        "_epoch",
+        "_head",
+        "_key",
         "_number",
+        "_request_id",
         "attempts",
         "failures",
         "last",
@@ -25,7 +30,12 @@ class History:
         "usage",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, head: RequestHead, request_id: str, now: float, epoch: float, key: str) -> None:
+        self._head = head
+        self._request_id = request_id
+        self._began_at = now
+        self._epoch = epoch
+        self._key = key
         self._number = 0
         self.attempts = 0
         self.failures: list[Failure] = []
@@ -55,38 +65,28 @@ class History:
             self.usage = attempt.body.usage
 
     def outcome(
-        self,
-        head: RequestHead,
-        request_id: str,
-        began_at: float,
-        now: float,
-        *,
-        epoch: float,
-        ending: Ending,
-        status: int,
-        error: str,
-        key: str,
-        request: ChatRequest | None,
+        self, now: float, ending: Ending, status: int, error: str, request: ChatRequest | None
     ) -> Outcome:
+        """The record of a request that is over; ``request`` None: it was never understood."""
         served = self.served
         target = None if self.last is None else self.last.ticket.target
         first = None if served is None else served.first_content_at
         return Outcome(
-            request_id=request_id,
-            at=began_at + epoch,
+            request_id=self._request_id,
+            at=self._began_at + self._epoch,
             ending=ending,
             status=status,
-            method=head.method,
+            method=self._head.method,
             endpoint="/v1/chat/completions",
-            duration=now - began_at,
-            key=key,
+            duration=now - self._began_at,
+            key=self._key,
             project_id="" if request is None else request.project_id or "",
             model_asked="" if request is None else request.model,
             provider="" if target is None else target.provider.name,
             model="" if target is None else target.model.upstream,
             stream=request is not None and request.stream,
             attempts=tuple(self.records),
-            first_content_after=None if first is None else first - began_at,
+            first_content_after=None if first is None else first - self._began_at,
             usage=self.usage,
             partial_usage=self.usage is not None and ending is not Ending.COMPLETED,
             dropped_params=() if served is None else served.dropped,

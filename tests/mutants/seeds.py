@@ -19,8 +19,8 @@ _HEALTH = "routing/health.py"
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         _EXCHANGE,
-        "        if attempt is None or attempt.number != event.attempt:\n",
-        "        if attempt is None:\n",
+        "        attempt = self._live.get(event.attempt)\n",
+        "        attempt = next(iter(self._live.values()), None)\n",
         "late events of a closed attempt count",
     ),
     Mutant(
