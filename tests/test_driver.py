@@ -293,3 +293,16 @@ async def test_cancelled_while_writing() -> None:
 async def test_cancelled_in_the_last_write() -> None:
     exchange = Scripted(([HEAD, END], math.inf, "finished"))
     assert await perform(exchange, write_time=9.0, cancel_after=1.0) == ["aclose"]
+
+
+@on_both
+async def test_a_machine_that_fails_twice_still_leaves_no_connection() -> None:
+    class Failing(Scripted):
+        def abandon(self, now: float) -> Sequence[Command]:
+            raise AssertionError("a second bug")
+
+    log: list[object] = []
+    peer = Peer(log=log)
+    with pytest.raises(AssertionError, match="second"):
+        await drive(Failing(), peer, peer, Interrupts(), anyio.current_time)
+    assert log == ["abort", "aclose"]

@@ -127,10 +127,12 @@ async def drive(
         logger.exception("exchange failed inside the gateway")
         await _perform(exchange.abandon(clock()), client, upstreams)
     finally:
-        if not exchange.finished:  # cancelled: no more waiting for the client
-            exchange.abandon(clock())
-            client.abort()
-        await upstreams.aclose()
+        try:
+            if not exchange.finished:  # cancelled: no more waiting for the client
+                client.abort()
+                exchange.abandon(clock())
+        finally:  # a machine that failed may fail once more
+            await upstreams.aclose()
 
 
 async def _perform(commands: Sequence[Command], client: Client, upstreams: Upstreams) -> None:
