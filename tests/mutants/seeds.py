@@ -73,9 +73,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         _EXCHANGE,
-        "        if self._total_at <= now:\n",
-        "        if self._total_at < now - 1.0:\n",
-        "a deadline that is due is not acted upon",
+        "        self._total_at = self.began_at + _limit(",
+        "        self._total_at = now + _limit(",
+        "the time of the upload does not count",
     ),
     Mutant(
         _EXCHANGE,
