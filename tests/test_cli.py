@@ -121,6 +121,43 @@ class TestCheck:
         assert status == 0
         assert "serve would run simulated ones" in out
 
+    def test_client_keys_are_checked_without_providers_too(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GATEWAY_API_KEY_HASHES", "canary")
+        problem = "GATEWAY_API_KEY_HASHES: entry 1 does not end in a SHA-256 in hex\n"
+        assert run(capsys, "check") == (1, "", problem)
+        monkeypatch.delenv("GATEWAY_API_KEY_HASHES")
+        monkeypatch.setenv("GWPROTO_SERVER__HOST", "0.0.0.0")
+        status, _, err = run(capsys, "check")
+        assert (status, err[:16]) == (1, "GATEWAY_API_KEY:")
+
+    def test_a_file_without_providers_could_not_be_served(
+        self, capsys: pytest.CaptureFixture[str], config: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        Path(config).write_text("[server]\n")
+        monkeypatch.setenv("GWPROTO_CONFIG", config)
+        status, out, err = run(capsys, "check")
+        assert (status, out) == (1, "")
+        assert err.startswith("providers: none configured")
+
+    @pytest.mark.parametrize("command", ["check", "models"])
+    def test_an_empty_variable_names_no_file(
+        self, capsys: pytest.CaptureFixture[str], command: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GWPROTO_CONFIG", "")
+        assert run(capsys, command)[0] == 0
+
+    def test_client_keys_from_variables(
+        self, capsys: pytest.CaptureFixture[str], config: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GATEWAY_API_KEY", "canary")
+        monkeypatch.setenv("GATEWAY_API_KEY_HASHES", "other:" + "0" * 64)
+        _, out, _ = run(capsys, "check", "--json", "--config", config)
+        (row,) = (row for row in json.loads(out) if row["setting"] == "auth.keys")
+        assert row["value"] == ["me=***", "default=***", "other=***"]
+        assert row["origin"] == "file, GATEWAY_API_KEY, GATEWAY_API_KEY_HASHES"
+
     def test_the_file_may_be_named_by_a_variable(
         self, capsys: pytest.CaptureFixture[str], config: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -456,6 +493,43 @@ def test_simulated_providers_alone() -> None:
             assert error.code == 503
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
+
+
+def test_a_second_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise BaseExceptionGroup("a nursery's", [KeyboardInterrupt()])
+
+    def broken(*_: object) -> None:
+        raise BaseExceptionGroup("a nursery's", [KeyboardInterrupt(), ValueError()])
+
+    monkeypatch.setattr("gwproto_cli.command._serve", interrupted)
+    assert main(("serve",)) == 130
+    monkeypatch.setattr("gwproto_cli.command._serve", broken)
+    with pytest.raises(BaseExceptionGroup):
+        main(("serve",))
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (("serve",), "server.runtime: quart needs anyio: pip install 'gwproto[quart]'"),
+        (("serve", "--runtime", "trio"), "server.runtime: trio needs trio: pip install 'gwproto[trio]'"),
+        (("providers-sim",), "providers-sim: needs anyio: pip install 'gwproto[io]'"),
+        (("providers-sim", "--help"), ""),
+        (("check",), ""),
+        (("models",), ""),
+        (("keys", "new"), ""),
+    ],
+)
+def test_a_bare_install_says_what_is_missing(argv: tuple[str, ...], line: str) -> None:
+    probe = (
+        "import sys\n"
+        "for name in ('anyio', 'h11', 'hypercorn', 'quart', 'rich', 'sniffio', 'trio'): sys.modules[name] = None\n"
+        "import gwproto_cli\n"
+        f"sys.exit(gwproto_cli.main({argv!r}))"
+    )
+    result = subprocess.run((sys.executable, "-c", probe), capture_output=True, text=True, env=environment())
+    assert (result.returncode, result.stderr.strip()) == (1 if line else 0, line)
 
 
 def test_bad_knobs(capsys: pytest.CaptureFixture[str]) -> None:

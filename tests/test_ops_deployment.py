@@ -82,7 +82,7 @@ class TestClientKeys:
 
     @pytest.mark.parametrize("value", ["", "  ", ",", " , "])
     def test_an_empty_key_is_refused_not_replaced(self, value: str) -> None:
-        assert problems(GATEWAY_API_KEY=value) == [("GATEWAY_API_KEY", "GATEWAY_API_KEY is empty")]
+        assert problems(GATEWAY_API_KEY=value) == [("GATEWAY_API_KEY", "is empty")]
 
     def test_a_key_of_any_bytes_is_hashed_as_it_is(self) -> None:
         key = b"\xff".decode(errors="surrogateescape")  # as os.environ has it

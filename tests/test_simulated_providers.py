@@ -13,7 +13,8 @@ import pytest
 
 from gwproto.testing import Data, End, Head, Knobs, Reset, SimulatedProvider, Stall, Step
 from gwproto.testing.answers import example, tokens
-from gwproto_cli.simulated import add_knob_flags, demo_providers, hosted, knobs_from
+from gwproto_cli.knobs import add_knob_flags, knobs_from
+from gwproto_cli.simulated import demo_providers, hosted
 
 NOW = 1_790_000_000.0
 

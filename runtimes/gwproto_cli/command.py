@@ -25,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130  # 128 + SIGINT, as shells have it
+    except BaseExceptionGroup as group:  # from a task group, when Ctrl-C was pressed again
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        return 130
     except BrokenPipeError:
         # Whoever read our output has had enough. The interpreter would flush once more, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,7 +75,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     )
     simulated.set_defaults(run=_simulated_providers)
     if command == ["providers-sim"]:
-        from gwproto_cli.simulated import add_knob_flags
+        from gwproto_cli.knobs import add_knob_flags
 
         add_knob_flags(simulated)
     return parser

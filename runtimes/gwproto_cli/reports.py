@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from gwproto.config import (
-    KeySettings,
     KnownProvider,
     ModelSettings,
     ProviderSettings,
@@ -21,18 +21,26 @@ from gwproto_cli.inert import INERT, INERT_FOR_PROVIDERS
 from gwproto_cli.serving import is_loopback
 from gwproto_cli.tables import print_table
 from gwproto_ops import deployment
+from gwproto_ops.deployment import Deployment
 
+_KEY_VARIABLES = ("GATEWAY_API_KEY", "GATEWAY_API_KEY_HASHES")
+# Stands for the simulated providers while the rest of a configuration is checked.
+_SIMULATED = ProviderSettings(
+    name="simulated", base_url="http://127.0.0.1/v1", models=(ModelSettings(id="simulated"),)
+)
 _USERINFO = re.compile(r"(?<=://)[^/@\s]*(?=@)")
 
 
 def check(config: str | None, env_file: str | None, *, as_json: bool) -> None:
     """Print every setting with its value and origin. Raises ``ConfigurationError`` when it could not be served."""
     environ = environment(env_file)
-    loaded = deployment.read(config or environ.get("GWPROTO_CONFIG"), environ=environ)
+    path = config or environ.get("GWPROTO_CONFIG") or None
+    loaded = deployment.read(path, environ=environ)
     settings = loaded.settings
-    if settings.providers or config:
-        deployment.deploy(loaded, environ=environ, make_key=is_loopback(settings.server.host))
-    rows = list(_rows(loaded))
+    simulated = not settings.providers and path is None
+    served = Loaded(replace(settings, providers=(_SIMULATED,)), loaded.origins) if simulated else loaded
+    deployed = deployment.deploy(served, environ=environ, make_key=is_loopback(settings.server.host))
+    rows = list(_rows(loaded, deployed, environ))
     if as_json:
         keys = ("setting", "value", "origin", "note")
         _print_json([dict(zip(keys, row, strict=True)) for row in rows])
@@ -44,15 +52,22 @@ def check(config: str | None, env_file: str | None, *, as_json: bool) -> None:
             for path, value, origin, note in rows
         ],
     )
-    if not settings.providers:
+    if simulated:
         print("\nNo provider has credentials: serve would run simulated ones.")
 
 
-def _rows(loaded: Loaded) -> Iterator[tuple[str, object, str, str]]:
+def _rows(
+    loaded: Loaded, deployed: Deployment, environ: Mapping[str, str]
+) -> Iterator[tuple[str, object, str, str]]:
     settings = loaded.settings
     for path, origin in loaded.origins.items():
         section, _, key = path.partition(".")
-        if section != "providers":
+        if path == "auth.keys":
+            variables = [name for name in _KEY_VARIABLES if environ.get(name, "").strip()]
+            origins = [*(["file"] if origin == "file" else []), *variables]
+            keys = () if deployed.made_key else deployed.configuration.keys
+            yield path, [f"{key.label}=***" for key in keys], ", ".join(origins) or "default", ""
+        elif section != "providers":
             value = getattr(getattr(settings, section), key)
             yield path, _shown(value), origin, INERT.get(path, "")
     for provider in settings.providers:
@@ -80,8 +95,6 @@ def _shown(value: object) -> object:
         return [_shown(part) for part in value]
     if isinstance(value, ModelSettings):
         return value.id
-    if isinstance(value, KeySettings):
-        return f"{value.label or value.env or '-'}=***"
     if isinstance(value, ProviderTimeouts):
         return {name: part for name, part in msgspec.structs.asdict(value).items() if part is not None}
     return value
@@ -111,7 +124,7 @@ def models(config: str | None, env_file: str | None, *, as_json: bool) -> None:
     """Print the models at hand, and what each of the others would need."""
     environ = environment(env_file)
     known = deployment.known_providers()
-    path = config or environ.get("GWPROTO_CONFIG")
+    path = config or environ.get("GWPROTO_CONFIG") or None
     settings = deployment.read(path, environ=environ, known=known).settings
     rows = [*_configured(settings, environ), *_others(settings, known, environ, with_file=path is not None)]
     if as_json:

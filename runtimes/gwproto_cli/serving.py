@@ -139,10 +139,16 @@ def _usable_key(deployment: Deployment, environ: Mapping[str, str]) -> tuple[str
 
 def serve_simulated(options: argparse.Namespace) -> None:
     """Run the simulated providers alone until Ctrl-C."""
-    import anyio
-
     from gwproto.testing import Knobs
-    from gwproto_cli.simulated import demo_providers, knobs_from, serve_providers
+    from gwproto_cli.knobs import knobs_from
+
+    try:
+        import anyio
+
+        from gwproto_cli.simulated import demo_providers, serve_providers
+    except ModuleNotFoundError as error:
+        problem = f"needs {error.name}: pip install 'gwproto[io]'"
+        raise ConfigurationError((("providers-sim", problem),)) from None
 
     try:
         knobs = knobs_from(options)

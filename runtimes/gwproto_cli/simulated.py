@@ -4,7 +4,6 @@ Beside its own API every provider answers ``GET /knobs`` and ``PUT /knobs`` with
 :class:`~gwproto.testing.Knobs` as JSON: a PUT changes the fields it names while the provider runs.
 """
 
-import argparse
 import random
 import socket
 import struct
@@ -245,19 +244,3 @@ def demo_providers(seed: int = 0) -> list[SimulatedProvider]:
         SimulatedProvider(name, models=(model,), rng=random.Random(seed + index), knobs=Knobs(pace=0.01))
         for index, (name, model) in enumerate(named)
     ]
-
-
-def add_knob_flags(parser: argparse.ArgumentParser) -> None:
-    """One flag for every knob, ``--reset-after 3``."""
-    for field in msgspec.structs.fields(Knobs):
-        flag = "--" + field.name.replace("_", "-")
-        if field.default is False:
-            parser.add_argument(flag, dest=field.name, action="store_const", const="true")
-        else:
-            parser.add_argument(flag, dest=field.name, metavar="X")
-
-
-def knobs_from(arguments: argparse.Namespace) -> Knobs:
-    """The knobs that the flags set. Raises ``msgspec.ValidationError``."""
-    given = {name: getattr(arguments, name, None) for name in Knobs.__struct_fields__}
-    return msgspec.convert({k: v for k, v in given.items() if v is not None}, Knobs, strict=False)

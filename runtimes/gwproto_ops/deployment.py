@@ -185,7 +185,8 @@ def _variable(name: str, where: str, environ: Mapping[str, str], problems: list[
     """A variable's value, which must hold something."""
     value = environ.get(name, "").strip()
     if not value.strip(","):
-        problems.append((where, f"{name} is {'empty' if name in environ else 'not set'}"))
+        what = "" if name == where else f"{name} "
+        problems.append((where, f"{what}is {'empty' if name in environ else 'not set'}"))
         return ""
     return value
 
