@@ -807,9 +807,10 @@ def test_a_stream_for_an_object_is_assembled() -> None:
     whole = json.loads(sent_body(commands))
     assert whole["object"] == "chat.completion"
     assert whole["choices"][0]["message"]["content"] == "Hello"
-    exchange, _ = begin(gateway(), body())
-    commands = feed(exchange, START, *streaming(ROLE + text("Hel"), text("lo") + STOP), UpstreamEnd(1))
-    assert json.loads(sent_body(commands))["choices"][0]["finish_reason"] == "stop"
+    for last in (UpstreamEnd(1), UpstreamLost(1, LossReason.RESET)):
+        exchange, _ = begin(gateway(), body())
+        commands = feed(exchange, START, *streaming(ROLE + text("Hel"), text("lo") + STOP), last)
+        assert json.loads(sent_body(commands))["choices"][0]["finish_reason"] == "stop"
 
 
 @pytest.mark.parametrize(

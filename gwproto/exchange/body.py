@@ -127,12 +127,17 @@ class AssembledBody(Body):
             if frame is not None:
                 self._take(frame)
         except WireError:
-            return self.cut()
-        if self.failure is None:
-            if self._normaliser.finished or self._normaliser.done:
-                return self._complete()
-            return self.cut()
-        return b""
+            return super().cut()
+        if self.failure is not None:
+            return b""
+        return self._complete() if self._normaliser.done else self.cut()
+
+    @property
+    def finished(self) -> bool:
+        return self._normaliser.finished and not self._decoder.pending
+
+    def cut(self) -> bytes:
+        return self._complete() if self.finished else super().cut()
 
     def _complete(self) -> bytes:
         if not self._normaliser.content:

@@ -24,6 +24,12 @@ Backend = tuple[Origin, str, str, str]
 _URL = re.compile(r"[\x21-\x7e]+\Z")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110, 5.6.2
 _VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
+_NAME = re.compile(r"[A-Za-z0-9._-]+\Z")  # "/" and "#" would make a target's id ambiguous
+#: What the connection and the gateway say themselves: sent twice, it could be read either way (RFC 9112, 6.3).
+_RESERVED = frozenset(
+    {"accept", "connection", "content-length", "content-type", "expect", "host", "te", "trailer"}
+    | {"transfer-encoding", "upgrade"}
+)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -126,6 +132,8 @@ def compile_catalog(
         path = f"providers[{position}]"
         if not entry.name:
             problems.append((f"{path}.name", "is empty"))
+        elif not _NAME.match(entry.name):
+            problems.append((f"{path}.name", "may hold A-Z a-z 0-9 . _ - only"))
         if entry.name in seen:
             problems.append((f"{path}.name", f"{entry.name!r} is used twice"))
         seen.add(entry.name)
@@ -202,6 +210,8 @@ def _headers(headers: Mapping[str, str], path: str, problems: list[tuple[str, st
     for name, value in headers.items():
         if not _TOKEN.match(name):
             problems.append((f"{path}.headers", f"{name!r} is not a header name"))
+        if name.lower() in _RESERVED:
+            problems.append((f"{path}.headers.{name}", "is set by the gateway"))
         if not _VALUE.match(value):
             problems.append((f"{path}.headers.{name}", "has a character that no header value has"))
     return tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
@@ -236,6 +246,10 @@ def _models(entry: ProviderSettings, path: str, problems: list[tuple[str, str]])
             problems.append((f"{where}.id", "is empty"))
         if model.id == AUTO:
             problems.append((f"{where}.id", f"{AUTO!r} is reserved"))
+        for key, value in (("id", model.id), ("upstream", upstream)):
+            # The name goes into a header field (RFC 9110, 5.5).
+            if value != value.strip() or not value.isprintable():
+                problems.append((f"{where}.{key}", "begins or ends with a space, or has a control character"))
         if model.id in ids:
             problems.append((f"{where}.id", f"{model.id!r} is used twice"))
         elif upstream in upstreams:

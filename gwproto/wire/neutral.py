@@ -11,7 +11,6 @@ from gwproto.failures import Failure
 from gwproto.values import Usage
 
 Effort = Literal["auto", "none", "minimal", "low", "medium", "high", "xhigh", "max"]
-Finish = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
 RawFields = dict[str, Raw]
 

@@ -181,11 +181,6 @@ class Normaliser:
         """Has every choice that was opened its finish?"""
         return bool(self._choices) and all(choice.finish is not None for choice in self._choices)
 
-    @property
-    def open_tool_call(self) -> bool:
-        """Is some choice in the middle of its tool calls?"""
-        return any(choice.finish is None and bool(choice.calls) for choice in self._choices)
-
     def receive(self, chunk: Chunk) -> list[Chunk]:
         """What the client gets of ``chunk``, at once: the very object if nothing had to change, or nothing at all."""
         if self.done or self.failure is not None:

@@ -130,7 +130,7 @@ def completion(text: str = "Hello", model: str = "m", **fields: Any) -> bytes:
         "choices": [choice],
         "usage": usage,
     }
-    return json.dumps({**answer, **fields}, separators=(",", ":")).encode()
+    return json.dumps({**answer, **fields}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def chunk(delta: Mapping[str, Any], finish: str | None = None, **fields: Any) -> bytes:
@@ -142,7 +142,11 @@ def chunk(delta: Mapping[str, Any], finish: str | None = None, **fields: Any) ->
         "model": "m",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
     }
-    return b"data: " + json.dumps({**answer, **fields}, separators=(",", ":")).encode() + b"\n\n"
+    return (
+        b"data: "
+        + json.dumps({**answer, **fields}, separators=(",", ":"), ensure_ascii=False).encode()
+        + b"\n\n"
+    )
 
 
 ROLE = chunk({"role": "assistant", "content": ""})

@@ -81,6 +81,9 @@ def _explain(error: msgspec.ValidationError) -> Failure:
         code = _BOUND_CODES[kind, comparison]
         subject = "a length" if kind in ("array", "str") else "a value"
         return _refusal(code, f"Invalid '{param}': expected {subject} {comparison} {limit}.", param)
+    if " matching regex " in what:  # the only one there is; a regular expression explains nothing to most
+        message = f"Invalid value for '{param}': 1 to 64 of the characters A-Z a-z 0-9 . _ : - are allowed."
+        return _refusal("invalid_value", message, param)
     if ", got " in what:
         return _refusal("invalid_type", f"Invalid type for '{param}': {_lower_first(what)}.", param)
     return _refusal("invalid_value", f"Invalid value for '{param}': {_lower_first(what)}.", param)
