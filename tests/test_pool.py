@@ -42,6 +42,15 @@ def test_idle_ones_expire() -> None:
     assert leases.idle == 0
 
 
+def test_those_of_a_provider_nobody_asks_any_more_expire_too() -> None:
+    leases: Leases[str] = Leases(idle_timeout=30.0)
+    for origin in (A, B):
+        assert leases.acquire(origin, 0.0) is None
+    assert leases.release(A, "one", 0.0) == []
+    assert leases.release(B, "other", 30.0) == ["one"]
+    assert leases.clear() == ["other"]
+
+
 def test_only_so_many_are_kept() -> None:
     leases: Leases[int] = Leases(max_idle=2)
     for _ in range(3):
@@ -88,6 +97,7 @@ class PoolMachine(RuleBasedStateMachine):
         origin = self.lent.pop(connection)
         self.kept[connection] = (origin, self.now)
         self.close(self.leases.release(origin, connection, self.now))
+        assert all(at + 10.0 > self.now for _, at in self.kept.values())
 
     @precondition(lambda self: self.lent)
     @rule(data=st.data())

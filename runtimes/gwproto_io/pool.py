@@ -50,11 +50,12 @@ class Leases(Generic[C]):
         self._leased -= 1
 
     def release(self, origin: Origin, connection: C, now: float) -> list[C]:
-        """End a lease and keep the connection for the next one."""
+        """End a lease and keep the connection for the next one. What has expired is dropped, whatever its origin:
+        nobody may come back for those of another provider."""
         self.discard()
+        out = self.expire(now)
         idle = self._idle.setdefault(origin, deque())
         idle.append((now + self._idle_timeout, connection))
-        out = self._expired(idle, now)
         if len(idle) > self._max_idle:
             out.append(idle.popleft()[1])
         return out
@@ -63,7 +64,8 @@ class Leases(Generic[C]):
         """Drop what was idle for too long."""
         out: list[C] = []
         for origin, idle in list(self._idle.items()):
-            out += self._expired(idle, now)
+            while idle and idle[0][0] <= now:
+                out.append(idle.popleft()[1])
             if not idle:
                 del self._idle[origin]
         return out
@@ -72,10 +74,4 @@ class Leases(Generic[C]):
         """Drop every idle connection."""
         out = [connection for idle in self._idle.values() for _, connection in idle]
         self._idle.clear()
-        return out
-
-    def _expired(self, idle: deque[tuple[float, C]], now: float) -> list[C]:
-        out: list[C] = []
-        while idle and idle[0][0] <= now:
-            out.append(idle.popleft()[1])
         return out
