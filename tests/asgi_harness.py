@@ -10,10 +10,9 @@ from anyio import (
     ClosedResourceError,
     EndOfStream,
     Event,
-    create_memory_object_stream,
     create_task_group,
 )
-from anyio.abc import ByteStream, ObjectReceiveStream, ObjectSendStream, TaskGroup
+from anyio.abc import ByteStream, TaskGroup
 
 from gwproto import Headers, Origin, Outcome
 from gwproto.loading import load
@@ -23,6 +22,7 @@ from gwproto_asgi.scope import Message, Scope
 from gwproto_cli.simulated import serve_connection
 from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment, deploy
+from support.memory import connected
 
 KEY = "gw-test"
 AUTHORIZED = ((b"authorization", b"Bearer gw-test"), (b"content-type", b"application/json"))
@@ -140,37 +140,6 @@ async def chat(app: App, body: bytes = PLAIN, **request: Any) -> Call:
     return await call(app, "POST", CHAT, headers=AUTHORIZED, body=[body], **request)
 
 
-class MemoryStream(ByteStream):
-    """One end of a connection that exists in memory only. It holds eight unread writes."""
-
-    def __init__(self, incoming: ObjectReceiveStream[bytes], outgoing: ObjectSendStream[bytes]) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._unread = b""
-
-    async def receive(self, max_bytes: int = 65536) -> bytes:
-        data = self._unread or await self._incoming.receive()
-        self._unread = data[max_bytes:]
-        return data[:max_bytes]
-
-    async def send(self, item: bytes) -> None:
-        await self._outgoing.send(bytes(item))
-
-    async def send_eof(self) -> None:
-        await self._outgoing.aclose()
-
-    async def aclose(self) -> None:
-        await self._outgoing.aclose()
-        await self._incoming.aclose()
-
-
-def memory_connection() -> tuple[MemoryStream, MemoryStream]:
-    """Both ends."""
-    to_server, at_server = create_memory_object_stream[bytes](8)
-    to_client, at_client = create_memory_object_stream[bytes](8)
-    return MemoryStream(at_client, to_server), MemoryStream(at_server, to_client)
-
-
 class Provider:
     """A simulated provider behind connections in memory. ``departed`` is set when one was closed on it too early."""
 
@@ -183,7 +152,7 @@ class Provider:
     async def dial(self, origin: Origin) -> ByteStream:
         assert origin.host == "provider.test"
         self.connections += 1
-        ours, theirs = memory_connection()
+        ours, theirs = connected()
         self._tasks.start_soon(self._serve, theirs)
         return ours
 
