@@ -215,15 +215,6 @@ def test_finished_is_every_opened_choice() -> None:
     assert normaliser.finished
 
 
-def test_open_tool_call() -> None:
-    normaliser = Normaliser(include_usage=False)
-    assert not normaliser.open_tool_call
-    normaliser.receive(tool(ToolFragment(0, "a", "f", "{")))
-    assert normaliser.open_tool_call
-    normaliser.receive(chunk(Delta(finish="tool_calls")))
-    assert not normaliser.open_tool_call
-
-
 @pytest.mark.parametrize(
     ("chunks", "expected"),
     [
