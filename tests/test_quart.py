@@ -302,6 +302,26 @@ def test_a_client_that_leaves_takes_its_upstream_along(how: str, body: bytes) ->
 
 
 @pytest.mark.sockets
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_connection_ends_with_its_client(busy: bool) -> None:
+    """At once: were it kept like an idle one, clients without keep-alive would use up the descriptors."""
+
+    async def scenario(gateway: Served) -> None:
+        async with gateway.connect() as connection:
+            if busy:
+                connection.post(STREAM)
+                await connection.head()
+                await connection.chunk()
+            else:
+                connection.get("/livez")
+                await connection.response()
+            connection.writer.write_eof()
+            await connection.reader.read()
+
+    served(scenario, Knobs(stall_after=2))
+
+
+@pytest.mark.sockets
 def test_a_broken_off_response_does_not_look_complete(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gwproto.access")
 

@@ -8,7 +8,7 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.typing import ASGIFramework
 
 logger = logging.getLogger("gwproto")
@@ -20,11 +20,18 @@ class Connection(TCPServer):
     """One connection. What is sent within one turn of the event loop is written at once.
 
     Hypercorn writes head, body and end of a response on their own, and writing is a good part of what a response costs.
+    It also keeps a connection whose client is gone as open as one that is merely idle.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._unwritten: list[bytes] = []
+        self._left = False  # the client sends no more
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._left = True
+        await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -36,7 +43,7 @@ class Connection(TCPServer):
                 await self.writer.drain()
             except (ConnectionError, RuntimeError):
                 await self.protocol.handle(Closed())
-        else:
+        elif not (self._left and isinstance(event, Updated)):  # nobody is left to be idle
             if isinstance(event, Closed):
                 self._write()
             await super().protocol_send(event)
