@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gwproto.exchange import gears
 from gwproto.exchange.body import MAX_BODY, choose
-from gwproto.exchange.gears import Body, StreamBody, learn
+from gwproto.exchange.gears import MAX_PREAMBLE, Body, StreamBody, learn
 from gwproto.failures import FailureClass
 from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import Envelope
@@ -226,6 +226,34 @@ def test_an_oversized_answer_is_a_failure(stream: bool) -> None:
         assert body.receive(piece) == b""
     assert body.failure is None
     body.receive(b"x")
+    assert body.failure is not None
+    assert body.failure.code == "bad_upstream_response"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_oversized_stream_for_one_object_is_a_failure(late: bool) -> None:
+    body = choose(b"d", DIALECTS["openai"], OURS, stream=False, include_usage=False, legacy=False)
+    assert body is not None
+    piece = b":\n\n" + chunk({"content": "x" * 1000}) + b":" * (1 << 20) + b"\n\n"
+    size = 0
+    while size + len(piece) <= MAX_BODY - len(DONE):
+        assert body.receive(piece[: 1 << 19]) == body.receive(piece[1 << 19 :]) == b""
+        size += len(piece)
+    body.receive(b":" * (MAX_BODY - len(DONE) - size - (not late)) + b"\n" * (not late))
+    assert body.failure is None
+    answer = body.receive(b":" + DONE if late else DONE + b"more")
+    assert (body.failure is not None) == late
+    assert (b"xxx" in answer) != late
+
+
+def test_a_preamble_without_end_is_a_failure() -> None:
+    """Some fields the gateway does not know are passed on, but are no content."""
+    body = stream_body()
+    piece = chunk({"x": "y" * 10_000})
+    for _ in range(MAX_PREAMBLE // len(piece)):
+        assert body.receive(piece) == b""
+    assert body.failure is None
+    assert body.receive(piece + text("late")) == b""
     assert body.failure is not None
     assert body.failure.code == "bad_upstream_response"
 

@@ -44,9 +44,7 @@ class WholeBody(Body):
         self._size += len(data)
         if self._size > MAX_BODY:
             self._pieces.clear()
-            self.failure = Failure(
-                FailureClass.SERVER, "The provider's answer is too large.", code="bad_upstream_response"
-            )
+            self.failure = _too_large()
             return b""
         self._pieces.append(data)
         return b""
@@ -91,7 +89,7 @@ class UnrolledBody(WholeBody):
 class AssembledBody(Body):
     """Event stream in, one object out: a :class:`StreamBody` whose client reads neutral chunks."""
 
-    __slots__ = ("_chunks", "_decoder", "_dialect", "_envelope", "_normaliser")
+    __slots__ = ("_chunks", "_decoder", "_dialect", "_envelope", "_normaliser", "_size")
 
     def __init__(self, dialect: Dialect, envelope: Envelope, *, legacy_functions: bool) -> None:
         super().__init__()
@@ -100,11 +98,14 @@ class AssembledBody(Body):
         self._decoder = Decoder()
         self._normaliser = Normaliser(include_usage=True, legacy_functions=legacy_functions)
         self._chunks: list[Chunk] = []
+        self._size = 0
 
     def receive(self, data: bytes) -> bytes:
         self.progress = False
+        room = MAX_BODY - self._size
+        self._size += len(data)
         try:
-            for frame in self._decoder.receive(data):
+            for frame in self._decoder.receive(data[:room]):
                 self._take(frame)
                 if self._normaliser.done or self.failure is not None:
                     break
@@ -112,6 +113,8 @@ class AssembledBody(Body):
             self.failure = Failure(FailureClass.SERVER, str(error), code="bad_upstream_response")
         if self._normaliser.done and self.failure is None:
             return self._complete()
+        if self._size > MAX_BODY and self.failure is None:
+            self.failure = _too_large()
         return b""
 
     def _take(self, frame: Frame) -> None:
@@ -202,6 +205,10 @@ def choose(
     if whole or start not in _FIELD:  # by one byte, or the choice would depend on how the bytes were split
         return WholeBody(dialect, envelope)
     return AssembledBody(dialect, envelope, legacy_functions=legacy)
+
+
+def _too_large() -> Failure:
+    return Failure(FailureClass.SERVER, "The provider's answer is too large.", code="bad_upstream_response")
 
 
 def _named(completion: Completion, expected: Envelope) -> Envelope:

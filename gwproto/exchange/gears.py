@@ -21,6 +21,8 @@ from gwproto.wire.neutral import Chunk
 from gwproto.wire.normalise import Normaliser
 from gwproto.wire.openai.stream import Envelope
 
+MAX_PREAMBLE = 1 << 20  # bytes held back for a client while no content comes
+
 _OPENAI = DIALECTS["openai"]  # what clients speak
 # What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
 _TEXT = re.compile(
@@ -98,6 +100,7 @@ class StreamBody(Body):
         "_expected",
         "_held",
         "_normaliser",
+        "_preamble",
         "_shape",
     )
 
@@ -111,6 +114,7 @@ class StreamBody(Body):
         self._decoder = Decoder()
         self._normaliser = Normaliser(include_usage=include_usage, legacy_functions=legacy_functions)
         self._held: list[bytes] = []
+        self._preamble = 0  # bytes that went or will go into it
         self._shape: Shape | None = None
 
     def receive(self, data: bytes) -> bytes:
@@ -199,6 +203,13 @@ class StreamBody(Body):
             out.append(frame.raw)
         else:
             out.extend(_OPENAI.encode_chunk(one, envelope) for one in chunks)
+        if not normaliser.content:
+            self._preamble += sum(map(len, out[before:]))
+            if self._preamble > MAX_PREAMBLE:
+                self._fail(
+                    FailureClass.SERVER, "The provider's answer begins with too much.", "bad_upstream_response"
+                )
+                return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
             if text:
