@@ -158,6 +158,39 @@ def test_everything_wrong_is_said_at_once() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["a/b", "a#2", "a b", "a\n", "é"])
+def test_provider_names_keep_targets_apart(name: str) -> None:
+    found = problems(provider(name, "m", base_url="http://p.test/v1"))
+    assert found == (("providers[0].name", "may hold A-Z a-z 0-9 . _ - only"),)
+
+
+@pytest.mark.parametrize("name", ["a\nx-evil: b", "a\r", " a", "a ", "a\0b", "a\x7f"])
+def test_models_are_named_as_a_header_field_can_say(name: str) -> None:
+    problem = "begins or ends with a space, or has a control character"
+    assert problems(provider("p", name)) == (("providers[0].models[0].id", problem),)
+    named = provider("p", models=(ModelSettings(id="m", upstream=name),))
+    assert problems(named) == (("providers[0].models[0].upstream", problem),)
+
+
+@pytest.mark.parametrize("name", ["modèle", "org/model:free", "a b", "@cf/meta/llama"])
+def test_models_have_all_kinds_of_names(name: str) -> None:
+    assert compiled(provider("p", name)).model_names == (name,)
+
+
+@pytest.mark.parametrize("name", ["Host", "content-length", "Transfer-Encoding", "connection", "accept"])
+def test_no_configured_header_doubles_one_of_the_gateways(name: str) -> None:
+    found = problems(provider("p", "m", headers={name: "1"}))
+    assert found == ((f"providers[0].headers.{name}", "is set by the gateway"),)
+
+
+def test_a_misspelt_capability_is_named() -> None:
+    ((path, problem),) = problems(
+        provider("p", models=(ModelSettings(id="m", capabilities=("tools", "json-schema", "vison")),))
+    )
+    assert path == "providers[0].models[0].capabilities"
+    assert problem.startswith("unknown: json-schema, vison; known are audio, json, json_schema, ")
+
+
 def test_timeouts_are_the_providers_own_or_the_common_ones_and_zero_is_off() -> None:
     own = ProviderTimeouts(connect=1.0, idle=0.0)
     (only,) = compiled(provider("p", "m", timeouts=own), timeouts=TimeoutSettings(total=60.0)).providers

@@ -19,6 +19,9 @@ from gwproto.values import Headers, Origin
 
 AUTO = "auto"
 
+#: What a model may be said to be capable of.
+CAPABILITIES = frozenset({"audio", "json", "json_schema", "logprobs", "n", "reasoning", "tools", "vision"})
+
 Backend = tuple[Origin, str, str, str]
 
 _URL = re.compile(r"[\x21-\x7e]+\Z")
@@ -246,7 +249,7 @@ def _models(entry: ProviderSettings, path: str, problems: list[tuple[str, str]])
             problems.append((f"{where}.id", "is empty"))
         if model.id == AUTO:
             problems.append((f"{where}.id", f"{AUTO!r} is reserved"))
-        for key, value in (("id", model.id), ("upstream", upstream)):
+        for key, value in (("id", model.id), ("upstream", model.upstream)):
             # The name goes into a header field (RFC 9110, 5.5).
             if value != value.strip() or not value.isprintable():
                 problems.append((f"{where}.{key}", "begins or ends with a space, or has a control character"))
@@ -255,6 +258,10 @@ def _models(entry: ProviderSettings, path: str, problems: list[tuple[str, str]])
         elif upstream in upstreams:
             # One backend would get two turns; a second name for a model is an alias.
             problems.append((f"{where}.upstream", f"{upstream!r} is used twice"))
+        unknown = ", ".join(sorted(set(model.capabilities or ()) - CAPABILITIES))
+        if unknown:
+            known = ", ".join(sorted(CAPABILITIES))
+            problems.append((f"{where}.capabilities", f"unknown: {unknown}; known are {known}"))
         ids.add(model.id)
         upstreams.add(upstream)
         models.append(_model(model, upstream))
