@@ -258,7 +258,10 @@ def _inherit(
     Whoever writes another address names its credential too: a key must not go where its owner did not send it.
     """
     address, origin = (provider.base_url, "file") if provider.base_url else entry.address(environ)
-    origins[f"providers.{provider.name}.base_url"] = origin
+    path = f"providers.{provider.name}"
+    origins[f"{path}.base_url"] = origin
+    for key in ("format", "models"):
+        origins[f"{path}.{key}"] = "file" if key in table else "default"
     keys = provider.api_keys_env
     if origin != "file" and not (provider.api_key_env or provider.api_key_file or keys):
         keys = entry.credential(environ, named=True) or ("" if entry.keyless else entry.key_env[0])

@@ -203,7 +203,9 @@ class TestDiscovery:
         result = loaded(None, environ)
         assert result.settings.providers[0].models == KNOWN["groq"].models
         assert result.origins["providers.groq"] == "GROQ_API_KEY"
-        assert result.origins["providers.groq.base_url"] == "default"
+        assert [result.origins[f"providers.groq.{key}"] for key in ("base_url", "format", "models")] == [
+            "default"
+        ] * 3
 
     def test_the_first_variable_that_is_set_counts(self) -> None:
         assert found({"GROQ_API_KEY": " ", "GROQ_KEY": "k"})[0][2] == "GROQ_KEY"
@@ -285,6 +287,7 @@ class TestFileProviders:
             ),
         )
         assert result.origins["providers.groq"] == "file"
+        assert result.origins["providers.groq.models"] == "default"  # inherited
 
     def test_what_is_written_wins(self) -> None:
         text = """
