@@ -309,6 +309,14 @@ def test_refusals(document: Any, code: str, param: str | None) -> None:
 SAMPLES: tuple[Any, ...] = (True, 1, 1.5, "\x00", ["\x00"], {"a": ["\x00"]})
 
 
+def test_the_characters_of_a_project_are_said_in_words() -> None:
+    failure = parse_request(b'{"prompt":"x","project_id":"a b"}')
+    assert isinstance(failure, Failure)
+    assert failure.message == (
+        "Invalid value for 'project_id': 1 to 64 of the characters A-Z a-z 0-9 . _ : - are allowed."
+    )
+
+
 @pytest.mark.parametrize("name", sorted(DOCUMENTED | {"project_id", "prompt", "x_gateway"}))
 def test_every_documented_field_is_checked(name: str) -> None:
     refused = 0
