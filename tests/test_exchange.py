@@ -442,7 +442,7 @@ def test_waits_for_a_target_that_is_about_to_return() -> None:
     ("status", "payload", "code"),
     [
         (400, b'{"error":{"message":"bad","type":"invalid_request_error","code":"x","param":"tools"}}', "x"),
-        (413, b'{"error":{"message":"big","code":"too_big"}}', "too_big"),
+        (413, b'{"error":{"message":"big","type":"tokens","code":"too_big"}}', "too_big"),
         (422, b'{"detail":[{"loc":["body","x"],"msg":"no","type":"t"}]}', None),
     ],
 )
@@ -454,6 +454,7 @@ def test_the_providers_verdict_on_the_request_is_final(status: int, payload: byt
         assert isinstance(command, OpenUpstream)
         commands = feed(exchange, START + 9, *answer(command.attempt, payload, status=status))
     assert sent_head(commands)[0] == status
+    assert sent_error(commands)["type"] == "invalid_request_error"
     if code is not None:
         assert sent_error(commands)["code"] == code
     assert outcome_of(exchange).ending is Ending.REFUSED

@@ -90,7 +90,7 @@ class Response:
         if failure.kind in _ACCOUNT:
             failure = Failure(failure.kind, "The provider refused the gateway's account.")
         own = status < 500 and status != 429  # the client's own doing: it is shown the provider's words
-        kind = type or (own and failure.type) or reaction.type
+        kind = type or reaction.type  # never the provider's: each has a vocabulary of its own
         if self.status or own or failure.code in _OURS:
             code = failure.code or reaction.code
         else:
