@@ -207,7 +207,9 @@ class StreamBody(Body):
             self._preamble += sum(map(len, out[before:]))
             if self._preamble > MAX_PREAMBLE:
                 self._fail(
-                    FailureClass.SERVER, "The provider's answer begins with too much.", "bad_upstream_response"
+                    FailureClass.SERVER,
+                    "The provider's answer begins with too much.",
+                    "bad_upstream_response",
                 )
                 return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
