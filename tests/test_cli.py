@@ -106,6 +106,14 @@ class TestCheck:
         assert status == 0
         assert "canary" not in out + err
 
+    def test_a_password_is_hidden_whatever_it_holds(
+        self, capsys: pytest.CaptureFixture[str], config: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GWPROTO_ANALYTICS__DATABASE", "postgresql://me:a@canary/ and@canary@db/x")
+        _, out, _ = run(capsys, "check", "--config", config)
+        assert "canary" not in out
+        assert "postgresql://***@db/x" in out
+
     def test_json(self, capsys: pytest.CaptureFixture[str], config: str) -> None:
         _, out, _ = run(capsys, "check", "--json", "--config", config)
         rows = {row["setting"]: row for row in json.loads(out)}

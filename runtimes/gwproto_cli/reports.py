@@ -28,7 +28,7 @@ _KEY_VARIABLES = ("GATEWAY_API_KEY", "GATEWAY_API_KEY_HASHES")
 _SIMULATED = ProviderSettings(
     name="simulated", base_url="http://127.0.0.1/v1", models=(ModelSettings(id="simulated"),)
 )
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*(?=@)")
+_USERINFO = re.compile(r"(?<=://).*(?=@)", re.DOTALL)  # to the last "@": people paste passwords unescaped
 
 
 def check(config: str | None, env_file: str | None, *, as_json: bool) -> None:
