@@ -143,6 +143,14 @@ class TestCredentials:
         assert self.credentials(text, ONE="one") == {"own": (b"authorization", b"Bearer one")}
         assert self.targets(text, ONE="one") == [("own/m", "own"), ("twin/m", "own")]
 
+    def test_a_key_is_not_sent_beside_a_configured_one(self) -> None:
+        text = PROVIDER + 'headers = { Authorization = "Basic canary" }\n'
+        assert deployed(text, GATEWAY_API_KEY="k").credentials == {}
+        ((path, problem),) = problems(text + 'api_key_env = "K"\n', K="k")
+        assert path == "providers.own.headers.authorization"
+        assert "twice" in problem
+        assert "canary" not in problem
+
     def test_a_single_key_may_hold_commas(self) -> None:
         text = PROVIDER + "api_key_env = 'ONE'\n"
         assert self.credentials(text, ONE="a,b") == {"own": (b"authorization", b"Bearer a,b")}

@@ -79,6 +79,9 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
         for number, secret in enumerate(secrets_of(provider, environ, problems), 1):
             name = provider.name if number == 1 else f"{provider.name}#{number}"
             mine.append(name_of.setdefault(secret, name))
+        if mine and "authorization" in map(str.lower, provider.headers):
+            problem = "would be sent twice: the provider's key travels in it"
+            problems.append((f"providers.{provider.name}.headers.authorization", problem))
     credentials = {name: (b"authorization", b"Bearer " + secret.encode()) for secret, name in name_of.items()}
 
     keys = _client_keys(settings.auth.keys, environ, problems)
