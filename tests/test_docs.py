@@ -19,6 +19,17 @@ def test_the_tour_runs() -> None:
     assert names["exchange"].finished
 
 
+@pytest.mark.parametrize("page", ["design.md", "testing.md"])
+def test_tests_that_are_named_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    named = re.findall(r"`(test_\w+\*?)(?:::(\w+))?`", text)
+    assert len(named) > 10
+    for pattern, test in named:
+        modules = list((ROOT / "tests").glob(f"{pattern}.py"))
+        assert modules, pattern
+        assert not test or f"def {test}(" in modules[0].read_text("utf-8"), test
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):
