@@ -12,7 +12,7 @@ from strategies import JSON
 
 from gwproto.failures import Failure, FailureClass
 from gwproto.wire.neutral import ChatRequest, Rendering
-from gwproto.wire.openai.request import decode_request, encode_request, parse_request
+from gwproto.wire.openai.request import encode_request, parse_request
 from gwproto.wire.openai.schema import DOCUMENTED
 
 USER = {"role": "user", "content": "Hi"}
@@ -446,7 +446,7 @@ def test_any_document_is_understood_or_refused(document: dict[str, Any]) -> None
     if isinstance(request, Failure):
         assert request.status == 400
         return
-    again = decode_request(encode_request(request, Rendering(model=request.model)).body)
+    again = parse_request(encode_request(request, Rendering(model=request.model)).body)
     assert isinstance(again, ChatRequest)
     assert again.needs == request.needs
 

@@ -117,10 +117,6 @@ def parse_request(body: bytes) -> ChatRequest | Failure:
         return refused.failure
 
 
-decode_request = parse_request
-"""The same words read on the provider's side."""
-
-
 def _understand(body: Body, fields: RawFields, size: int) -> ChatRequest:
     for name in [name for name, value in fields.items() if value == _NULL]:
         del fields[name]
