@@ -115,13 +115,13 @@ def _rows(catalog: Catalog, shared: Shared, now: float) -> list[ModelRow]:
         shown = best.get(status.model)
         if shown is None or _RANK.index(status.status) > _RANK.index(shown):
             best[status.model] = status.status
-    began = int(shared.epoch)
-    rows = [ModelRow(id="auto", created=began, owned_by="gwproto")]
+    created = shared.listed_at(now)
+    rows = [ModelRow(id="auto", created=created, owned_by="gwproto")]
     seen: set[str] = set()
     for target in catalog.targets:
         if target.model.id not in seen:
             seen.add(target.model.id)
-            rows.append(_row(target, best[target.model.id], began))
+            rows.append(_row(target, best[target.model.id], created))
     return rows
 
 

@@ -255,7 +255,9 @@ def test_models_are_listed_with_auto_first() -> None:
     one = gateway(provider("a"), rich)
     auto, first, second = models(one)
     assert (auto["id"], auto["object"], auto["owned_by"]) == ("auto", "model", "gwproto")
-    assert isinstance(auto["created"], int)
+    assert auto["created"] == 1_700_000_000
+    later = one.begin(head("GET", "/v1/models/auto"), START + 60).start(START + 60)
+    assert json.loads(sent_body(list(later)))["created"] == 1_700_000_000
     assert first["id"] == "a-model"
     assert first["capabilities"] is None
     assert second == {

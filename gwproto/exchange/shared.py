@@ -10,7 +10,7 @@ from gwproto.routing.router import Router
 class Shared:
     """Held by the gateway, read by its exchanges. ``epoch`` turns monotonic into wall time: ``now + epoch``."""
 
-    __slots__ = ("budget", "epoch", "in_flight", "rng", "router", "settings")
+    __slots__ = ("_listed_at", "budget", "epoch", "in_flight", "rng", "router", "settings")
 
     def __init__(self, settings: Settings, router: Router, rng: random.Random, epoch: float) -> None:
         self.settings = settings
@@ -19,11 +19,21 @@ class Shared:
         self.rng = rng
         self.epoch = epoch
         self.in_flight = 0  # chat exchanges begun and not finished
+        self._listed_at: int | None = None
 
     def reconfigure(self, settings: Settings) -> None:
         """Exchanges in flight keep the settings they began with."""
         self.settings = settings
         self.budget.reconfigure(settings.retry.budget_ratio, settings.retry.budget_floor)
+
+    def listed_at(self, now: float) -> int:
+        """When models were first listed, in seconds since 1970: what they show as ``created``, always the same.
+
+        ``epoch`` will not do: a monotonic clock's zero is any time at all, hours before the start on trio.
+        """
+        if self._listed_at is None:
+            self._listed_at = int(now + self.epoch)
+        return self._listed_at
 
     def new_id(self) -> str:
         """128 random bits in hexadecimal."""
