@@ -19,7 +19,6 @@ class ChatRequest(Struct, frozen=True, gc=False, kw_only=True):
     """A client's request, validated. ``fields`` is the whole body as sent, gateway fields removed, nulls removed."""
 
     fields: RawFields
-    size: int  # bytes of the body as sent
     model: str = "auto"
     stream: bool = False
     include_usage: bool = False

@@ -102,7 +102,7 @@ def parse_request(body: bytes) -> ChatRequest | Failure:
         if too_deep(body):
             return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
         typed = _body_decoder.decode(body)
-        return _understand(typed, fields, len(body))
+        return _understand(typed, fields)
     except msgspec.ValidationError as error:
         return _explain(error)
     except UnicodeDecodeError:
@@ -117,7 +117,7 @@ def parse_request(body: bytes) -> ChatRequest | Failure:
         return refused.failure
 
 
-def _understand(body: Body, fields: RawFields, size: int) -> ChatRequest:
+def _understand(body: Body, fields: RawFields) -> ChatRequest:
     for name in [name for name, value in fields.items() if value == _NULL]:
         del fields[name]
     for name in GATEWAY_FIELDS:
@@ -156,7 +156,6 @@ def _understand(body: Body, fields: RawFields, size: int) -> ChatRequest:
     options = body.stream_options
     return ChatRequest(
         fields=fields,
-        size=size,
         model=body.model or "auto",
         stream=body.stream is True,
         include_usage=options is not None and options.include_usage is True,
