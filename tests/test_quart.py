@@ -322,6 +322,38 @@ def test_a_connection_ends_with_its_client(busy: bool) -> None:
 
 
 @pytest.mark.sockets
+@pytest.mark.parametrize("answered", [0, 2])
+def test_a_head_has_its_time(answered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gwproto_quart.connections.HEAD_TIMEOUT", 0.05)
+
+    async def scenario(gateway: Served) -> None:
+        async with gateway.connect() as connection:
+            for _ in range(answered):
+                connection.get("/livez")
+                await connection.response()
+            connection.writer.write(b"GET /livez HTTP/1.1\r\n")
+            assert await connection.reader.read() == b""
+
+    served(scenario)
+
+
+@pytest.mark.sockets
+def test_nobody_gets_http_2() -> None:
+    async def scenario(gateway: Served) -> None:
+        async with gateway.connect() as connection:
+            connection.writer.write(
+                b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\n"
+                b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n"
+            )
+            assert await connection.response() == (200, b'{"status":"ok"}')
+            connection.writer.write(b"PRI * HTTP/2.0\r\nhost: x\r\n\r\n")
+            status, headers = await connection.head()
+            assert (status, headers[b"connection"]) == (505, b"close")
+
+    served(scenario)
+
+
+@pytest.mark.sockets
 def test_a_broken_off_response_does_not_look_complete(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gwproto.access")
 

@@ -62,7 +62,7 @@ class AsgiClient:
         self._clock = clock
         self._answers = answers
         self._on_upload = on_upload
-        self._multiplexed = not scope.get("http_version", "1.1").startswith("1")
+        self._multiplexed = scope.get("http_version", "1.1") in ("2", "3")
         self._unread = announces_body(scope)
         self._uploaded = False
         self._cut = False  # nothing more may be sent: the client is gone, or the response was broken off

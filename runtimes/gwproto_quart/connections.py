@@ -5,14 +5,16 @@ import logging
 from typing import Any
 
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.asyncio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ASGIFramework
 
 logger = logging.getLogger("gwproto")
 
+HEAD_TIMEOUT = 10.0  # seconds for a request's head once some of it is here
 PATIENCE = 1.0  # seconds for connections that were broken off to come to their end
 
 
@@ -20,18 +22,40 @@ class Connection(TCPServer):
     """One connection. What is sent within one turn of the event loop is written at once.
 
     Hypercorn writes head, body and end of a response on their own, and writing is a good part of what a response costs.
-    It also keeps a connection whose client is gone as open as one that is merely idle.
+    It also keeps a connection whose client is gone, or sends a request's head for ever, as open as one that is merely
+    idle, and takes up HTTP/2 whenever a client says so.
     """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._unwritten: list[bytes] = []
         self._left = False  # the client sends no more
+        self._idle = True  # no request is under way
+        self._patience = self.config.keep_alive_timeout  # for the next one
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        http1 = self.protocol.protocol
+        assert isinstance(http1, H11Protocol)  # no TLS, so nothing was negotiated
+        # Hypercorn has no setting for this
+        http1._check_protocol = _stay_with_http1  # type: ignore[method-assign]
+        try:
+            while data := await self.reader.read(MAX_RECV):
+                await self.protocol.handle(RawData(data))
+                if self._idle and self._patience != HEAD_TIMEOUT and http1.connection.trailing_data[0]:
+                    self._patience = HEAD_TIMEOUT
+                    await self.idle_task.restart(self._task_group, self._idle_timeout)
+        except OSError:
+            pass
+        await self.protocol.handle(Closed())
         self._left = True
         await self.idle_task.stop()
+
+    async def _idle_timeout(self) -> None:
+        try:
+            await asyncio.wait_for(self.context.terminated.wait(), self._patience)
+        except TimeoutError:
+            pass
+        await asyncio.shield(self._initiate_server_close())
 
     async def protocol_send(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -43,15 +67,23 @@ class Connection(TCPServer):
                 await self.writer.drain()
             except (ConnectionError, RuntimeError):
                 await self.protocol.handle(Closed())
-        elif not (self._left and isinstance(event, Updated)):  # nobody is left to be idle
-            if isinstance(event, Closed):
-                self._write()
+        elif isinstance(event, Updated):
+            self._idle = event.idle
+            self._patience = self.config.keep_alive_timeout
+            if not self._left:  # else nobody is there to be idle
+                await super().protocol_send(event)
+        else:
+            self._write()
             await super().protocol_send(event)
 
     def _write(self) -> None:
         if self._unwritten:
             self.writer.write(b"".join(self._unwritten))
             self._unwritten.clear()
+
+
+async def _stay_with_http1(event: object) -> None:
+    """Take no notice of a wish for HTTP/2: not by an upgrade, not by prior knowledge."""
 
 
 class Connections:

@@ -14,7 +14,7 @@ from gwproto_ops.deployment import Deployment
 from gwproto_quart.app import create_app, gateway_of
 from gwproto_quart.connections import Connections
 
-KEEP_ALIVE_TIMEOUT = 75.0  # seconds, as nginx's; Hypercorn gives a request's head as long
+KEEP_ALIVE_TIMEOUT = 75.0  # seconds, as nginx's
 BACKLOG = 2048
 MAX_HEAD = 65536  # bytes
 GRACE = 5.0  # seconds past drain_timeout, for what the core ended to leave the buffers
