@@ -42,9 +42,13 @@ def models(catalog: Catalog, shared: Shared, now: float) -> Answer:
 
 def model(catalog: Catalog, shared: Shared, name: str, now: float) -> Answer:
     """``GET /v1/models/{id}``."""
-    for row in _rows(catalog, shared, now):
-        if row.id == name:
-            return Answer(200, encode_model(row))
+    rows = {row.id: row for row in _rows(catalog, shared, now)}
+    row = rows.get(name)
+    if row is None:  # by another of its names, or an alias
+        targets = catalog.resolve(name)
+        row = rows[targets[0].model.id] if targets else None
+    if row is not None:
+        return Answer(200, encode_model(row))
     message = f"The model '{name[:200]}' does not exist."
     return error_answer(404, "model_not_found", message, param="model")
 

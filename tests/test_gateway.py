@@ -252,7 +252,7 @@ def test_models_are_listed_with_auto_first() -> None:
             "capabilities": ("tools", "json"),
         },
     )
-    one = gateway(provider("a"), rich)
+    one = gateway(provider("a"), rich, aliases={"nick": ("org/big:free",)})
     auto, first, second = models(one)
     assert (auto["id"], auto["object"], auto["owned_by"]) == ("auto", "model", "gwproto")
     assert auto["created"] == 1_700_000_000
@@ -273,7 +273,7 @@ def test_models_are_listed_with_auto_first() -> None:
         "max_output": 4096,
         "health": "available",
     }
-    for spelling in ("org/big:free", "org%2Fbig%3Afree"):
+    for spelling in ("org/big:free", "org%2Fbig%3Afree", "b/big", "big", "nick"):
         commands = ask(one, "GET", f"/v1/models/{spelling}")
         assert json.loads(sent_body(commands)) == second
 
