@@ -10,7 +10,7 @@ from gwproto.commands import Delegate
 from gwproto.config import Settings
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
-from gwproto.exchange.intake import too_large
+from gwproto.exchange.intake import announced
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
@@ -18,6 +18,9 @@ from gwproto.policy.guard import guard, path_of
 from gwproto.routing.catalog import Catalog
 from gwproto.routing.router import Router
 from gwproto.values import RequestHead
+
+_CLOSE = (b"connection", b"close")
+_RETRY_SOON = (b"retry-after", b"1")
 
 
 class Configuration(Struct, frozen=True, gc=False):
@@ -90,8 +93,7 @@ class Gateway:
         """An error for what an HTTP parser could not read, and for what the guard refused; it closes the connection."""
         if head is None:
             head = RequestHead("", "", ())
-        answer = error_answer(status, code, message, headers=((b"connection", b"close"),))
-        return self._reply(head, now, answer, "")
+        return self._refusal(head, now, status, code, message, headers=(_CLOSE,))
 
     def reconfigure(self, configuration: Configuration, now: float) -> None:
         """Change everything at once. Exchanges in flight keep what they started with; memory of health stays."""
@@ -142,30 +144,19 @@ class Gateway:
                 "Too many requests in flight.",
                 type="service_unavailable",
                 endpoint=endpoint,
-                headers=((b"retry-after", b"1"), (b"connection", b"close")),
+                headers=(_RETRY_SOON, _CLOSE),
             )
-        for name, value in head.headers:
-            if name == b"content-length" and int(value) > limits.max_body:
-                failure = too_large(limits.max_body)
-                return self._refusal(
-                    head,
-                    now,
-                    413,
-                    failure.code or "",
-                    failure.message,
-                    endpoint=endpoint,
-                    headers=((b"connection", b"close"),),
-                )
-            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-                return self._refusal(
-                    head,
-                    now,
-                    415,
-                    "unsupported_encoding",
-                    "Compressed request bodies are not taken.",
-                    endpoint=endpoint,
-                    headers=((b"connection", b"close"),),
-                )
+        problem = announced(head.headers, limits.max_body)
+        if problem is not None:
+            return self._refusal(
+                head,
+                now,
+                problem.status or 400,
+                problem.code or "",
+                problem.message,
+                endpoint=endpoint,
+                headers=(_CLOSE,),
+            )
         return ChatExchange(head, self._shared.new_id(), now, shared=self._shared, key=verdict.label)
 
     def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
@@ -196,7 +187,7 @@ class Gateway:
 
     def _ready(self, now: float) -> Answer:
         if self._draining_since is not None:
-            return json_answer({"status": "draining"}, status=503, headers=((b"retry-after", b"1"),))
+            return json_answer({"status": "draining"}, status=503, headers=(_RETRY_SOON,))
         return json_answer({"status": "ok"})
 
 

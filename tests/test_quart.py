@@ -18,8 +18,9 @@ from hypercorn.utils import load_application
 from gwproto import ConfigurationError
 from gwproto.testing import Knobs, SimulatedProvider
 from gwproto_cli.simulated import hosted
+from gwproto_ops.listening import base_url
 from gwproto_quart import create_app, serve
-from gwproto_quart.server import listening_socket, url_of
+from gwproto_quart.server import listening_socket
 
 
 def test_without_a_key_there_is_no_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +106,7 @@ def test_quart_limits_nothing() -> None:
 def test_addresses(host: str) -> None:
     with listening_socket(host, 0) as sock:
         port = sock.getsockname()[1]
-        assert url_of(sock) == (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        assert base_url(sock) == (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         with pytest.raises(OSError, match="in use"):
             listening_socket(host, port)
 

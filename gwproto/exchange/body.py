@@ -8,8 +8,8 @@ one object      :class:`UnrolledBody` :class:`WholeBody`
 ==============  ====================  =======================
 """
 
-from gwproto.exchange.gears import Body, StreamBody
-from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.exchange.gears import Body, StreamBody, named
+from gwproto.failures import Failure, WireError
 from gwproto.sse.decoder import Decoder, Frame
 from gwproto.sse.encoder import DONE
 from gwproto.values import Headers
@@ -44,7 +44,7 @@ class WholeBody(Body):
         self._size += len(data)
         if self._size > MAX_BODY:
             self._pieces.clear()
-            self.failure = _too_large()
+            self._fail("The provider's answer is too large.")
             return b""
         self._pieces.append(data)
         return b""
@@ -63,7 +63,7 @@ class WholeBody(Body):
     def _encode(self, completion: Completion, body: bytes) -> bytes:
         if completion.verbatim:
             return body
-        return _OPENAI.encode_completion(completion, _named(completion, self._envelope))
+        return _OPENAI.encode_completion(completion, named(completion, self._envelope))
 
 
 class UnrolledBody(WholeBody):
@@ -82,7 +82,7 @@ class UnrolledBody(WholeBody):
         normaliser = Normaliser(include_usage=self._include_usage, legacy_functions=self._legacy_functions)
         chunks = [one for chunk in to_chunks(completion) for one in normaliser.receive(chunk)]
         chunks += normaliser.end(complete=True)
-        envelope = _named(completion, self._envelope)
+        envelope = named(completion, self._envelope)
         return b"".join([*(_OPENAI.encode_chunk(chunk, envelope) for chunk in chunks), DONE])
 
 
@@ -110,11 +110,11 @@ class AssembledBody(Body):
                 if self._normaliser.done or self.failure is not None:
                     break
         except WireError as error:
-            self.failure = Failure(FailureClass.SERVER, str(error), code="bad_upstream_response")
+            self._fail(str(error))
         if self._normaliser.done and self.failure is None:
             return self._complete()
         if self._size > MAX_BODY and self.failure is None:
-            self.failure = _too_large()
+            self._fail("The provider's answer is too large.")
         return b""
 
     def _take(self, frame: Frame) -> None:
@@ -144,15 +144,13 @@ class AssembledBody(Body):
 
     def _complete(self) -> bytes:
         if not self._normaliser.content:
-            self.failure = Failure(
-                FailureClass.EMPTY, "The provider's answer was empty.", code="bad_upstream_response"
-            )
+            self._fail_empty()
             return b""
         self._chunks += self._normaliser.end(complete=True)
         completion = assemble(self._chunks)
         self.usage = self._normaliser.usage
         self.content = self.complete = True
-        return _OPENAI.encode_completion(completion, _named(completion, self._envelope))
+        return _OPENAI.encode_completion(completion, named(completion, self._envelope))
 
 
 class ErrorBody(Body):
@@ -205,15 +203,3 @@ def choose(
     if whole or start not in _FIELD:  # by one byte, or the choice would depend on how the bytes were split
         return WholeBody(dialect, envelope)
     return AssembledBody(dialect, envelope, legacy_functions=legacy)
-
-
-def _too_large() -> Failure:
-    return Failure(FailureClass.SERVER, "The provider's answer is too large.", code="bad_upstream_response")
-
-
-def _named(completion: Completion, expected: Envelope) -> Envelope:
-    return Envelope(
-        id=completion.id or expected.id,
-        created=completion.created or expected.created,
-        model=completion.model or expected.model,
-    )

@@ -17,7 +17,7 @@ from gwproto.sse.decoder import Decoder, Frame
 from gwproto.sse.encoder import DONE
 from gwproto.values import Usage
 from gwproto.wire.dialects import DIALECTS, Dialect
-from gwproto.wire.neutral import Chunk
+from gwproto.wire.neutral import Chunk, Completion
 from gwproto.wire.normalise import Normaliser
 from gwproto.wire.openai.stream import Envelope
 
@@ -65,6 +65,21 @@ class Body(ABC):
         """The connection broke."""
         self.failure = Failure(FailureClass.TRUNCATED, "The provider's connection broke during its answer.")
         return b""
+
+    def _fail(self, message: str, kind: FailureClass = FailureClass.SERVER) -> None:
+        self.failure = Failure(kind, message, code="bad_upstream_response")
+
+    def _fail_empty(self) -> None:
+        self._fail("The provider's answer was empty.", FailureClass.EMPTY)
+
+
+def named(answer: Chunk | Completion, expected: Envelope) -> Envelope:
+    """The names the provider gave its answer, and ``expected`` where it gave none."""
+    return Envelope(
+        id=answer.id or expected.id,
+        created=answer.created or expected.created,
+        model=answer.model or expected.model,
+    )
 
 
 class Shape(Struct, frozen=True, gc=False):
@@ -132,7 +147,7 @@ class StreamBody(Body):
             if data:
                 self._transcode(data, out)
         except WireError as error:
-            self._fail(FailureClass.SERVER, str(error), "bad_upstream_response")
+            self._fail(str(error))
         return self._release(out)
 
     def _relay(self, data: bytes, end: int, out: list[bytes]) -> None:
@@ -181,12 +196,7 @@ class StreamBody(Body):
             return
         envelope = self._envelope
         if envelope is None:
-            expected = self._expected
-            envelope = Envelope(
-                id=chunk.id or expected.id,
-                created=chunk.created or expected.created,
-                model=chunk.model or expected.model,
-            )
+            envelope = named(chunk, self._expected)
             if chunks:  # a chunk that is dropped may not know them yet
                 self._envelope = envelope
         as_sent = (
@@ -206,11 +216,7 @@ class StreamBody(Body):
         if not normaliser.content:
             self._preamble += sum(map(len, out[before:]))
             if self._preamble > MAX_PREAMBLE:
-                self._fail(
-                    FailureClass.SERVER,
-                    "The provider's answer begins with too much.",
-                    "bad_upstream_response",
-                )
+                self._fail("The provider's answer begins with too much.")
                 return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
@@ -223,7 +229,7 @@ class StreamBody(Body):
         """The format's end marker, or an end after every finish."""
         normaliser = self._normaliser
         if not normaliser.content:
-            self._fail(FailureClass.EMPTY, "The provider's answer was empty.", "bad_upstream_response")
+            self._fail_empty()
             return
         envelope = self._envelope or self._expected
         out.extend(_OPENAI.encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True))
@@ -245,7 +251,7 @@ class StreamBody(Body):
             elif self._normaliser.content or self._envelope is not None:
                 self._truncated()
             else:
-                self._fail(FailureClass.EMPTY, "The provider's answer was empty.", "bad_upstream_response")
+                self._fail_empty()
         return self._release(out)
 
     @property
@@ -271,11 +277,9 @@ class StreamBody(Body):
             self._held = []
         return out[0] if len(out) == 1 else b"".join(out)
 
-    def _fail(self, kind: FailureClass, message: str, code: str) -> None:
-        self.failure = Failure(kind, message, code=code)
-
     def _truncated(self) -> None:
-        self._fail(FailureClass.TRUNCATED, "The provider's stream broke off.", "stream_truncated")
+        message = "The provider's stream broke off."
+        self.failure = Failure(FailureClass.TRUNCATED, message, code="stream_truncated")
 
 
 def _only_text(chunk: Chunk) -> str:

@@ -81,6 +81,17 @@ class Intake:
         )
 
 
+def announced(headers: Headers, limit: int) -> Failure | None:
+    """What is wrong with a body by its announcement, so that not a byte of it need be read."""
+    for name, value in headers:
+        if name == b"content-length" and int(value) > limit:  # digits: the guard saw to it
+            return too_large(limit)
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            message = "Compressed request bodies are not taken."
+            return Failure(FailureClass.INVALID, message, status=415, code="unsupported_encoding")
+    return None
+
+
 def too_large(limit: int) -> Failure:
     return Failure(
         FailureClass.INVALID,

@@ -11,6 +11,7 @@ from hypercorn.config import Config
 
 from gwproto_asgi.client import WRITE_TIMEOUT
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.listening import base_url
 from gwproto_quart.app import create_app, gateway_of
 from gwproto_quart.connections import Connections
 
@@ -49,7 +50,7 @@ async def serve(
         loop.add_signal_handler(number, stop)
     servers: list[asyncio.Server] = []
     try:
-        urls = [url_of(sock) for sock in sockets]
+        urls = [base_url(sock) for sock in sockets]
         await app.startup()
         for sock in sockets:
             servers.append(await asyncio.start_server(connections.accept, sock=sock, backlog=BACKLOG))
@@ -114,9 +115,3 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def url_of(sock: socket.socket) -> str:
-    """The base URL of a bound TCP socket."""
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

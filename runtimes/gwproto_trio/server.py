@@ -14,6 +14,7 @@ from gwproto import Gateway, Outcome
 from gwproto_io.upstream import Pool
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.listening import base_url
 from gwproto_trio.connection import Answers, Connection
 from gwproto_trio.sockets import ClientStream, dial
 
@@ -156,9 +157,3 @@ async def serve(
             on_listening(urls)
             await server.serve(sockets)
             nursery.cancel_scope.cancel()
-
-
-def base_url(sock: socket.socket) -> str:
-    """The base URL of a bound TCP socket."""
-    host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -12,6 +12,7 @@ from gwproto.wire.openai.errors import clean, in_band_failure
 from gwproto.wire.openai.parts import (
     MAX_CHOICE,
     NULL,
+    answer_fields,
     choice_index,
     created_of,
     encoder,
@@ -22,7 +23,7 @@ from gwproto.wire.openai.parts import (
     text_of,
     tool_fragment,
 )
-from gwproto.wire.openai.usage import decode_usage, encode_usage
+from gwproto.wire.openai.usage import decode_usage
 from gwproto.wire.strict import repair, too_deep
 
 _OBJECT = "chat.completion"
@@ -205,19 +206,8 @@ def _whole(call: ToolFragment, number: int, id_: str, created: int, index: int) 
 
 def encode_completion(completion: Completion, envelope: Envelope) -> bytes:
     """The whole body. Keys that are unknown to us go out as they came, after ours."""
-    fields: dict[str, object] = {
-        "id": envelope.id,
-        "object": _OBJECT,
-        "created": envelope.created,
-        "model": envelope.model,
-        "choices": [_encoded_choice(choice) for choice in completion.choices],
-    }
-    if completion.raw_usage is not None:
-        fields["usage"] = completion.raw_usage
-    elif completion.usage is not None:
-        fields["usage"] = encode_usage(completion.usage)
-    fields.update(completion.extra)
-    return encoder.encode(fields)
+    choices = [_encoded_choice(choice) for choice in completion.choices]
+    return encoder.encode(answer_fields(_OBJECT, envelope, choices, completion))
 
 
 def _encoded_choice(choice: CompletionChoice) -> dict[str, object]:

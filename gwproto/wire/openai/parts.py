@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Raw
 
 from gwproto.failures import WireError
-from gwproto.wire.neutral import RawFields, ToolFragment
+from gwproto.wire.neutral import Chunk, Completion, Envelope, RawFields, ToolFragment
+from gwproto.wire.openai.usage import encode_usage
 
 NULL = Raw(b"null")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
@@ -113,6 +114,26 @@ def tool_fragment(raw: Raw) -> ToolFragment:
         fields["type"] = Raw(encoder.encode(kind))
         name = name or text_of(fields_of(fields.get(kind)).get("name"))
     return ToolFragment(index if type(index) is int else None, id_, name, arguments, fields)
+
+
+def answer_fields(
+    kind: str, envelope: Envelope, choices: list[dict[str, object]], answer: Chunk | Completion
+) -> dict[str, object]:
+    """A whole answer's or a chunk's keys in OpenAI's order. Those unknown to us go out as they came, after ours."""
+    fields: dict[str, object] = {
+        "id": envelope.id,
+        "object": kind,
+        "created": envelope.created,
+        "model": envelope.model,
+        "choices": choices,
+    }
+    if answer.raw_usage is not None:
+        fields["usage"] = answer.raw_usage
+    elif answer.usage is not None:
+        fields["usage"] = encode_usage(answer.usage)
+    if answer.extra:
+        fields.update(answer.extra)
+    return fields
 
 
 def one_line(document: bytes) -> bytes:

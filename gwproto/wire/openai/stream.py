@@ -17,6 +17,7 @@ from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import (
     MAX_CHOICE,
     NULL,
+    answer_fields,
     choice_index,
     created_of,
     encoder,
@@ -28,7 +29,7 @@ from gwproto.wire.openai.parts import (
     text_of,
     tool_fragment,
 )
-from gwproto.wire.openai.usage import decode_usage, encode_usage
+from gwproto.wire.openai.usage import decode_usage
 from gwproto.wire.strict import repair, too_deep
 
 __all__ = ["Envelope", "decode_chunk", "encode_chunk"]
@@ -260,19 +261,8 @@ def encode_chunk(chunk: Chunk, envelope: Envelope) -> bytes:
     """The whole event. Keys that are unknown to us go out as they came, after ours."""
     if chunk.done:
         return DONE
-    fields: dict[str, object] = {
-        "id": envelope.id,
-        "object": _OBJECT,
-        "created": envelope.created,
-        "model": envelope.model,
-        "choices": [_encoded_choice(delta) for delta in chunk.deltas],
-    }
-    if chunk.raw_usage is not None:
-        fields["usage"] = chunk.raw_usage
-    elif chunk.usage is not None:
-        fields["usage"] = encode_usage(chunk.usage)
-    if chunk.extra:
-        fields.update(chunk.extra)
+    choices = [_encoded_choice(delta) for delta in chunk.deltas]
+    fields = answer_fields(_OBJECT, envelope, choices, chunk)
     return b"data: " + one_line(encoder.encode(fields)) + b"\n\n"
 
 
