@@ -173,7 +173,7 @@ class _Attempt:
         self.request = request
         self.secret = secret
         self.connection: Connection | None = None
-        self.opening = CancelScope()  # around the task that dials or writes
+        self.opening: CancelScope | None = None  # around the task that dials or writes, if there is one
         self.parser: ResponseParser | None = None  # there once the request is written
         self.ended = False  # its lease is
 
@@ -201,7 +201,8 @@ class Upstreams:
         if current.connection is not None and len(data) <= INLINE_SIZE:
             await self._write(current, current.connection, data)
         else:
-            self._spawn(self._connect, current, data)
+            current.opening = CancelScope()
+            self._spawn(self._connect, current, current.opening, data)
 
     async def close(self, attempt: int) -> None:
         current = self._attempts.pop(attempt, None)
@@ -231,10 +232,10 @@ class Upstreams:
         while self._attempts:
             await self.close(next(iter(self._attempts)))
 
-    async def _connect(self, current: _Attempt, data: bytes) -> None:
+    async def _connect(self, current: _Attempt, opening: CancelScope, data: bytes) -> None:
         connection = current.connection
         try:
-            with current.opening:
+            with opening:
                 if connection is None:
                     origin = current.request.origin
                     connection = Connection(origin, await self._pool.dial(origin))
@@ -293,7 +294,8 @@ class Upstreams:
 
     async def _end(self, current: _Attempt) -> None:
         current.ended = True
-        current.opening.cancel()
+        if current.opening is not None:
+            current.opening.cancel()
         self._pool.leases.discard()
         if current.connection is not None:
             await current.connection.aclose()

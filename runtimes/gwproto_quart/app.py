@@ -45,9 +45,8 @@ def create_app(deployment: Deployment | None = None) -> "Quart":
     ``ConfigurationError`` when that cannot be used or holds no client key. The gateway itself is
     ``app.extensions["gwproto"]``.
     """
-    from quart import (
-        Quart,
-    )  # half a second of imports, which a program that only passes by here need not wait for
+    # Half a second of imports, which a program that only passes by here need not wait for.
+    from quart import Quart
 
     app = Quart("gwproto", static_folder=None, template_folder=None)
     # Quart's limits are for pages. The first would cut every longer stream, and silently.
