@@ -4,10 +4,12 @@ Every Struct forbids unknown keys, and bounds stand in the types. Both are check
 Python is believed.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]  # the upper bound refuses inf, which nothing can wait for
 Count = Annotated[int, Meta(ge=0)]
@@ -105,23 +107,87 @@ class ProviderTimeouts(Section, frozen=True):
     stream_total: Seconds | None = None
 
 
+Level = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
+Body = dict[str, object]
+
+
+class Quirks(Section, frozen=True):
+    """How a provider, or one of its models, departs from its format. None: as the format has it."""
+
+    open: bool | None = None  # takes fields its format does not know; False: they are dropped, and named
+    drop: frozenset[str] | None = None  # request fields it refuses: dropped, and named
+    keep: frozenset[str] | None = None  # request fields it takes, whatever else is said of them
+    rename: dict[str, str] | None = None  # request fields it knows by another name
+    lacks: frozenset[str] | None = None  # needs that none of its models meets, beyond capabilities
+    effort: tuple[Level, ...] | dict[Level, Body] | None = None
+    """The levels of ``reasoning_effort`` it takes, or for each level the fields that say it; empty: none."""
+    stream_usage: bool | None = None  # takes stream_options.include_usage
+    max_temperature: float | None = None
+    message_keys: frozenset[str] | None = None  # keys of messages it takes; None = all
+    developer_role: bool | None = None  # False: such messages become system messages
+    system_role: bool | None = None  # False: system texts go to the head of the first user message
+    null_content: bool | None = None  # False: an assistant's missing content is sent as ""
+    extra_content: bool | None = None  # True: wants back what it put there; anybody else's is never sent on
+    text_parts: bool | None = None  # False: parts that are all text are joined to one string
+    tool_names: bool | None = None  # True: a tool's answer repeats the function's name
+    tool_ids: Literal["any", "alphanumeric9"] | None = None  # what its ids of tool calls look like
+    tool_choices: dict[str, str] | None = None  # tool_choice words it knows, by OpenAI's; others are dropped
+    tool_keys: frozenset[str] | None = None  # keys of tools' functions it takes; None = all
+    legacy_functions: bool | None = None  # False: functions become tools, and so do their calls and answers
+    schema_drop: frozenset[str] | None = None  # keywords of JSON Schema it refuses
+    replay: Literal["nothing", "tools", "all"] | None = None  # which reasoning of earlier turns it wants back
+    signatures: bool | None = None  # refuses tool calls of earlier turns without its signature
+    think_inline: Literal["no", "tagged", "opened"] | None = None
+    """It reasons inside the text, between <think> and </think>; "opened": without the first of them."""
+    limit_windows: dict[str, str] | None = None  # what "requests" and "tokens" in its limit headers are per
+
+
+def overlaid(under: Quirks, over: Quirks) -> Quirks:
+    """``under`` where ``over`` says nothing. What is refused or lacking adds up, but for what ``over`` keeps."""
+    said: dict[str, Any] = {
+        name: value for name in Quirks.__struct_fields__ if (value := getattr(over, name)) is not None
+    }
+    if not said:
+        return under
+    for name in ("drop", "lacks", "keep", "schema_drop"):
+        known = getattr(under, name)
+        if name in said and known is not None:
+            said[name] |= known
+    if over.keep and (dropped := said.get("drop", under.drop)):
+        said["drop"] = dropped - over.keep
+    return replace(under, **said)
+
+
 class ModelSettings(Section, frozen=True):
     id: Annotated[str, Meta(min_length=1)]
     upstream: str = ""  # "": the id
     tier: Tier = "medium"
-    context_window: Count = 0  # 0 = unknown
+    context_window: Count = 0  # tokens; 0 = unknown
     max_output: Count = 0
     capabilities: tuple[str, ...] | None = None  # None = all assumed
+    requests_per_minute: Count = 0  # 0 = unknown
     requests_per_day: Count = 0
+    tokens_per_minute: Count = 0
+    tokens_per_day: Count = 0
+    input_price: Annotated[float, Meta(ge=0)] | None = None  # US dollars per million tokens; None = unknown
+    output_price: Annotated[float, Meta(ge=0)] | None = None
+    quirks: Quirks = Quirks()
+    source: str = ""  # where the facts are from
+    as_of: str = ""  # their date: YYYY-MM or YYYY-MM-DD
 
 
 class ProviderSettings(Section, frozen=True):
     name: Annotated[str, Meta(min_length=1)]
+    like: str = (
+        ""  # the known provider whose entry and manner of speaking it has; "": the one of its own name
+    )
     format: str = "openai"
     base_url: str = ""
+    query: dict[str, str] = field(default_factory=dict)  # on every request's target
     api_key_env: str = ""
     api_key_file: str = ""
     api_keys_env: str = ""
+    auth_header: str = "authorization"  # any other carries the key without "Bearer"
     fallback: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     body: dict[str, object] = field(default_factory=dict)
@@ -131,6 +197,7 @@ class ProviderSettings(Section, frozen=True):
     max_concurrency: Count = 0
     proxy: str = ""
     ca_file: str = ""
+    quirks: Quirks = Quirks()
     models: tuple[ModelSettings, ...] = ()
 
 
@@ -159,7 +226,15 @@ class KnownProvider(Section, frozen=True):
     key_env: tuple[str, ...] = ()
     named_key_env: tuple[str, ...] = ()
     keyless: bool = False
+    named_only: bool = False
     host_env: str = ""
+    host_path: str = ""
+    auth_header: str = "authorization"
+    headers: dict[str, str] = field(default_factory=dict)
+    fallback: bool = False
+    compatible: bool = False
+    quirks: Quirks = Quirks()
+    models_of: str = ""
     models: tuple[ModelSettings, ...] = ()
 
     def credential(self, environ: Mapping[str, str], *, named: bool) -> str:
@@ -173,11 +248,23 @@ class KnownProvider(Section, frozen=True):
         if url := environ.get(variable, "").strip():
             return url, variable
         if self.host_env and (host := environ.get(self.host_env, "").strip()):
-            return _server_url(host), self.host_env
-        return self.base_url, "default"
+            return _server_url(host, self.host_path), self.host_env
+        return _VARIABLE.sub(
+            lambda name: environ.get(name[1], "").strip().rstrip("/"), self.base_url
+        ), "default"
+
+    def missing(self, environ: Mapping[str, str]) -> tuple[str, ...]:
+        """The variables that its address needs and that are not set."""
+        if self.address(environ)[1] != "default":
+            return ()
+        names: list[str] = _VARIABLE.findall(self.base_url)
+        return tuple([name for name in names if not environ.get(name, "").strip()])
 
 
-def _server_url(host: str) -> str:
+_VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+
+
+def _server_url(host: str, base: str) -> str:
     """OLLAMA_HOST is a URL, ``host:port`` or ``host``; a server's "every address" is reached by loopback."""
     scheme, separator, rest = host.partition("://")
     if not separator:
@@ -189,4 +276,4 @@ def _server_url(host: str) -> str:
         name, port = authority, "11434" if scheme == "http" else "443"
     if name in ("", "0.0.0.0"):
         name = "127.0.0.1"
-    return f"{scheme}://{name}:{port}/{path + '/' if path else ''}v1"
+    return f"{scheme}://{name}:{port}{'/' + path if path else ''}{base}"

@@ -118,7 +118,7 @@ class Failure(Struct, frozen=True, gc=False):
 
     ``message`` is safe to show: at most 300 characters, tags stripped, never a secret. ``status``, ``code``,
     ``type`` and ``param`` are the provider's own where it sent them. ``retry_after`` is in seconds from the moment
-    the failure was seen.
+    the failure was seen. ``scope`` is what the provider is known to mean, where that differs from its class's own.
     """
 
     kind: FailureClass
@@ -128,6 +128,7 @@ class Failure(Struct, frozen=True, gc=False):
     code: str | None = None
     param: str | None = None
     retry_after: float | None = None
+    scope: Scope | None = None
 
     @property
     def reaction(self) -> Reaction:

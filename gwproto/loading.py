@@ -8,10 +8,19 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
+import msgspec
 from msgspec import NODEFAULT, Struct, ValidationError, convert
 from msgspec.structs import fields, replace
 
-from gwproto.config import KnownProvider, ProviderSettings, Section, Settings
+from gwproto.config import (
+    KnownProvider,
+    ModelSettings,
+    ProviderSettings,
+    Quirks,
+    Section,
+    Settings,
+    overlaid,
+)
 from gwproto.failures import ConfigurationError
 
 
@@ -34,19 +43,38 @@ Problems = list[tuple[str, str]]
 S = TypeVar("S", bound=Section)
 
 
-def decode_known(text: bytes) -> dict[str, KnownProvider]:
-    """The table of known providers, by name; each model's id gets its provider's name as prefix."""
+def decode_known(providers: bytes, models: bytes) -> dict[str, KnownProvider]:
+    """The known providers by name, from the two shipped tables (TOML; JSON, a row to a model).
+
+    A model's id gets its provider's name as prefix. Raises :class:`ConfigurationError`, and msgspec's own for the models.
+    """
     problems: Problems = []
+    rows: dict[str, list[ModelSettings]] = {}
+    for row in msgspec.json.decode(models, type=list[_Row]):
+        about = {name: getattr(row, name) for name in ModelSettings.__struct_fields__}
+        rows.setdefault(row.provider, []).append(ModelSettings(**about))
+    tables = tomllib.loads(providers.decode())
+    compatible = _build(Quirks, tables["compatible"], "compatible", problems)
+    entries = [_build(KnownProvider, table, "providers", problems) for table in tables["providers"]]
     known = {}
-    for table in tomllib.loads(text.decode())["providers"]:
-        entry = _build(KnownProvider, table, "known", problems)
-        assert entry is not None, problems
-        models = tuple(
-            replace(model, id=f"{entry.name}-{model.id}", upstream=model.upstream or model.id)
-            for model in entry.models
-        )
-        known[entry.name] = replace(entry, models=models)
+    for entry in filter(None, entries):
+        own = rows.get(entry.models_of or entry.name, [])
+        if entry.models_of:  # in another format: what says the effort there says nothing here
+            own = [replace(model, quirks=replace(model.quirks, effort=None)) for model in own]
+        quirks = overlaid(compatible, entry.quirks) if entry.compatible and compatible else entry.quirks
+        prefixed = tuple([replace(model, id=f"{entry.name}-{model.id}") for model in own])
+        known[entry.name] = replace(entry, quirks=quirks, models=prefixed)
+    problems += [("models", f"{name} is no known provider") for name in rows if name not in known]
+    if problems:
+        raise ConfigurationError(tuple(problems))
     return known
+
+
+class _Row(ModelSettings, frozen=True, kw_only=True):
+    """A line of the table of models."""
+
+    provider: str
+    upstream: str
 
 
 def load(
@@ -217,8 +245,14 @@ def _providers(
             problems.append((f"providers[{index}].name", f"{name} is there twice"))
             continue
         origins[f"providers.{name}"] = "file"
-        if entry := known.get(name):
+        if entry := known.get(provider.like or name):
             provider = _inherit(provider, entry, table, environ, origins)
+            if origins[f"providers.{name}.base_url"] == "default" and (missing := entry.missing(environ)):
+                problems.append((f"providers[{index}].base_url", f"needs {' and '.join(missing)}"))
+        elif provider.like:
+            problems.append(
+                (f"providers[{index}].like", f"is no known provider{_nearest(provider.like, known)}")
+            )
         elif not provider.base_url:
             problems.append(
                 (
@@ -239,7 +273,12 @@ def _providers(
         named = entry.name in wanted
         variable = entry.credential(environ, named=named)
         evidence = entry.host_env if entry.keyless else variable
-        if entry.name not in providers and (named or environ.get(evidence, "").strip()):
+        if entry.named_only and not named:
+            continue
+        missing = entry.missing(environ)
+        if missing and named:
+            problems.append((PROVIDERS_VARIABLE, f"{entry.name} needs {' and '.join(missing)}"))
+        elif entry.name not in providers and not missing and (named or environ.get(evidence, "").strip()):
             origins[f"providers.{entry.name}"] = PROVIDERS_VARIABLE if named else evidence
             providers[entry.name] = _inherit(ProviderSettings(name=entry.name), entry, {}, environ, origins)
     chosen = dict.fromkeys(wanted) if wanted else providers
@@ -265,10 +304,16 @@ def _inherit(
     keys = provider.api_keys_env
     if origin != "file" and not (provider.api_key_env or provider.api_key_file or keys):
         keys = entry.credential(environ, named=True) or ("" if entry.keyless else entry.key_env[0])
+    same_format = "format" not in table or provider.format == entry.format
     return replace(
         provider,
+        like=entry.name,
         format=provider.format if "format" in table else entry.format,
         base_url=address,
         api_keys_env=keys,
+        auth_header=provider.auth_header if "auth_header" in table or not same_format else entry.auth_header,
+        headers={**(entry.headers if same_format else {}), **provider.headers},
+        fallback=provider.fallback if "fallback" in table else entry.fallback,
+        quirks=overlaid(entry.quirks, provider.quirks) if same_format else provider.quirks,
         models=provider.models or entry.models,
     )

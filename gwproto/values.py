@@ -53,6 +53,7 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     total_tokens: int = 0
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class Ending(enum.Enum):

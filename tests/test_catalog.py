@@ -12,7 +12,7 @@ from gwproto.config import (
     TimeoutSettings,
 )
 from gwproto.failures import ConfigurationError
-from gwproto.routing.catalog import Catalog, Timeouts, compile_catalog
+from gwproto.routing.catalog import Catalog, Timeouts, Vocabulary, compile_catalog
 from gwproto.values import Origin
 
 
@@ -203,10 +203,10 @@ def test_what_a_provider_adds_is_ready_for_the_wire() -> None:
     settings = Settings(
         providers=(provider("p", "m", headers={"X-Title": "gw"}, body={"store": False, "tags": ["a"]}),)
     )
-    (only,) = compile_catalog(settings, {}, {"openai": frozenset({"top_p"})}).providers
+    (only,) = compile_catalog(settings, {}, {"openai": Vocabulary(frozenset({"top_p"}))}).providers
     assert only.headers == ((b"x-title", b"gw"),)
-    assert only.body == (("store", b"false"), ("tags", b'["a"]'))
-    assert only.parameters == frozenset({"top_p"})
+    assert only.body == {"store": False, "tags": ["a"]}
+    assert only.vocabulary.parameters == frozenset({"top_p"})
 
 
 def test_capabilities_unstated_are_all_assumed() -> None:

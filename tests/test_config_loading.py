@@ -30,6 +30,7 @@ KNOWN = {
             name="ollama",
             base_url="http://127.0.0.1:11434/v1",
             host_env="OLLAMA_HOST",
+            host_path="/v1",
             keyless=True,
             format="other",
         ),
@@ -280,6 +281,7 @@ class TestFileProviders:
         assert result.settings.providers == (
             ProviderSettings(
                 name="groq",
+                like="groq",
                 base_url="https://groq.test/v1",
                 api_keys_env="GROQ_KEY",
                 fallback=True,
@@ -334,11 +336,13 @@ class TestFileProviders:
 def test_the_table_prefixes_models_with_their_provider() -> None:
     known = decode_known(
         b"""
+        [compatible]
         [[providers]]
         name = "p"
         base_url = "http://p"
-        models = [{ id = "a" }, { id = "b", upstream = "org/b", tier = "high" }]
-        """
+        """,
+        b"""[{"provider":"p","id":"a","upstream":"a"},
+        {"provider":"p","id":"b","upstream":"org/b","tier":"high"}]""",
     )
     assert known["p"].models == (
         ModelSettings(id="p-a", upstream="a"),

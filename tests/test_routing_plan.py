@@ -4,7 +4,7 @@ import pytest
 
 from gwproto.config import ModelSettings
 from gwproto.failures import Failure, FailureClass
-from gwproto.routing.catalog import compile_catalog
+from gwproto.routing.catalog import Vocabulary, compile_catalog
 from gwproto.routing.plan import Plan, Planner
 from support.routing import Desk, provider
 
@@ -166,7 +166,7 @@ def test_an_empty_catalog_is_no_fault_of_the_request() -> None:
 
 def test_required_parameters_restrict_to_providers_that_take_them() -> None:
     made = Desk(provider("closed", format="mistral"), provider("open"))
-    made.catalog = compile_catalog(made.settings, {}, {"mistral": frozenset({"seed"})})
+    made.catalog = compile_catalog(made.settings, {}, {"mistral": Vocabulary(frozenset({"seed"}), False)})
     made.router.reconfigure(made.catalog, made.settings, made.now)
     seed, more = frozenset({"seed"}), frozenset({"seed", "logit_bias"})
     assert candidates(made.plan(parameters=more)) == ["closed/closed-model", "open/open-model"]

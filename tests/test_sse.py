@@ -67,6 +67,10 @@ STREAMS = {name: stream for name, (stream, _) in WPT.items()} | {
     "utf-8": "data: hé😀\u2028x\n\n".encode(),
     "bad utf-8": b"data: h\xc3\n\ndata: \xff\ndata: x\n\n",
     "empty data": b"data: \n\ndata: a\n\n",
+    "named and numbered": b"event: a\ndata: b\n\nevent: a\nid: 1\ndata: b\n\ndata: b\nevent: a\n\nevent: a\n\n",
+    "named, in bad utf-8": b"event: \xff\ndata: b\n\nevent: \ndata: c\n\nevent: d\nevent: e\ndata: f\n\n",
+    "bare error": b'data: a\n\n{\n  "error": {\n    "code": 500\n  }\n}\n',
+    "bare error between": b'{"error":1}\n\ndata: a\n{"error":2}\n\n: x\n[{"error":\n3}]\n\ndata: b\n\n',
 }
 
 
@@ -154,7 +158,7 @@ def test_canonical_frames_keep_their_bytes() -> None:
         b"data: a\rdata: b\n\n",
         b": c\ndata: a\n\n",
         b"data: a\n: c\n\n",
-        b"event: e\ndata: a\n\n",
+        b"event: e\ndata: a\n\r\n",
         b"data: a\ndata: b\n\n",
         b"data: \xff\n\n",
     ],

@@ -11,7 +11,7 @@ from wirestream import events, translate
 from gwproto.failures import Failure, FailureClass
 from gwproto.sse import Decoder
 from gwproto.values import Usage
-from gwproto.wire.neutral import Completion, CompletionChoice
+from gwproto.wire.neutral import Completion, CompletionChoice, Reading
 from gwproto.wire.openai.completion import decode_completion
 
 GOLDENS = {
@@ -92,7 +92,7 @@ def test_body_with_leading_keep_alives() -> None:
 
 def test_error_in_a_body() -> None:
     body = GOLDENS["G36"]["input"].encode()
-    failure = decode_completion(body, 1763856000.0 - 600)
+    failure = decode_completion(body, Reading(wall=1763856000.0 - 600))
     assert isinstance(failure, Failure)
     assert failure.kind is FailureClass.RATE_DAY
     assert failure.retry_after == 600

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from strategies import JSON
 
+from gwproto.config import Quirks
 from gwproto.failures import Failure, FailureClass
 from gwproto.wire.neutral import ChatRequest, Rendering
 from gwproto.wire.openai.request import encode_request, parse_request
@@ -121,7 +122,7 @@ def test_tool_options_without_tools_are_dropped() -> None:
     ("fields", "needs"),
     [
         ({"tools": [TOOL], "tool_choice": "auto"}, {"tools"}),
-        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, {"tools"}),
+        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, {"tools", "custom_tools"}),
         ({"functions": [{"name": "f"}]}, {"tools"}),
         ({"response_format": {"type": "text"}}, set()),
         ({"response_format": {"type": "json_object"}}, {"json"}),
@@ -146,8 +147,8 @@ def test_needs(fields: dict[str, Any], needs: set[str]) -> None:
         ({"type": "image_url", "image_url": "data:" + "x" * 9999}, {"vision"}, 800),
         ({"type": "input_audio", "input_audio": {"data": "x" * 9999, "format": "wav"}}, {"audio"}, 800),
         ({"type": "input_audio", "input_audio": "x" * 9999}, {"audio"}, 800),
-        ({"type": "file", "file": {"file_data": "x" * 9999}}, set(), 800),
-        ({"type": "file", "file": {"file_id": "x"}}, set(), 0),
+        ({"type": "file", "file": {"file_data": "x" * 9999}}, {"files"}, 800),
+        ({"type": "file", "file": {"file_id": "x"}}, {"files"}, 0),
         ({"type": "refusal", "refusal": "no"}, set(), 0),
         ({"type": "video_url", "video_url": {"url": "x"}}, set(), 0),
     ],
@@ -389,8 +390,10 @@ def test_model_is_added() -> None:
 
 
 def test_effort_is_the_renderings() -> None:
-    assert sent(accept(reasoning_effort="high"), effort="low")["reasoning_effort"] == "low"
-    assert sent(accept(), effort="low")["reasoning_effort"] == "low"
+    assert (
+        sent(accept(reasoning_effort="high"), effort={"reasoning_effort": "low"})["reasoning_effort"] == "low"
+    )
+    assert sent(accept(), effort={"reasoning_effort": "low"})["reasoning_effort"] == "low"
     assert "reasoning_effort" not in sent(accept(reasoning_effort="high"))
 
 
@@ -410,8 +413,8 @@ def test_usage_is_asked_for_in_streams() -> None:
 
 def test_usage_is_not_asked_for_where_it_is_refused() -> None:
     for rendering in (
-        Rendering(model="up", stream_usage=False),
-        Rendering(model="up", drop=frozenset(("stream_options",))),
+        Rendering(model="up", quirks=Quirks(stream_usage=False)),
+        Rendering(model="up", quirks=Quirks(drop=frozenset(("stream_options",)))),
     ):
         encoded = encode_request(accept(stream=True, stream_options={"include_usage": True}), rendering)
         assert b"stream_options" not in encoded.body
@@ -421,16 +424,17 @@ def test_usage_is_not_asked_for_where_it_is_refused() -> None:
 
 def test_dropped_fields_are_named() -> None:
     request = accept(user="u", seed=1, unheard_of=2)
-    encoded = encode_request(request, Rendering(model="up", drop=frozenset(("user", "store"))))
+    encoded = encode_request(request, Rendering(model="up", quirks=Quirks(drop=frozenset(("user", "store")))))
     assert encoded.dropped == ("user",)
     assert json.loads(encoded.body) == {"messages": [USER], "seed": 1, "unheard_of": 2, "model": "up"}
-    closed = encode_request(request, Rendering(model="up", drop=frozenset(("user",)), open=False))
+    particular = Quirks(drop=frozenset(("user",)), open=False)
+    closed = encode_request(request, Rendering(model="up", quirks=particular))
     assert closed.dropped == ("user", "unheard_of")
     assert "unheard_of" in request.fields
 
 
 def test_configured_fields_are_added() -> None:
-    assert sent(accept(seed=1), body=(("seed", Raw(b"2")), ("x", Raw(b"[]")))) == {
+    assert sent(accept(seed=1), body={"seed": 2, "x": []}) == {
         "messages": [USER],
         "model": "up",
         "seed": 2,

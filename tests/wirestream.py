@@ -4,23 +4,37 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from gwproto.exchange.gears import frames_of
 from gwproto.failures import FailureClass, WireError
-from gwproto.sse import DONE, Decoder
-from gwproto.wire.neutral import Chunk, Envelope
+from gwproto.sse import DONE
+from gwproto.wire import openai
+from gwproto.wire.dialect import Dialect
+from gwproto.wire.neutral import UNREAD, Chunk, Envelope, Reading
 from gwproto.wire.normalise import Normaliser
-from gwproto.wire.openai.stream import decode_chunk, encode_chunk
+from gwproto.wire.openai.stream import encode_chunk
+from gwproto.wire.thinking import ThinkDecoder
 
 ENVELOPE = Envelope("c1", 1, "m")
 
 
-def translate(reads: Iterable[bytes], *, include_usage: bool = True, legacy: bool = False) -> list[bytes]:
+def translate(
+    reads: Iterable[bytes],
+    *,
+    include_usage: bool = True,
+    legacy: bool = False,
+    dialect: Dialect = openai.DIALECT,
+    reading: Reading = UNREAD,
+) -> list[bytes]:
     """The client's events. A failure ends them with its class and message, a broken-off stream with ``TRUNCATED``."""
-    decoder = Decoder()
+    decoder = frames_of(dialect)
+    decode = dialect.stream_decoder(reading)
+    if reading.think_inline != "no":
+        decode = ThinkDecoder(decode, opened=reading.think_inline == "opened")
     normaliser = Normaliser(include_usage=include_usage, legacy_functions=legacy)
     out: list[bytes] = []
 
     def take(data: bytes, raw: bytes) -> None:
-        chunk = decode_chunk(data)
+        chunk = decode(data)
         for one in normaliser.receive(chunk):
             out.append(raw if one is chunk and chunk.verbatim and raw else encode_chunk(one, ENVELOPE))
 

@@ -8,12 +8,12 @@ from msgspec import structs
 
 from gwproto.exchange.body import BLANK, ErrorBody, choose
 from gwproto.exchange.gears import Body
-from gwproto.exchange.intake import envelope_of, request_for
+from gwproto.exchange.intake import envelope_of, reading_of, request_for
 from gwproto.failures import Failure, FailureClass, LossReason
 from gwproto.routing.router import Ticket
 from gwproto.values import AttemptRecord, Headers
 from gwproto.wire.dialects import DIALECTS
-from gwproto.wire.neutral import ChatRequest
+from gwproto.wire.neutral import UNREAD, ChatRequest
 
 
 class Phase(enum.Enum):
@@ -51,6 +51,7 @@ class Attempt:
     __slots__ = (
         "_asked",
         "_dialect",
+        "_reading",
         "body",
         "deadline",
         "dropped",
@@ -74,6 +75,7 @@ class Attempt:
         self.ticket = ticket
         self._asked = asked
         self._dialect = DIALECTS[provider.format]
+        self._reading = UNREAD
         self.request, self.dropped, self.effort = request_for(asked, ticket.target)
         self.started_at = now
         self.opened_at = now
@@ -97,8 +99,9 @@ class Attempt:
     def answered(self, status: int, headers: Headers, now: float, wall: float) -> None:
         """The response head is there."""
         self.status = status
+        self._reading = reading_of(self._asked, self.ticket.target, wall)
         if status >= 400:
-            self.body = ErrorBody(self._dialect, status, headers, wall)
+            self.body = ErrorBody(self._dialect, status, headers, self._reading)
             self.phase = Phase.COLLECTING
             self.deadline = min(now + ERROR_BODY_TIMEOUT, self.total_at)
             return
@@ -116,6 +119,7 @@ class Attempt:
                 data,
                 self._dialect,
                 envelope_of(request_id, self.ticket.target, wall),
+                self._reading,
                 stream=asked.stream,
                 include_usage=asked.include_usage,
                 legacy=asked.legacy_functions,

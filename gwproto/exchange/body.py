@@ -8,21 +8,22 @@ one object      :class:`UnrolledBody` :class:`WholeBody`
 ==============  ====================  =======================
 """
 
-from gwproto.exchange.gears import Body, StreamBody, named
+from gwproto.exchange.gears import Body, StreamBody, frames_of, named
 from gwproto.failures import Failure, WireError
-from gwproto.sse.decoder import Decoder, Frame
+from gwproto.sse.decoder import Frame
 from gwproto.sse.encoder import DONE
 from gwproto.values import Headers
 from gwproto.wire.assemble import assemble, to_chunks
-from gwproto.wire.dialects import DIALECTS, Dialect
-from gwproto.wire.neutral import Chunk, Completion
+from gwproto.wire.dialects import Dialect
+from gwproto.wire.neutral import UNREAD, Chunk, Completion, Envelope, Reading
 from gwproto.wire.normalise import Normaliser
-from gwproto.wire.openai.stream import Envelope
+from gwproto.wire.openai.completion import encode_completion
+from gwproto.wire.openai.stream import encode_chunk
+from gwproto.wire.thinking import ThinkDecoder, without_thinking
 
 MAX_BODY = 64 * 1024 * 1024  # of a provider's answer
 MAX_ERROR_BODY = 64 * 1024  # of an error answer: the rest says nothing more
 
-_OPENAI = DIALECTS["openai"]  # what clients speak
 BLANK = b" \t\r\n\xef\xbb\xbf"  # white space and the bytes of a BOM
 _FIELD = b"deir:"  # data event id retry, and a comment's colon
 
@@ -30,12 +31,13 @@ _FIELD = b"deir:"  # data event id retry, and a comment's colon
 class WholeBody(Body):
     """One object in, one object out."""
 
-    __slots__ = ("_dialect", "_envelope", "_pieces", "_size")
+    __slots__ = ("_dialect", "_envelope", "_pieces", "_reading", "_size")
 
-    def __init__(self, dialect: Dialect, envelope: Envelope) -> None:
+    def __init__(self, dialect: Dialect, envelope: Envelope, reading: Reading = UNREAD) -> None:
         super().__init__()
         self._dialect = dialect
         self._envelope = envelope
+        self._reading = reading
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -52,10 +54,12 @@ class WholeBody(Body):
     def end(self) -> bytes:
         body = b"".join(self._pieces)
         self._pieces.clear()
-        result = self._dialect.decode_completion(body)
+        result = self._dialect.decode_completion(body, self._reading)
         if isinstance(result, Failure):
             self.failure = result
             return b""
+        if self._reading.think_inline != "no":
+            result = without_thinking(result)
         self.usage = result.usage
         self.content = self.complete = True
         return self._encode(result, body)
@@ -63,7 +67,7 @@ class WholeBody(Body):
     def _encode(self, completion: Completion, body: bytes) -> bytes:
         if completion.verbatim:
             return body
-        return _OPENAI.encode_completion(completion, named(completion, self._envelope))
+        return encode_completion(completion, named(completion, self._envelope))
 
 
 class UnrolledBody(WholeBody):
@@ -72,9 +76,15 @@ class UnrolledBody(WholeBody):
     __slots__ = ("_include_usage", "_legacy_functions")
 
     def __init__(
-        self, dialect: Dialect, envelope: Envelope, *, include_usage: bool, legacy_functions: bool
+        self,
+        dialect: Dialect,
+        envelope: Envelope,
+        reading: Reading = UNREAD,
+        *,
+        include_usage: bool,
+        legacy_functions: bool,
     ) -> None:
-        super().__init__(dialect, envelope)
+        super().__init__(dialect, envelope, reading)
         self._include_usage = include_usage
         self._legacy_functions = legacy_functions
 
@@ -83,19 +93,28 @@ class UnrolledBody(WholeBody):
         chunks = [one for chunk in to_chunks(completion) for one in normaliser.receive(chunk)]
         chunks += normaliser.end(complete=True)
         envelope = named(completion, self._envelope)
-        return b"".join([*(_OPENAI.encode_chunk(chunk, envelope) for chunk in chunks), DONE])
+        return b"".join([*(encode_chunk(chunk, envelope) for chunk in chunks), DONE])
 
 
 class AssembledBody(Body):
     """Event stream in, one object out: a :class:`StreamBody` whose client reads neutral chunks."""
 
-    __slots__ = ("_chunks", "_decoder", "_dialect", "_envelope", "_normaliser", "_size")
+    __slots__ = ("_chunks", "_decode", "_decoder", "_envelope", "_normaliser", "_size")
 
-    def __init__(self, dialect: Dialect, envelope: Envelope, *, legacy_functions: bool) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        envelope: Envelope,
+        reading: Reading = UNREAD,
+        *,
+        legacy_functions: bool,
+    ) -> None:
         super().__init__()
-        self._dialect = dialect
+        self._decode = dialect.stream_decoder(reading)
+        if reading.think_inline != "no":
+            self._decode = ThinkDecoder(self._decode, opened=reading.think_inline == "opened")
         self._envelope = envelope
-        self._decoder = Decoder()
+        self._decoder = frames_of(dialect)
         self._normaliser = Normaliser(include_usage=True, legacy_functions=legacy_functions)
         self._chunks: list[Chunk] = []
         self._size = 0
@@ -118,7 +137,7 @@ class AssembledBody(Body):
         return b""
 
     def _take(self, frame: Frame) -> None:
-        chunk = self._dialect.decode_chunk(frame.data)
+        chunk = self._decode(frame.data)
         self.progress = True
         if chunk.failure is None:
             self._chunks += self._normaliser.receive(chunk)
@@ -150,20 +169,20 @@ class AssembledBody(Body):
         completion = assemble(self._chunks)
         self.usage = self._normaliser.usage
         self.content = self.complete = True
-        return _OPENAI.encode_completion(completion, named(completion, self._envelope))
+        return encode_completion(completion, named(completion, self._envelope))
 
 
 class ErrorBody(Body):
     """The body of an error status: collected, then classified. It never reaches the client."""
 
-    __slots__ = ("_dialect", "_headers", "_pieces", "_size", "_status", "_wall")
+    __slots__ = ("_dialect", "_headers", "_pieces", "_reading", "_size", "_status")
 
-    def __init__(self, dialect: Dialect, status: int, headers: Headers, wall: float) -> None:
+    def __init__(self, dialect: Dialect, status: int, headers: Headers, reading: Reading) -> None:
         super().__init__()
         self._dialect = dialect
         self._status = status
         self._headers = headers
-        self._wall = wall
+        self._reading = reading
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -181,25 +200,32 @@ class ErrorBody(Body):
 
     def classify(self) -> Failure:
         """What the status, the headers and as much of the body as there is say together."""
-        return self._dialect.decode_error(self._status, self._headers, b"".join(self._pieces), self._wall)
+        return self._dialect.decode_error(self._status, self._headers, b"".join(self._pieces), self._reading)
 
 
 def choose(
-    first: bytes, dialect: Dialect, envelope: Envelope, *, stream: bool, include_usage: bool, legacy: bool
+    first: bytes,
+    dialect: Dialect,
+    envelope: Envelope,
+    reading: Reading = UNREAD,
+    *,
+    stream: bool,
+    include_usage: bool,
+    legacy: bool,
 ) -> Body | None:
     """The body for an answer that begins with ``first``; None while only blanks have come.
 
     What was asked for and the content type both lie at times, the first byte does not: no event stream begins with
-    a bracket, and no JSON or HTML with a field name.
+    a bracket, and no JSON or HTML with a field name. Only where a stream is lines of JSON does a brace begin both, and
+    a whole answer reads like a stream of one line.
     """
     start = first.lstrip(BLANK)[:1]
     if not start:
         return None
-    whole = start in b'{[<"'
+    whole = start in b'{[<"' and not (stream and start == b"{" and dialect.framing == "ndjson")
     if stream:
-        if whole:
-            return UnrolledBody(dialect, envelope, include_usage=include_usage, legacy_functions=legacy)
-        return StreamBody(dialect, envelope, include_usage=include_usage, legacy_functions=legacy)
+        body = UnrolledBody if whole else StreamBody
+        return body(dialect, envelope, reading=reading, include_usage=include_usage, legacy_functions=legacy)
     if whole or start not in _FIELD:  # by one byte, or the choice would depend on how the bytes were split
-        return WholeBody(dialect, envelope)
-    return AssembledBody(dialect, envelope, legacy_functions=legacy)
+        return WholeBody(dialect, envelope, reading)
+    return AssembledBody(dialect, envelope, reading, legacy_functions=legacy)

@@ -15,15 +15,16 @@ from msgspec import Struct
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse.decoder import Decoder, Frame
 from gwproto.sse.encoder import DONE
+from gwproto.sse.ndjson import LineDecoder
 from gwproto.values import Usage
-from gwproto.wire.dialects import DIALECTS, Dialect
-from gwproto.wire.neutral import Chunk, Completion
+from gwproto.wire.dialects import Dialect
+from gwproto.wire.neutral import UNREAD, Chunk, Completion, Envelope, Reading
 from gwproto.wire.normalise import Normaliser
-from gwproto.wire.openai.stream import Envelope
+from gwproto.wire.openai.stream import encode_chunk
+from gwproto.wire.thinking import ThinkDecoder
 
 MAX_PREAMBLE = 1 << 20  # bytes held back for a client while no content comes
 
-_OPENAI = DIALECTS["openai"]  # what clients speak
 # What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
 _TEXT = re.compile(
     rb"""(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"""
@@ -105,28 +106,44 @@ def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
     return Shape(prefix + b'"', b'"' + suffix, out_prefix + b'"', b'"' + out_suffix, raw == sent)
 
 
+def frames_of(dialect: Dialect) -> Decoder | LineDecoder:
+    """What cuts this format's streams into events."""
+    return Decoder() if dialect.framing == "sse" else LineDecoder()
+
+
 class StreamBody(Body):
     """Event stream in, event stream out."""
 
     __slots__ = (
+        "_decode",
         "_decoder",
-        "_dialect",
         "_envelope",
         "_expected",
         "_held",
         "_normaliser",
         "_preamble",
         "_shape",
+        "_thinking",
     )
 
     def __init__(
-        self, dialect: Dialect, envelope: Envelope, *, include_usage: bool, legacy_functions: bool
+        self,
+        dialect: Dialect,
+        envelope: Envelope,
+        *,
+        include_usage: bool,
+        legacy_functions: bool,
+        reading: Reading = UNREAD,
     ) -> None:
         super().__init__()
-        self._dialect = dialect
+        self._decode = dialect.stream_decoder(reading)
+        self._thinking: ThinkDecoder | None = None
+        if reading.think_inline != "no":
+            self._thinking = ThinkDecoder(self._decode, opened=reading.think_inline == "opened")
+            self._decode = self._thinking
         self._expected = envelope  # where the provider names no id, time or model
         self._envelope: Envelope | None = None
-        self._decoder = Decoder()
+        self._decoder = frames_of(dialect)
         self._normaliser = Normaliser(include_usage=include_usage, legacy_functions=legacy_functions)
         self._held: list[bytes] = []
         self._preamble = 0  # bytes that went or will go into it
@@ -182,7 +199,7 @@ class StreamBody(Body):
 
     def _take(self, frame: Frame, out: list[bytes]) -> None:
         self._shape = None
-        chunk = self._dialect.decode_chunk(frame.data)
+        chunk = self._decode(frame.data)
         if chunk.failure is not None:
             self.failure = chunk.failure
             return
@@ -203,7 +220,7 @@ class StreamBody(Body):
             len(chunks) == 1
             and chunks[0] is chunk
             and chunk.verbatim
-            and frame.raw != b""
+            and frame.raw.startswith(b"data: ")
             and chunk.id == envelope.id
             and chunk.created == envelope.created
             and chunk.model == envelope.model
@@ -212,7 +229,7 @@ class StreamBody(Body):
         if as_sent:
             out.append(frame.raw)
         else:
-            out.extend(_OPENAI.encode_chunk(one, envelope) for one in chunks)
+            out.extend(encode_chunk(one, envelope) for one in chunks)
         if not normaliser.content:
             self._preamble += sum(map(len, out[before:]))
             if self._preamble > MAX_PREAMBLE:
@@ -220,7 +237,7 @@ class StreamBody(Body):
                 return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
-            if text:
+            if text and (self._thinking is None or self._thinking.settled):
                 self._shape = learn(frame.raw, out[before], text)
         if normaliser.done:
             self._complete(out)
@@ -232,7 +249,7 @@ class StreamBody(Body):
             self._fail_empty()
             return
         envelope = self._envelope or self._expected
-        out.extend(_OPENAI.encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True))
+        out.extend(encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True))
         out.append(DONE)
         self.usage = normaliser.usage
         self.complete = True

@@ -1,17 +1,19 @@
 """The client's side of a chat completion: its body collected, checked, and turned into a demand."""
 
 import re
+from collections.abc import Mapping
+from urllib.parse import quote
 
-from msgspec import Raw, structs
+from msgspec import structs
 
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
 from gwproto.values import Headers, RequestHead, UpstreamRequest
-from gwproto.wire.dialects import DIALECTS
-from gwproto.wire.neutral import ChatRequest, Rendering
+from gwproto.wire.dialects import DIALECTS, Dialect
+from gwproto.wire.effort import efforts_of, nearest
+from gwproto.wire.neutral import ChatRequest, Envelope, Reading, Rendering
 from gwproto.wire.openai.request import parse_request
-from gwproto.wire.openai.stream import Envelope
 
 _PROJECT = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
 _TRUE = (b"true", b"1", b"yes")
@@ -113,35 +115,55 @@ def _bad_header(name: str, allowed: str) -> Failure:
     )
 
 
-def applied_effort(request: ChatRequest, target: Target) -> str:
-    """The effort in force at ``target``: a level, ``auto`` for its default, ``none`` without such a control."""
-    capabilities = target.model.capabilities
-    if capabilities is not None and "reasoning" not in capabilities:
-        return "none"
-    return request.effort
+def reading_of(request: ChatRequest, target: Target, wall: float) -> Reading:
+    """What there is to know when the answer of ``target`` is read; its head came at ``wall``."""
+    return Reading(
+        provider=target.provider.like,
+        think_inline=target.model.quirks.think_inline or "no",
+        max_tokens=request.max_tokens,
+        wall=wall,
+    )
 
 
 def request_for(request: ChatRequest, target: Target) -> tuple[UpstreamRequest, tuple[str, ...], str]:
     """``request`` written for ``target``, the parameters dropped on the way, and the effort applied."""
-    provider = target.provider
-    effort = applied_effort(request, target)
-    controllable = target.model.capabilities is None or "reasoning" in target.model.capabilities
+    provider, model = target.provider, target.model
+    dialect = DIALECTS[provider.format]
+    effort, fields = _effort(request, target, dialect)
     rendering = Rendering(
-        model=target.model.upstream,
-        effort=request.effort if controllable and request.effort != "auto" else None,
-        body=tuple((name, Raw(value)) for name, value in provider.body),
+        model=model.upstream,
+        quirks=model.quirks,
+        effort=fields,
+        body=provider.body,
+        max_output=model.max_output,
     )
-    encoded = DIALECTS[provider.format].encode_request(request, rendering)
+    encoded = dialect.encode_request(request, rendering)
+    path = provider.path.replace("{model}", quote(model.upstream)) + encoded.path
+    if provider.query:
+        path += ("&" if "?" in path else "?") + provider.query
     headers: Headers = (_SENT, _WANTED[request.stream], *provider.headers)
     upstream = UpstreamRequest(
         origin=provider.origin,
         method="POST",
-        target=provider.path + encoded.path,
+        target=path,
         headers=headers,
         body=encoded.body,
         credential=target.credential,
     )
     return upstream, encoded.dropped, effort
+
+
+def _effort(request: ChatRequest, target: Target, dialect: Dialect) -> tuple[str, Mapping[str, object]]:
+    """The effort in force at ``target`` (a level, ``auto`` for its default, ``none`` without such a control), and the
+    fields that ask for it."""
+    model = target.model
+    if model.capabilities is not None and "reasoning" not in model.capabilities:
+        return "none", {}
+    if request.effort == "auto":
+        return "auto", {}
+    efforts = efforts_of(model.quirks, dialect.efforts)
+    level = nearest(efforts, request.effort)
+    return ("auto", {}) if level is None else (level, efforts[level])
 
 
 def envelope_of(request_id: str, target: Target, wall: float) -> Envelope:

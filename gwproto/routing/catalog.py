@@ -8,12 +8,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
-import msgspec
 from msgspec import Struct
 
-from gwproto.config import ModelSettings, ProviderSettings, Settings, TimeoutSettings
+from gwproto.config import ModelSettings, ProviderSettings, Quirks, Settings, TimeoutSettings, overlaid
 from gwproto.failures import ConfigurationError
 from gwproto.values import Headers, Origin
 
@@ -57,6 +56,15 @@ class Model(Struct, frozen=True, gc=False):
     max_output: int
     capabilities: frozenset[str] | None  # None = all assumed
     requests_per_day: int  # 0 = unknown
+    quirks: Quirks = Quirks()  # its provider's, with its own laid over
+
+
+class Vocabulary(Struct, frozen=True, gc=False):
+    """What a wire format can say at all."""
+
+    parameters: frozenset[str] = frozenset()  # request fields
+    open: bool = True  # others may be sent, too
+    lacks: frozenset[str] = frozenset()  # needs of requests that it has no words for
 
 
 class Provider(Struct, frozen=True, gc=False):
@@ -68,14 +76,17 @@ class Provider(Struct, frozen=True, gc=False):
     path: str  # the base URL's, without a trailing slash
     fallback: bool  # used only when no other provider is left
     headers: Headers
-    body: tuple[tuple[str, bytes], ...]  # fields added to every request, as JSON
+    body: Mapping[str, object]  # fields added to every request
     timeouts: Timeouts
     requests_per_minute: int  # per key; 0 = unknown
     tokens_per_minute: int
     max_concurrency: int  # per key; 0 = no limit
     proxy: str
     ca_file: str
-    parameters: frozenset[str] | None = None  # the request fields it takes; None = all
+    like: str = ""  # the known provider whose ways it has
+    query: str = ""  # added to every request's target, without "?"
+    vocabulary: Vocabulary = Vocabulary()  # its format's
+    lacks: frozenset[str] = frozenset()  # needs that none of its models meets
 
 
 class Target(Struct, frozen=True, eq=False):
@@ -120,12 +131,12 @@ class Catalog(Struct, frozen=True, eq=False):
 def compile_catalog(
     settings: Settings,
     credentials: Mapping[str, Sequence[str]],
-    parameters: Mapping[str, frozenset[str]] | None = None,
+    formats: Mapping[str, Vocabulary] | None = None,
 ) -> Catalog:
     """Turn settings into a catalog, or raise :class:`ConfigurationError` with everything that is wrong.
 
     ``credentials``: the names of each provider's credentials (never the secrets); a provider without any is called
-    without. ``parameters``: for wire formats whose providers refuse unknown fields, the fields they take.
+    without. ``formats``: what each wire format can say; anything, where nothing is said of it.
     """
     problems: list[tuple[str, str]] = []
     providers: list[Provider] = []
@@ -140,8 +151,8 @@ def compile_catalog(
         if entry.name in seen:
             problems.append((f"{path}.name", f"{entry.name!r} is used twice"))
         seen.add(entry.name)
-        fields = (parameters or {}).get(entry.format)
-        provider = _provider(entry, settings.timeouts, fields, path, problems)
+        vocabulary = (formats or {}).get(entry.format, Vocabulary())
+        provider = _provider(entry, settings.timeouts, vocabulary, path, problems)
         models = _models(entry, path, problems)
         if provider is not None:
             providers.append(provider)
@@ -161,11 +172,13 @@ def compile_catalog(
 def _provider(
     entry: ProviderSettings,
     timeouts: TimeoutSettings,
-    fields: frozenset[str] | None,
+    vocabulary: Vocabulary,
     path: str,
     problems: list[tuple[str, str]],
 ) -> Provider | None:
     headers = _headers(entry.headers, path, problems)
+    if not _TOKEN.match(entry.auth_header) or entry.auth_header.lower() in _RESERVED:
+        problems.append((f"{path}.auth_header", "is no header name that could carry a key"))
     try:
         origin, base = _base_url(entry.base_url)
     except ValueError as error:
@@ -178,14 +191,17 @@ def _provider(
         path=base,
         fallback=entry.fallback,
         headers=headers,
-        body=tuple((name, msgspec.json.encode(value)) for name, value in entry.body.items()),
+        body=entry.body,
         timeouts=_timeouts(entry, timeouts),
         requests_per_minute=entry.requests_per_minute,
         tokens_per_minute=entry.tokens_per_minute,
         max_concurrency=entry.max_concurrency,
         proxy=entry.proxy,
         ca_file=entry.ca_file,
-        parameters=fields,
+        like=entry.like or entry.name,
+        query=urlencode(entry.query),
+        vocabulary=vocabulary,
+        lacks=vocabulary.lacks | (entry.quirks.lacks or frozenset()),
     )
 
 
@@ -264,11 +280,11 @@ def _models(entry: ProviderSettings, path: str, problems: list[tuple[str, str]])
             problems.append((f"{where}.capabilities", f"unknown: {unknown}; known are {known}"))
         ids.add(model.id)
         upstreams.add(upstream)
-        models.append(_model(model, upstream))
+        models.append(_model(model, upstream, entry.quirks))
     return models
 
 
-def _model(model: ModelSettings, upstream: str) -> Model:
+def _model(model: ModelSettings, upstream: str, quirks: Quirks) -> Model:
     return Model(
         id=model.id,
         upstream=upstream,
@@ -277,6 +293,7 @@ def _model(model: ModelSettings, upstream: str) -> Model:
         max_output=model.max_output,
         capabilities=None if model.capabilities is None else frozenset(model.capabilities),
         requests_per_day=model.requests_per_day,
+        quirks=overlaid(quirks, model.quirks),
     )
 
 

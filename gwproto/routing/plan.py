@@ -10,7 +10,7 @@ from collections.abc import Callable, Container
 from msgspec import Struct
 
 from gwproto.failures import Failure, FailureClass
-from gwproto.routing.catalog import AUTO, Catalog, Target
+from gwproto.routing.catalog import AUTO, CAPABILITIES, Catalog, Target
 from gwproto.routing.demand import Demand
 from gwproto.routing.rotation import Band, Rotation
 from gwproto.routing.score import FIT_WEIGHT
@@ -315,14 +315,28 @@ class Planner:
 def _lacking(target: Target, demand: Demand, tokens: float) -> str:
     """Why this target can never serve this demand; ``""``: it can. What the catalog does not state is assumed."""
     model = target.model
-    if model.capabilities is not None and not demand.needs <= model.capabilities:
-        return ", ".join(sorted(demand.needs - model.capabilities))
+    lacking = demand.needs & target.provider.lacks
+    if model.capabilities is not None:
+        lacking |= (demand.needs & CAPABILITIES) - model.capabilities
+    if lacking:
+        return ", ".join(sorted(lacking))
     if model.context_window and tokens > model.context_window:
         return _WINDOW
-    taken = target.provider.parameters
-    if demand.require_params and taken is not None and not demand.parameters <= taken:
-        return ", ".join(sorted(demand.parameters - taken))
+    if demand.require_params:
+        return ", ".join(sorted(_not_taken(target, demand.parameters)))
     return ""
+
+
+def _not_taken(target: Target, parameters: frozenset[str]) -> frozenset[str]:
+    """Those of a request's fields that ``target`` would have dropped."""
+    quirks = target.model.quirks
+    renamed = quirks.rename or {}
+    spelled = frozenset(renamed.get(name, name) for name in parameters)
+    refused = spelled & (quirks.drop or frozenset())
+    vocabulary = target.provider.vocabulary
+    if vocabulary.open and quirks.open is not False:
+        return refused
+    return refused | (spelled - vocabulary.parameters.union(renamed.values(), quirks.keep or ()))
 
 
 def _unsupported(obstacles: tuple[str, ...]) -> Failure:

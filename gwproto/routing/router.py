@@ -224,11 +224,12 @@ class Router:
         """The attempt failed; ``failure.reaction`` says what of, and how badly."""
         state = ticket.state
         reaction = failure.reaction
+        scope = failure.scope or reaction.scope
         if failure.kind in FINAL:
             ticket.plan.spent |= {ticket.target.backend}
         if reaction.effect is Effect.COUNT:
             state.failures += 1
-            circuit = state.circuit(reaction.scope)
+            circuit = state.circuit(scope)
             if circuit is not state.own:
                 # It counts for the wider scope, but the target that showed it is worth less, too.
                 state.own.evidence.add(False, now)
@@ -236,11 +237,11 @@ class Router:
                 circuit.caused_by = ticket.plan
         elif reaction.effect is Effect.THROTTLE:
             state.throttles += 1
-            self._throttle(state.circuit(reaction.scope), ticket, failure, now)
+            self._throttle(state.circuit(scope), ticket, failure, now)
         elif reaction.effect is Effect.DISABLE:
             state.failures += 1
             pause = self._disabled_for(failure)
-            state.circuit(reaction.scope).keep_away(Cause.DISABLED, pause, failure.kind.value, now)
+            state.circuit(scope).keep_away(Cause.DISABLED, pause, failure.kind.value, now)
         state.changed()
         self._end(ticket)
 

@@ -1,9 +1,12 @@
 """Frames in: the WHATWG EventSource grammar (HTML standard, 9.2.6) on bytes, cut anywhere.
 
 Two paths give the same frames. Almost every read of a healthy stream is a few whole events of the form
-``data: …\\n\\n``; those are found with ``bytes.find`` and never taken apart. Everything else (CR, CRLF, a BOM,
-comments, fields, events cut by the network) goes line by line. Lines are cut before UTF-8 is decoded, so a
-character split over two reads needs no care.
+``data: …\\n\\n``, some with a line ``event: …`` before it; those are found with ``bytes.find`` and never taken apart.
+Everything else (CR, CRLF, a BOM, comments, fields, events cut by the network) goes line by line. Lines are cut before
+UTF-8 is decoded, so a character split over two reads needs no care.
+
+Beyond the standard: lines of JSON that stand in the stream without any field name (Google breaks off with an error
+like that) are delivered as if they were data.
 """
 
 import re
@@ -11,6 +14,8 @@ import re
 from msgspec import Struct
 
 from gwproto.failures import WireError
+
+MAX_EVENT = 1 << 20  # bytes
 
 _LINE_END = re.compile(rb"\r\n?|\n")
 _BOM = b"\xef\xbb\xbf"
@@ -20,8 +25,8 @@ class Frame(Struct, frozen=True, gc=False):
     """One event that has data.
 
     ``data`` is valid UTF-8 (invalid sequences became U+FFFD); several ``data:`` lines are joined by LF. ``raw`` is the
-    event's exact bytes, blank line included, when they are ``data: `` + ``data`` + two LF and nothing else, and so may
-    be passed on untouched; otherwise it is empty.
+    event's exact bytes, blank line included, when they are ``data: `` + ``data`` + two LF, a line ``event: …`` before it
+    at most; otherwise it is empty.
     """
 
     data: bytes
@@ -29,7 +34,8 @@ class Frame(Struct, frozen=True, gc=False):
     raw: bytes = b""
 
 
-def _repaired(data: bytes) -> bytes:
+def repaired(data: bytes) -> bytes:
+    """``data`` with U+FFFD for invalid UTF-8; the very object if there is none."""
     try:
         data.decode()
     except UnicodeDecodeError:
@@ -44,7 +50,7 @@ class Decoder:
     ``retry:`` are ignored, for a gateway never reconnects.
     """
 
-    def __init__(self, max_line: int = 1 << 20) -> None:
+    def __init__(self, max_line: int = MAX_EVENT) -> None:
         """``max_line`` limits, in bytes, a line without its end as well as the data of an event."""
         self._max = max_line
         self._pending = bytearray()  # an unfinished line
@@ -56,9 +62,10 @@ class Decoder:
     def _forget(self) -> None:
         self._data: list[bytes] = []
         self._size = 0
-        self._event = ""
+        self._event = b""
         self._fields = 0  # lines since the last blank one
-        self._canonical = False
+        self._canonical = False  # the lines so far are as ``Frame.raw`` has them
+        self._bare: list[bytes] = []  # lines of JSON
 
     @property
     def pending(self) -> bool:
@@ -78,18 +85,22 @@ class Decoder:
         if not (self._pending or self._fields or self._after_cr) and b"\r" not in data:
             ascii_only = data.isascii()
             while (end := data.find(b"\n\n", pos)) >= 0:
+                start, name = pos, b""
+                if data.startswith(b"event: ", pos):
+                    start = data.find(b"\n", pos, end + 1) + 1
+                    name = data[pos + 7 : start - 1]
                 if (
-                    data.startswith(b"data: ", pos)
-                    and data.find(b"\n", pos, end) < 0
+                    data.startswith(b"data: ", start)
+                    and data.find(b"\n", start, end) < 0
                     and end - pos <= self._max
                 ):
-                    payload = data[pos + 6 : end]
+                    payload = data[start + 6 : end]
                     raw = data[pos : end + 2]
-                    if not ascii_only and (repaired := _repaired(payload)) is not payload:
-                        payload = repaired
+                    if not ascii_only and (valid := repaired(payload)) is not payload:
+                        payload = valid
                         raw = b""
                     if payload:
-                        frames.append(Frame(payload, "", raw))
+                        frames.append(Frame(payload, name.decode(errors="replace"), raw))
                     self._started = True
                 else:
                     self._lines(data[pos : end + 2], frames)
@@ -157,22 +168,35 @@ class Decoder:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._canonical = self._fields == 1 and line_end == b"\n" and line.startswith(b"data: ")
+            first = self._fields == 1 or (self._fields == 2 and self._canonical)
+            self._canonical = first and not self._data and line_end == b"\n" and line.startswith(b"data: ")
             self._data.append(value)
-            self._size += len(value) + 1
-            if self._size > self._max + 1:
-                self._broken = True
+            self._grow(len(value))
+        elif name == b"event":
+            self._canonical = self._fields == 1 and line_end == b"\n" and line.startswith(b"event: ")
+            self._event = value
         else:
             self._canonical = False
-            if name == b"event":
-                self._event = value.decode(errors="replace")
+            if self._bare or (line[:1] in (b"{", b"[") and not self._data):
+                self._bare.append(line)
+                self._grow(len(line))
+
+    def _grow(self, length: int) -> None:
+        self._size += length + 1
+        if self._size > self._max + 1:
+            self._broken = True
 
     def _dispatch(self) -> Frame | None:
-        data = b"\n".join(self._data)
-        event, canonical = self._event, self._canonical
+        data = b"\n".join(self._data or self._bare)
+        event, canonical = self._event, self._canonical and bool(self._data)
+        named = self._fields == 2
         self._forget()
         if not data:
             return None
-        repaired = _repaired(data)
-        raw = b"data: " + data + b"\n\n" if canonical and repaired is data else b""
-        return Frame(repaired, event, raw)
+        valid = repaired(data)
+        raw = b""
+        if canonical and valid is data:
+            raw = b"data: " + data + b"\n\n"
+            if named:
+                raw = b"event: " + event + b"\n" + raw
+        return Frame(valid, event.decode(errors="replace"), raw)

@@ -26,6 +26,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     model: str
     text: str = ""  # the last user message
     tool_result: str | None = None  # the last message, when it is a tool's answer
+    images: tuple[str, ...] = ()  # those of the user messages, as image_name has them
     prompt: str = ""  # all text of all messages, for counting
     stream: bool = False
     include_usage: bool = False
@@ -65,6 +66,12 @@ class Answer(Struct, frozen=True, kw_only=True):
         return len(self.tokens) + len(self.reasoning) + arguments
 
 
+def image_name(url: str) -> str:
+    """An image's address, or type and size of one sent by value: ``image/png of 4 characters``."""
+    head, comma, data = url.partition(";base64,")
+    return f"{head.removeprefix('data:')} of {len(data)} characters" if comma else url
+
+
 def tokens(text: str) -> tuple[str, ...]:
     """Words and punctuation with the space before them; joined they give ``text`` back."""
     return tuple(_TOKEN.findall(text))
@@ -98,6 +105,8 @@ def _answer(ask: Ask, provider: str, words: int, choice: int) -> Answer:
 def _sentence(ask: Ask, provider: str, choice: int) -> str:
     if ask.tool_result is not None:
         return f"The tool answered {ask.tool_result.strip()}, says {provider}."
+    if ask.images:
+        return f'You said "{ask.text}", and {provider} saw {", ".join(ask.images)}.'
     ending = "." if choice == 0 else f", for the {choice + 1}. time."
     return f'You said "{ask.text}", and {provider} heard you{ending}'
 

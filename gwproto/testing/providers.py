@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from gwproto.testing import openai_format
 from gwproto.testing.answers import Ask, answers
-from gwproto.testing.openai_format import BadRequest, Stamp
+from gwproto.testing.formats import FORMATS
+from gwproto.testing.formats.format import JSON, BadRequest, Stamp
 from gwproto.testing.steps import Action, Data, End, Head, Reset, Stall, Step
 from gwproto.values import Headers
 
@@ -23,8 +23,7 @@ Seconds = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0)]
 Garbage = Literal["", "html", "empty", "not_json", "truncated_json", "invalid_utf8", "binary"]
 
-_JSON = (b"content-type", b"application/json")
-_SSE = (b"content-type", b"text/event-stream; charset=utf-8")
+_JSON = (b"content-type", JSON)
 _HTML = b"<!DOCTYPE html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 _WINDOW = 60.0  # seconds a request counts against requests_per_minute
 
@@ -64,8 +63,11 @@ class SimulatedProvider:
         models: Iterable[str],
         rng: random.Random,
         knobs: Knobs | None = None,
+        format: str = "openai",
     ) -> None:
+        """``format``: one of the names in ``FORMATS``."""
         self.name = name
+        self.format = FORMATS[format]
         self.models = tuple(models)
         self.knobs = knobs or Knobs()
         self.served = 0  # requests answered, well or badly
@@ -82,15 +84,15 @@ class SimulatedProvider:
         self.served += 1
         knobs = self.knobs
         path = target.partition("?")[0].rstrip("/")
-        if not self._authorised(headers):
+        if knobs.api_key and self.format.key(headers) != knobs.api_key:
             return self._error(401)
-        if path.endswith("/models") and method == "GET":
-            listing = openai_format.models(self.models, int(now), self.name)
-            return self._reply(200, (_JSON,), listing)
-        if not path.endswith("/chat/completions"):
-            return self._error(404, f"Invalid URL ({method} {path})")
-        if method != "POST":
+        wanted = self.format.find(method, target)
+        if wanted == "models":
+            return self._reply(200, (_JSON,), self.format.models(self.models, int(now), self.name))
+        if wanted == "wrong_method":
             return self._error(405, f"Not allowed to {method} on {path}.")
+        if not wanted:
+            return self._error(404, f"Invalid URL ({method} {path})")
         remaining = self._remaining(now)
         if remaining is not None and remaining < 0:
             wait = self._recent[0] + _WINDOW - now
@@ -109,9 +111,9 @@ class SimulatedProvider:
         if faulty and knobs.garbage:
             return self._garbage(knobs.garbage)
         try:
-            ask = openai_format.decode(body)
+            ask = self.format.decode(body, target)
         except BadRequest as problem:
-            return self._error(400, problem.message, problem.param, problem.code)
+            return self._error(problem.status, problem.message, problem.param, problem.code)
         if ask.model not in self.models:
             return self._error(
                 404,
@@ -123,22 +125,23 @@ class SimulatedProvider:
 
     def _answer(self, ask: Ask, now: float, remaining: int | None, knobs: Knobs) -> list[Step]:
         choices = answers(ask, self.name, knobs.words)
-        stamp = Stamp(f"chatcmpl-{self._rng.getrandbits(96):024x}", int(now), ask.model)
+        stamp = Stamp(f"{self.format.id_prefix}{self._rng.getrandbits(96):024x}", int(now), ask.model)
         limits = () if remaining is None else self._limits(remaining, 60.0)
         head = ((b"x-request-id", b"req_%s" % stamp.id[-24:].encode()), *limits)
         if not ask.stream:
-            answer = openai_format.whole(ask, choices, stamp)
+            answer = self.format.whole(ask, choices, stamp)
             steps = self._reply(200, (_JSON, *head), answer)
             if knobs.reset_after is not None or knobs.stall_after is not None:
                 broken = Reset() if knobs.reset_after is not None else Stall()
                 half = Data(answer[: len(answer) // 2])
                 return [steps[0], Step(0.0, half), Step(knobs.pace, broken)]
             return steps
-        steps = [Step(self._latency(), Head(200, (_SSE, (b"cache-control", b"no-cache"), *head)))]
+        kind = (b"content-type", self.format.stream_type)
+        steps = [Step(self._latency(), Head(200, (kind, (b"cache-control", b"no-cache"), *head)))]
         if knobs.first_event_error:
-            failed = b"data: %s\n\n" % openai_format.error(500)
+            failed = self.format.error_event(500)
             return [*steps, Step(0.0, Data(failed)), Step(0.0, End())]
-        parts = openai_format.stream(ask, choices, stamp, knobs.chunk_words)
+        parts = self.format.stream(ask, choices, stamp, knobs.chunk_words)
         steps += [Step(0.0, Data(event)) for event in parts.preamble]
         for number, event in enumerate(parts.content):
             if number in (knobs.reset_after, knobs.stall_after):
@@ -150,13 +153,9 @@ class SimulatedProvider:
             return [*steps, Step(knobs.pace, Stall())]
         if not knobs.no_finish:
             steps += [Step(0.0, Data(event)) for event in (*parts.finish, *parts.usage)]
-        if not knobs.no_done:
+        if parts.done and not knobs.no_done:
             steps.append(Step(0.0, Data(parts.done)))
         return [*steps, Step(0.0, End())]
-
-    def _authorised(self, headers: Headers) -> bool:
-        wanted = self.knobs.api_key
-        return not wanted or (b"authorization", b"Bearer " + wanted.encode()) in headers
 
     def _remaining(self, now: float) -> int | None:
         """Requests left in this minute, this one taken; negative: too many. None: there is no limit."""
@@ -171,11 +170,7 @@ class SimulatedProvider:
         return limit - len(self._recent)
 
     def _limits(self, remaining: int, reset: float) -> Headers:
-        return (
-            (b"x-ratelimit-limit-requests", b"%d" % self.knobs.requests_per_minute),
-            (b"x-ratelimit-remaining-requests", b"%d" % remaining),
-            (b"x-ratelimit-reset-requests", b"%ds" % math.ceil(reset)),
-        )
+        return self.format.limits(self.knobs.requests_per_minute, remaining, reset)
 
     def _latency(self) -> float:
         knobs = self.knobs
@@ -191,7 +186,7 @@ class SimulatedProvider:
         code: str | None = None,
         headers: Headers = (),
     ) -> list[Step]:
-        return self._reply(status, (_JSON, *headers), openai_format.error(status, message, param, code))
+        return self._reply(status, (_JSON, *headers), self.format.error(status, message, param, code))
 
     def _reply(self, status: int, headers: Headers, body: bytes) -> list[Step]:
         length = (b"content-length", b"%d" % len(body))

@@ -3,10 +3,12 @@
 Subtrees that only pass through stay ``msgspec.Raw``: unknown fields and the spelling of numbers survive.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Raw, Struct
 
+from gwproto.config import Quirks
 from gwproto.failures import Failure
 from gwproto.values import Usage
 
@@ -30,7 +32,9 @@ class ChatRequest(Struct, frozen=True, gc=False, kw_only=True):
     require_params: bool = False
     cache_key: str | None = None  # prompt_cache_key
     prompt_tokens: int = 0  # an estimate
-    needs: frozenset[str] = frozenset()  # capabilities: tools json json_schema vision audio n logprobs
+    needs: frozenset[str] = frozenset()
+    """Capabilities (tools json json_schema vision audio n logprobs), and what some formats and providers have no words
+    for: image_url (an image by address, not by value), custom_tools, files."""
     legacy_functions: bool = False  # the client speaks functions/function_call
 
 
@@ -38,11 +42,23 @@ class Rendering(Struct, frozen=True, gc=False, kw_only=True):
     """How a request is written for one target: the provider's peculiarities as data."""
 
     model: str  # the provider's name for it
-    effort: str | None = None  # the level to send; None: no such control, or left at its default
-    open: bool = True  # unknown keys pass; False: dropped and named
-    drop: frozenset[str] = frozenset()  # parameters this provider refuses
-    stream_usage: bool = True  # takes stream_options.include_usage
-    body: tuple[tuple[str, Raw], ...] = ()  # fields added by configuration
+    quirks: Quirks = Quirks()
+    effort: Mapping[str, object] = {}  # the fields that say it; none: no such control, or left at its default
+    body: Mapping[str, object] = {}  # fields added by configuration
+    max_output: int = 0  # tokens; 0 = unknown
+
+
+class Reading(Struct, frozen=True, gc=False, kw_only=True):
+    """What there is to know of a request and its target when the answer is read."""
+
+    provider: str = ""  # as the catalog knows it: whose habits its errors have
+    think_inline: Literal["no", "tagged", "opened"] = "no"  # as in Quirks
+    max_tokens: int | None = None  # what the request allowed
+    wall: float = 0.0  # when the answer's head came, in seconds since the epoch; 0.0: unknown
+
+
+#: Nothing is known.
+UNREAD = Reading()
 
 
 class EncodedRequest(Struct, frozen=True, gc=False):

@@ -204,9 +204,7 @@ class Normaliser:
             ):
                 self.content = True
                 return [chunk]
-        if chunk.done:
-            self.done = True
-            return []
+        self.done = chunk.done
         if chunk.usage is not None:
             # Cumulative where it comes more than once: the last counts.
             self.usage = chunk.usage

@@ -49,7 +49,8 @@ async def hosted(
             await stack.enter_async_context(listener)
             listeners.append((listener, provider))
             bound = listener.extra(SocketAttribute.local_port)
-            urls.append(f"http://{f'[{host}]' if ':' in host else host}:{bound}/v1")
+            name = f"[{host}]" if ":" in host else host
+            urls.append(f"http://{name}:{bound}{provider.format.base}")
         tasks = await stack.enter_async_context(anyio.create_task_group())
         for listener, provider in listeners:
             tasks.start_soon(listener.serve, _Server(provider, on_departure).handle)

@@ -12,7 +12,7 @@ from gwproto import Configuration, ConfigurationError
 from gwproto.config import KeySettings, KnownProvider, ProviderSettings
 from gwproto.loading import Loaded, decode_known, load
 from gwproto.policy.auth import ClientKey, parse_hashes
-from gwproto.routing.catalog import compile_catalog
+from gwproto.routing.catalog import Vocabulary, compile_catalog
 from gwproto.wire.dialects import DIALECTS
 
 
@@ -35,9 +35,9 @@ class Deployment:
 
 
 def known_providers() -> dict[str, KnownProvider]:
-    """The table shipped with the core."""
-    table = Path(gwproto.__file__).parent / "data" / "providers.toml"
-    return decode_known(table.read_bytes())
+    """The tables shipped with the core."""
+    data = Path(gwproto.__file__).parent / "data"
+    return decode_known((data / "providers.toml").read_bytes(), (data / "models.json").read_bytes())
 
 
 def read(
@@ -69,20 +69,21 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
     if not settings.providers:
         problems.append(("providers", "none configured, and no provider's credentials in the environment"))
     # A secret has one name, also where two providers share it: the router tells backends apart by the name.
-    name_of: dict[str, str] = {}
+    name_of: dict[tuple[str, str], str] = {}
     names: dict[str, list[str]] = {}
     for provider in settings.providers:
         if provider.format not in DIALECTS:
             known = ", ".join(DIALECTS)
             problems.append((f"providers.{provider.name}.format", f"is none of the formats known: {known}"))
         mine = names[provider.name] = []
+        header = provider.auth_header.lower()
         for number, secret in enumerate(secrets_of(provider, environ, problems), 1):
             name = provider.name if number == 1 else f"{provider.name}#{number}"
-            mine.append(name_of.setdefault(secret, name))
-        if mine and "authorization" in map(str.lower, provider.headers):
+            mine.append(name_of.setdefault((header, secret), name))
+        if mine and header in map(str.lower, provider.headers):
             problem = "would be sent twice: the provider's key travels in it"
-            problems.append((f"providers.{provider.name}.headers.authorization", problem))
-    credentials = {name: (b"authorization", b"Bearer " + secret.encode()) for secret, name in name_of.items()}
+            problems.append((f"providers.{provider.name}.headers.{header}", problem))
+    credentials = {name: _credential(header, secret) for (header, secret), name in name_of.items()}
 
     keys = _client_keys(settings.auth.keys, environ, problems)
     made_key = ""
@@ -93,12 +94,24 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
         else:
             problems.append(("GATEWAY_API_KEY", "no client key is configured; `gwproto keys new` makes one"))
     try:
-        catalog = compile_catalog(settings, names)
+        catalog = compile_catalog(settings, names, FORMATS)
     except ConfigurationError as error:
         raise ConfigurationError((*problems, *error.problems)) from None
     if problems:
         raise ConfigurationError(tuple(problems))
     return Deployment(Configuration(settings, catalog, keys), credentials, made_key)
+
+
+#: What the wire formats can say, for the catalog.
+FORMATS = {
+    name: Vocabulary(dialect.parameters, dialect.open, dialect.lacks) for name, dialect in DIALECTS.items()
+}
+
+
+def _credential(header: str, secret: str) -> tuple[bytes, bytes]:
+    """The header field a key travels in (RFC 6750, 2.1; any other header carries it bare)."""
+    value = f"Bearer {secret}" if header == "authorization" else secret
+    return header.encode(), value.encode()
 
 
 def from_environment(environ: Mapping[str, str] | None = None) -> Deployment:

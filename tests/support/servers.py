@@ -45,8 +45,12 @@ class Received(NamedTuple):
 class Provider(SimulatedProvider):
     """A simulated provider that remembers what it was asked. Everything here may be used from any thread."""
 
-    def __init__(self, name: str, knobs: Knobs | None = None, models: Iterable[str] = ()) -> None:
-        super().__init__(name, models=tuple(models) or (f"{name}-model",), rng=Random(name), knobs=knobs)
+    def __init__(
+        self, name: str, knobs: Knobs | None = None, models: Iterable[str] = (), format: str = "openai"
+    ) -> None:
+        super().__init__(
+            name, models=tuple(models) or (f"{name}-model",), rng=Random(name), knobs=knobs, format=format
+        )
         self.received: list[Received] = []
         self.departures = 0  # peers that left before their answer was complete
         self._news = threading.Condition()

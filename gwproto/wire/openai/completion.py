@@ -6,7 +6,15 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gwproto.failures import Failure, FailureClass, WireError
-from gwproto.wire.neutral import Completion, CompletionChoice, Envelope, RawFields, ToolFragment
+from gwproto.wire.neutral import (
+    UNREAD,
+    Completion,
+    CompletionChoice,
+    Envelope,
+    RawFields,
+    Reading,
+    ToolFragment,
+)
 from gwproto.wire.normalise import call_id, failed_finish, map_finish
 from gwproto.wire.openai.errors import clean, in_band_failure
 from gwproto.wire.openai.parts import (
@@ -75,11 +83,8 @@ def _bad(message: str) -> Failure:
     return Failure(FailureClass.SERVER, message, code="bad_upstream_response")
 
 
-def decode_completion(body: bytes, wall: float = 0.0) -> Completion | Failure:
-    """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all.
-
-    ``wall`` (seconds since the epoch) is needed only for delays that an error inside gives as an instant.
-    """
+def decode_completion(body: bytes, reading: Reading = UNREAD) -> Completion | Failure:
+    """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all."""
     if too_deep(body):
         return _bad("The provider's answer is cut short or nested too deeply.")
     try:
@@ -88,7 +93,7 @@ def decode_completion(body: bytes, wall: float = 0.0) -> Completion | Failure:
         # msgspec notices invalid UTF-8 only in the strings it looks at, and what is odd is looked at piece by piece.
         body = body.decode("utf-8", "replace").encode()
         try:
-            return _decode_odd(body, wall)
+            return _decode_odd(body, reading)
         except WireError as error:
             return _bad(f"The provider's answer cannot be read: {error}.")
     return _decode_plain(plain)
@@ -135,7 +140,7 @@ def _decode_plain(plain: _Completion) -> Completion:
     return Completion(tuple(choices), plain.id, plain.created, plain.model, usage, raw_usage, more, verbatim)
 
 
-def _decode_odd(body: bytes, wall: float) -> Completion | Failure:
+def _decode_odd(body: bytes, reading: Reading) -> Completion | Failure:
     text = body.strip()
     if not text.startswith((b"{", b"[")):
         if not text:
@@ -147,7 +152,7 @@ def _decode_odd(body: bytes, wall: float) -> Completion | Failure:
         fields = fields_of(first_of(Raw(text)))
     except msgspec.DecodeError:
         fields = fields_of(first_of(Raw(repair(text))))
-    failure = in_band_failure(fields, wall)
+    failure = in_band_failure(fields, reading)
     if failure is not None:
         return failure
     id_ = text_of(fields.pop("id", None)) or ""

@@ -18,7 +18,7 @@ from gwproto.wire.delay import (
     text_headers,
     until,
 )
-from gwproto.wire.neutral import RawFields
+from gwproto.wire.neutral import RawFields, Reading
 from gwproto.wire.strict import repair, too_deep
 
 _encoder = msgspec.json.Encoder()
@@ -36,6 +36,13 @@ _SECRET = re.compile(
 )
 
 Json = object
+
+
+def encode_status_error(
+    status: int, message: str, type: str, code: str | None, param: str | None
+) -> bytes:
+    """The same for formats' tables; OpenAI's bodies do not say the status."""
+    return encode_error(message, type, code, param)
 
 
 def encode_error(message: str, type: str, code: str | None, param: str | None = None) -> bytes:
@@ -56,41 +63,39 @@ def clean(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
-def decode_error(status: int, headers: Headers, body: bytes, wall: float) -> Failure:
-    """Why a response with an error status failed; ``wall`` is its arrival in seconds since the epoch."""
+def decode_error(status: int, headers: Headers, body: bytes, reading: Reading) -> Failure:
+    """Why a response with an error status failed, whatever the format: all shapes of error bodies are read here."""
     fields = text_headers(headers)
     document = _document(body)
     signs = Signs(message=body.decode(errors="replace")) if document is None else read_signs(document)
     hints = f"{signs.hints} {fields.get('x-amzn-errortype', '')} {fields.get('x-ms-error-code', '')}"
     signs = msgspec.structs.replace(signs, status=status, hints=hints)
-    return failure_of(signs, fields, wall)
+    return failure_of(signs, fields, reading)
 
 
-def in_band_failure(fields: RawFields, wall: float = 0.0) -> Failure | None:
-    """The error inside a 200's body or a stream's event, if it is one; ``fields`` without nulls.
-
-    ``wall`` is needed for delays given as an instant; without it they are not known.
-    """
+def in_band_failure(fields: RawFields, reading: Reading) -> Failure | None:
+    """The error inside a 200's body or a stream's event, if it is one; ``fields`` without nulls."""
     if "error" in fields:
         inner = _plain(fields["error"])
         if inner:
             outer = {name: _plain(fields[name]) for name in fields if name != "choices"}
-            return failure_of(read_signs(outer), {}, wall)
+            return failure_of(read_signs(outer), {}, reading)
     if "x_groq" in fields:
         groq = _plain(fields["x_groq"])
         if isinstance(groq, dict) and groq.get("error"):
-            return failure_of(read_signs({"error": groq["error"]}), {}, wall)
+            return failure_of(read_signs({"error": groq["error"]}), {}, reading)
     if "choices" not in fields and not _ERROR_KEYS.isdisjoint(fields):
-        return failure_of(read_signs({name: _plain(value) for name, value in fields.items()}), {}, wall)
+        return failure_of(read_signs({name: _plain(value) for name, value in fields.items()}), {}, reading)
     return None
 
 
 _ERROR_KEYS = frozenset(("message", "detail", "errors"))
 
 
-def failure_of(signs: Signs, headers: dict[str, str], wall: float) -> Failure:
+def failure_of(signs: Signs, headers: dict[str, str], reading: Reading) -> Failure:
     """The failure for what was read."""
     kind = classify(signs)
+    wall = reading.wall
     return Failure(
         kind,
         clean(signs.message) or "The provider sent no message.",

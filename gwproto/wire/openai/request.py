@@ -6,12 +6,16 @@ on byte for byte, unknown ones included.
 """
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 from msgspec import Raw
 
+from gwproto.config import Quirks
 from gwproto.failures import Failure, FailureClass
+from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
+from gwproto.wire.openai.adapt import adapt
 from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part
 from gwproto.wire.strict import MAX_DEPTH, too_deep
 
@@ -93,8 +97,11 @@ def _lower_first(text: str) -> str:
     return text[0].lower() + text[1:].replace("`", "")
 
 
-def parse_request(body: bytes) -> ChatRequest | Failure:
-    """A client's request, or why it is refused: a failure with status 400, OpenAI's code, and the field's name."""
+def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
+    """A client's request, or why it is refused: a failure with status 400, OpenAI's code, and the field's name.
+
+    ``path`` says nothing in this format.
+    """
     try:
         if not body.isascii():
             str(body, "utf-8")
@@ -137,12 +144,11 @@ def _understand(body: Body, fields: RawFields) -> ChatRequest:
             _check_message(position, message)
             if type(content) is list:
                 for number, part in enumerate(content):
-                    need, length = _attachment(part, f"messages[{position}].content[{number}]")
+                    found, length = _attachment(part, f"messages[{position}].content[{number}]")
                     saved += length
                     if length:
                         attachments += 1
-                    if need:
-                        needs.add(need)
+                    needs.update(found)
         if message.tool_calls:
             _check_calls(position, message)
     _check_options(body, fields, needs)
@@ -205,8 +211,8 @@ def _check_calls(position: int, message: Message) -> None:
             raise _Refused("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
 
 
-def _attachment(part: Part, at: str) -> tuple[str, int]:
-    """The capability a content part needs, and the bytes of it that are no text."""
+def _attachment(part: Part, at: str) -> tuple[tuple[str, ...], int]:
+    """What a content part needs, and the bytes of it that are no text."""
     kind = part.type
     if kind == "text":
         if part.text is None:
@@ -221,7 +227,8 @@ def _attachment(part: Part, at: str) -> tuple[str, int]:
                 f"Missing required parameter: '{at}.image_url'.",
                 f"{at}.image_url",
             )
-        return "vision", len(image if isinstance(image, str) else image.url)
+        url = image if isinstance(image, str) else image.url
+        return ("vision",) if url.startswith("data:") else ("vision", "image_url"), len(url)
     elif kind == "input_audio":
         audio = part.input_audio
         if audio is None:
@@ -230,10 +237,10 @@ def _attachment(part: Part, at: str) -> tuple[str, int]:
                 f"Missing required parameter: '{at}.input_audio'.",
                 f"{at}.input_audio",
             )
-        return "audio", len(audio if isinstance(audio, str) else audio.data)
-    elif kind == "file" and part.file is not None and part.file.file_data is not None:
-        return "", len(part.file.file_data)
-    return "", 0
+        return ("audio",), len(audio if isinstance(audio, str) else audio.data)
+    elif kind == "file":
+        return ("files",), len(part.file.file_data or "") if part.file is not None else 0
+    return (), 0
 
 
 def _check_options(body: Body, fields: RawFields, needs: set[str]) -> None:
@@ -253,6 +260,8 @@ def _check_options(body: Body, fields: RawFields, needs: set[str]) -> None:
         for name in ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"):
             fields.pop(name, None)
     for number, tool in enumerate(body.tools or ()):
+        if tool.type == "custom":
+            needs.add("custom_tools")
         if tool.type == "function" and tool.function is None:
             param = f"tools[{number}].function"
             raise _Refused("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
@@ -287,26 +296,54 @@ def _check_options(body: Body, fields: RawFields, needs: set[str]) -> None:
 
 def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
     """The body for one target; ``dropped`` names what the client sent and the target does not take."""
+    quirks = rendering.quirks
     fields = request.fields.copy()
-    dropped = [name for name in fields if name in rendering.drop]
-    if not rendering.open:
-        dropped += [name for name in fields if name not in DOCUMENTED and name not in rendering.drop]
-    for name in dropped:
-        del fields[name]
+    dropped = _drop(fields, quirks)
     fields["model"] = Raw(_encoder.encode(rendering.model))
-    if rendering.effort is not None:
-        fields["reasoning_effort"] = Raw(_encoder.encode(rendering.effort))
-    else:
-        fields.pop("reasoning_effort", None)
+    fields.pop("reasoning_effort", None)
+    if rendering.effort:
+        _lay_over(fields, rendering.effort)
     if request.stream:
         options = fields.pop("stream_options", None)
-        if rendering.stream_usage and "stream_options" not in rendering.drop:
-            fields["stream_options"] = _with_usage(options)
+        if quirks.stream_usage is not False and "stream_options" not in (quirks.drop or ()):
+            # Whoever is particular about messages knows no other option either.
+            fields["stream_options"] = _with_usage(None if quirks.message_keys is not None else options)
         elif options is not None:
             dropped.append("stream_options")
-    for name, value in rendering.body:
-        fields[name] = value
+    hottest = quirks.max_temperature
+    if hottest is not None and request.temperature is not None and request.temperature > hottest:
+        fields["temperature"] = Raw(_encoder.encode(hottest))
+    adapt(fields, quirks, dropped)
+    if rendering.body:
+        _lay_over(fields, rendering.body)
     return EncodedRequest(PATH, _encoder.encode(fields), tuple(dropped))
+
+
+def _drop(fields: RawFields, quirks: Quirks) -> list[str]:
+    """Rename and take away what the provider does not know by the name the client used."""
+    renamed = quirks.rename or {}
+    for old, new in renamed.items():
+        if old in fields:
+            value = fields.pop(old)
+            fields.setdefault(new, value)
+    dropped: list[str] = []
+    if quirks.drop:
+        dropped = [name for name in fields if name in quirks.drop]
+    if quirks.open is False:
+        known = DOCUMENTED.union(renamed.values(), quirks.keep or ())
+        dropped += [name for name in fields if name not in known and name not in dropped]
+    for name in dropped:
+        del fields[name]
+    return dropped
+
+
+def _lay_over(fields: RawFields, more: Mapping[str, object]) -> None:
+    for name, value in more.items():
+        if isinstance(value, Mapping) and name in fields:
+            known = msgspec.json.decode(fields[name])
+            if isinstance(known, dict):
+                value = merged(known, value)
+        fields[name] = Raw(_encoder.encode(value))
 
 
 _TRUE = Raw(b"true")
@@ -316,8 +353,8 @@ _USAGE_ONLY = Raw(b'{"include_usage":true}')
 def _with_usage(options: Raw | None) -> Raw:
     if options is None:
         return _USAGE_ONLY
-    merged = _fields_decoder.decode(options)
-    if merged.get("include_usage") == _TRUE:
+    wanted = _fields_decoder.decode(options)
+    if wanted.get("include_usage") == _TRUE:
         return options
-    merged["include_usage"] = _TRUE
-    return Raw(_encoder.encode(merged))
+    wanted["include_usage"] = _TRUE
+    return Raw(_encoder.encode(wanted))

@@ -5,6 +5,7 @@ anything else, so success means that their bytes are fit for a client (``Chunk.v
 taken apart key by key.
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,7 +13,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gwproto.failures import WireError
 from gwproto.sse.encoder import DONE
-from gwproto.wire.neutral import Chunk, Delta, Envelope, RawFields, ToolFragment
+from gwproto.wire.dialect import ChunkDecoder, ChunkEncoder
+from gwproto.wire.neutral import UNREAD, Chunk, Delta, Envelope, RawFields, Reading, ToolFragment
 from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import (
     MAX_CHOICE,
@@ -32,7 +34,7 @@ from gwproto.wire.openai.parts import (
 from gwproto.wire.openai.usage import decode_usage
 from gwproto.wire.strict import repair, too_deep
 
-__all__ = ["Envelope", "decode_chunk", "encode_chunk"]
+__all__ = ["Envelope", "decode_chunk", "encode_chunk", "stream_decoder", "stream_encoder"]
 
 _OBJECT = "chat.completion.chunk"
 
@@ -111,7 +113,12 @@ _DONE = Chunk(done=True)
 _NOTHING = Chunk()
 
 
-def decode_chunk(data: bytes) -> Chunk:
+def stream_decoder(reading: Reading) -> ChunkDecoder:
+    """OpenAI's events say all by themselves: there is nothing to remember between them."""
+    return partial(decode_chunk, reading=reading)
+
+
+def decode_chunk(data: bytes, reading: Reading = UNREAD) -> Chunk:
     """What one event says. Raises :class:`WireError` for anything but a JSON object or ``[DONE]``.
 
     An error in any of the shapes seen in streams becomes ``failure``. White space alone is an empty chunk.
@@ -121,7 +128,7 @@ def decode_chunk(data: bytes) -> Chunk:
     try:
         plain = _plain_decoder.decode(data)
     except msgspec.DecodeError:
-        return _decode_odd(data)
+        return _decode_odd(data, reading)
     extra: RawFields = {}
     if plain.system_fingerprint != NULL:
         extra["system_fingerprint"] = plain.system_fingerprint
@@ -189,7 +196,7 @@ def _well_formed(tool: _Tool) -> bool:
     return tool.type is not UNSET and function.name is not UNSET
 
 
-def _decode_odd(data: bytes) -> Chunk:
+def _decode_odd(data: bytes, reading: Reading) -> Chunk:
     text = data.strip()
     if text.startswith(b"[DONE]"):
         return _DONE
@@ -201,7 +208,7 @@ def _decode_odd(data: bytes) -> Chunk:
     except msgspec.DecodeError:
         strict = False
         fields = fields_of(first_of(Raw(repair(text))))
-    failure = in_band_failure(fields)
+    failure = in_band_failure(fields, reading)
     if failure is not None:
         return Chunk(failure=failure)
     if not text.startswith(b"{"):
@@ -257,9 +264,14 @@ def _fit(text: bytes) -> tuple[bool, bool]:
     return True, chunk.usage is None
 
 
+def stream_encoder(envelope: Envelope) -> ChunkEncoder:
+    """Nothing is remembered here either."""
+    return partial(encode_chunk, envelope=envelope)
+
+
 def encode_chunk(chunk: Chunk, envelope: Envelope) -> bytes:
     """The whole event. Keys that are unknown to us go out as they came, after ours."""
-    if chunk.done:
+    if chunk.done and not chunk.deltas:
         return DONE
     choices = [_encoded_choice(delta) for delta in chunk.deltas]
     fields = answer_fields(_OBJECT, envelope, choices, chunk)

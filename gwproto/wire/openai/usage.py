@@ -12,6 +12,7 @@ from gwproto.values import Usage
 
 class _PromptDetails(Struct, gc=False):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _CompletionDetails(Struct, gc=False):
@@ -54,7 +55,8 @@ def decode_usage(raw: Raw) -> tuple[Usage | None, Raw | None]:
     if reasoning and prompt + completion + reasoning == total:
         completion += reasoning
         as_sent = False
-    usage = Usage(prompt, completion, total or prompt + completion, cached, reasoning)
+    written = sent.prompt_tokens_details.cache_write_tokens if sent.prompt_tokens_details else None
+    usage = Usage(prompt, completion, total or prompt + completion, cached, reasoning, written)
     return usage, raw if as_sent else None
 
 
@@ -65,8 +67,9 @@ def encode_usage(usage: Usage) -> dict[str, object]:
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
     }
-    if usage.cached_tokens is not None:
-        fields["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    prompt = {"cached_tokens": usage.cached_tokens, "cache_write_tokens": usage.cache_write_tokens}
+    if known := {name: count for name, count in prompt.items() if count is not None}:
+        fields["prompt_tokens_details"] = known
     if usage.reasoning_tokens is not None:
         fields["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     return fields

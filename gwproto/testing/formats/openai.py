@@ -1,39 +1,26 @@
-"""The OpenAI chat format as providers speak it: requests decoded to :class:`Ask`, answers encoded.
+"""OpenAI's chat format as providers speak it."""
 
-Independent of ``gwproto.wire`` on purpose: a mistake shared by both sides of a test would go unseen.
-"""
-
-from collections.abc import Iterator
-from typing import Annotated
+import math
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gwproto.testing.answers import Answer, Ask, Tool, tokens
+from gwproto.testing.answers import Answer, Ask, Tool, image_name, tokens
+from gwproto.testing.formats.format import BadRequest, Format, Stamp, Stream, bearer, pieces
+from gwproto.values import Headers
 
 _encode = msgspec.json.Encoder().encode
 
 
-class BadRequest(Exception):
-    """A request this format's providers refuse, with the words of the real one."""
-
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.param = param
-        self.code = code
-
-
-class Stamp(Struct, frozen=True):
-    """What every chunk of one answer repeats."""
-
-    id: str
-    created: int
-    model: str
+class _Url(Struct, frozen=True):
+    url: str
 
 
 class _Part(Struct, frozen=True):
+    type: str = "text"
     text: str = ""
+    image_url: _Url | None = None
 
 
 class _Message(Struct, frozen=True):
@@ -45,6 +32,11 @@ class _Message(Struct, frozen=True):
         if isinstance(self.content, list):
             return " ".join(part.text for part in self.content if part.text)
         return self.content or ""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        parts = self.content if isinstance(self.content, list) else ()
+        return tuple(image_name(part.image_url.url) for part in parts if part.image_url is not None)
 
 
 class _Function(Struct, frozen=True):
@@ -89,7 +81,7 @@ class _Request(Struct, frozen=True):
 _decoder = msgspec.json.Decoder(_Request)
 
 
-def decode(body: bytes) -> Ask:
+def decode(body: bytes, target: str) -> Ask:
     """Raises :class:`BadRequest`."""
     try:
         request = _decoder.decode(body)
@@ -106,6 +98,7 @@ def decode(body: bytes) -> Ask:
         model=request.model,
         text=users[-1] if users else last.text,
         tool_result=last.text if last.role in ("tool", "function") else None,
+        images=tuple(image for message in messages if message.role == "user" for image in message.images),
         prompt="\n".join(message.text for message in messages),
         stream=request.stream is True,
         include_usage=request.stream_options is not None and request.stream_options.include_usage,
@@ -199,16 +192,6 @@ def _logprobs(said: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-class Stream(Struct, frozen=True):
-    """A streamed answer's events, already framed: what comes before content, content, what comes after."""
-
-    preamble: tuple[bytes, ...]
-    content: tuple[bytes, ...]
-    finish: tuple[bytes, ...]
-    usage: tuple[bytes, ...]
-    done: bytes = b"data: [DONE]\n\n"
-
-
 def stream(ask: Ask, choices: tuple[Answer, ...], stamp: Stamp, words: int) -> Stream:
     """``words`` tokens to a chunk. With usage asked for every other chunk carries ``usage: null``."""
     nothing = {"usage": None} if ask.include_usage else {}
@@ -227,7 +210,7 @@ def stream(ask: Ask, choices: tuple[Answer, ...], stamp: Stamp, words: int) -> S
     for index, answer in enumerate(choices):
         opening: dict[str, object] = {"role": "assistant", "content": "", "refusal": None}
         preamble.append(chunk(index, opening))
-        for piece in _pieces(answer.reasoning, words):
+        for piece in pieces(answer.reasoning, words):
             content.append(chunk(index, {"reasoning_content": "".join(piece)}))
         for number, call in enumerate(answer.calls):
             head = {
@@ -237,19 +220,14 @@ def stream(ask: Ask, choices: tuple[Answer, ...], stamp: Stamp, words: int) -> S
                 "function": {"name": call.name, "arguments": ""},
             }
             content.append(chunk(index, {"tool_calls": [head]}))
-            for piece in _pieces(tokens(call.arguments), words):
+            for piece in pieces(tokens(call.arguments), words):
                 fragment = {"index": number, "function": {"arguments": "".join(piece)}}
                 content.append(chunk(index, {"tool_calls": [fragment]}))
-        for piece in _pieces(answer.tokens, words):
+        for piece in pieces(answer.tokens, words):
             content.append(chunk(index, {"content": "".join(piece)}, said=piece))
         finish.append(chunk(index, {}, answer.finish))
     counts = (_event(stamp, choices=[], usage=usage(ask, choices)),) if ask.include_usage else ()
-    return Stream(tuple(preamble), tuple(content), tuple(finish), counts)
-
-
-def _pieces(said: tuple[str, ...], words: int) -> Iterator[tuple[str, ...]]:
-    for at in range(0, len(said), words):
-        yield said[at : at + words]
+    return Stream(tuple(preamble), tuple(content), tuple(finish), counts, b"data: [DONE]\n\n")
 
 
 def _event(stamp: Stamp, **fields: object) -> bytes:
@@ -310,3 +288,43 @@ def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
             ],
         }
     )
+
+
+def error_event(status: int) -> bytes:
+    """An error inside a stream."""
+    return b"data: %s\n\n" % error(status)
+
+
+def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
+    """What a request line asks for."""
+    path = target.partition("?")[0].rstrip("/")
+    if path.endswith("/models") and method == "GET":
+        return "models"
+    if not path.endswith("/chat/completions"):
+        return ""
+    return "chat" if method == "POST" else "wrong_method"
+
+
+def limits(limit: int, remaining: int, reset: float) -> Headers:
+    """Rate limits in headers; the reset is a Go duration."""
+    return (
+        (b"x-ratelimit-limit-requests", b"%d" % limit),
+        (b"x-ratelimit-remaining-requests", b"%d" % remaining),
+        (b"x-ratelimit-reset-requests", b"%ds" % math.ceil(reset)),
+    )
+
+
+FORMAT = Format(
+    name="openai",
+    base="/v1",
+    id_prefix="chatcmpl-",
+    key=bearer,
+    find=find,
+    decode=decode,
+    whole=whole,
+    stream=stream,
+    error=error,
+    error_event=error_event,
+    models=models,
+    limits=limits,
+)
