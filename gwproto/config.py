@@ -158,6 +158,14 @@ def overlaid(under: Quirks, over: Quirks) -> Quirks:
     return replace(under, **said)
 
 
+class Vocabulary(Struct, frozen=True, gc=False):
+    """What a wire format can say at all."""
+
+    parameters: frozenset[str] = frozenset()  # request fields
+    open: bool = True  # others may be sent, too
+    lacks: frozenset[str] = frozenset()  # needs of requests that it has no words for
+
+
 class ModelSettings(Section, frozen=True):
     id: Annotated[str, Meta(min_length=1)]
     upstream: str = ""  # "": the id

@@ -299,7 +299,7 @@ def _inherit(
     address, origin = (provider.base_url, "file") if provider.base_url else entry.address(environ)
     path = f"providers.{provider.name}"
     origins[f"{path}.base_url"] = origin
-    for key in ("format", "models"):
+    for key in ("auth_header", "fallback", "format", "headers", "like", "models", "quirks"):
         origins[f"{path}.{key}"] = "file" if key in table else "default"
     keys = provider.api_keys_env
     if origin != "file" and not (provider.api_key_env or provider.api_key_file or keys):

@@ -10,9 +10,10 @@ from gwproto.config import (
     ProviderTimeouts,
     Settings,
     TimeoutSettings,
+    Vocabulary,
 )
 from gwproto.failures import ConfigurationError
-from gwproto.routing.catalog import Catalog, Timeouts, Vocabulary, compile_catalog
+from gwproto.routing.catalog import Catalog, Timeouts, compile_catalog
 from gwproto.values import Origin
 
 

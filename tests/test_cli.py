@@ -48,7 +48,10 @@ SECRETS = {"MY_KEY": "client-canary", "OWN_KEY": "provider-canary"}
 CREDENTIALS = {
     variable
     for entry in deployment.known_providers().values()
-    for variable in (*entry.key_env, *entry.named_key_env, entry.host_env, f"{entry.name.upper()}_BASE_URL")
+    for variable in (
+        *(*entry.key_env, *entry.named_key_env, entry.host_env, f"{entry.name.upper()}_BASE_URL"),
+        *entry.missing({}),
+    )
 }
 
 
@@ -255,6 +258,26 @@ class TestModels:
         assert needs["nvidia"] == "NVIDIA_API_KEY or NVIDIA_NIM_API_KEY"
         assert needs["ollama"] == "OLLAMA_HOST"
         assert needs["pollinations"] == "GWPROTO_PROVIDERS=pollinations"
+        assert needs["workers_ai"] == "CLOUDFLARE_ACCOUNT_ID, CLOUDFLARE_API_TOKEN"
+        assert needs["cohere_compat"] == "COHERE_API_KEY or CO_API_KEY, GWPROTO_PROVIDERS=cohere_compat"
+        monkeypatch.setenv("CLOUDFLARE_ACCOUNT_ID", "acc")
+        assert self.needs(capsys)["workers_ai"] == "CLOUDFLARE_API_TOKEN"
+        monkeypatch.setenv("CLOUDFLARE_API_TOKEN", "k")
+        assert self.needs(capsys)["workers_ai"] == ""
+
+    def test_what_is_known_of_a_model(self, capsys: pytest.CaptureFixture[str]) -> None:
+        rows = {row["id"]: row for row in json.loads(run(capsys, "models", "--json")[1])}
+        known = rows["groq-gpt-oss-120b"]
+        assert known["upstream"] == "openai/gpt-oss-120b"
+        assert (known["format"], known["context_window"], known["requests_per_day"]) == (
+            "openai",
+            131072,
+            1000,
+        )
+        assert known["input_price"] < known["output_price"]
+        assert known["source"]
+        assert known["as_of"]
+        assert rows["workers_ai-gpt-oss-120b"]["format"] == "workers_ai"
 
     def test_beside_a_file(
         self, capsys: pytest.CaptureFixture[str], config: str, monkeypatch: pytest.MonkeyPatch
@@ -270,8 +293,18 @@ class TestModels:
     def test_as_a_table(self, capsys: pytest.CaptureFixture[str], config: str) -> None:
         _, out, _ = run(capsys, "models", "--config", config)
         header, own, *others = out.splitlines()
-        assert header.split() == ["model", "provider", "tier", "context", "capabilities", "status"]
-        assert own.split() == ["m", "own", "medium", "-", "all", "assumed", "available"]
+        assert header.split() == [
+            "model",
+            "provider",
+            "tier",
+            "context",
+            "capabilities",
+            "$/M",
+            "in,",
+            "out",
+            "status",
+        ]
+        assert own.split() == ["m", "own", "medium", "-", "all", "assumed", "-", "available"]
         assert any(line.endswith("needs OPENAI_API_KEY") for line in others)
 
     def test_as_a_table_on_a_terminal(
@@ -439,7 +472,10 @@ class TestServe:
             key = lines["key:"].split()[0]
             url = re.findall(r"http://127\.0\.0\.1:\d+", lines["gwproto"])[0]
             assert lines["gwproto"] == f"listens on {url} ({runtime})"
-            assert lines["providers:"] == "demo-alpha (1 model), demo-beta (1 model), demo-gamma (1 model)"
+            assert (
+                lines["providers:"]
+                == "demo-openai (1 model), demo-gemini (1 model), demo-anthropic (1 model)"
+            )
             assert lines["try:"].startswith(
                 f'curl {url}/v1/chat/completions -H "authorization: Bearer {key}" '
             )
@@ -490,8 +526,8 @@ def test_simulated_providers_alone() -> None:
         for _ in range(3):
             name, url, _, model = process.stdout.readline().split()
             urls[name] = (url, model)
-        assert sorted(urls) == ["demo-alpha:", "demo-beta:", "demo-gamma:"]
-        url, model = urls["demo-beta:"]
+        assert sorted(urls) == ["demo-anthropic:", "demo-gemini:", "demo-openai:"]
+        url, model = urls["demo-openai:"]
         with urllib.request.urlopen(f"{url}/models") as response:
             assert json.load(response)["data"][0]["id"] == model
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]}).encode()

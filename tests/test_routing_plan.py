@@ -2,9 +2,9 @@
 
 import pytest
 
-from gwproto.config import ModelSettings
+from gwproto.config import ModelSettings, Vocabulary
 from gwproto.failures import Failure, FailureClass
-from gwproto.routing.catalog import Vocabulary, compile_catalog
+from gwproto.routing.catalog import compile_catalog
 from gwproto.routing.plan import Plan, Planner
 from support.routing import Desk, provider
 

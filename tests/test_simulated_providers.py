@@ -286,13 +286,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 async def test_the_official_client_is_pleased() -> None:
     async with hosted(demo_providers()) as urls, openai.AsyncOpenAI(api_key="x", base_url=urls[0]) as client:
         said = [{"role": "user", "content": "hi"}]
-        plain = await client.chat.completions.create(model="alpha-large", messages=said)  # type: ignore[arg-type] # a literal's type
-        assert "demo-alpha" in (plain.choices[0].message.content or "")
-        stream = client.chat.completions.stream(model="alpha-large", messages=said)  # type: ignore[arg-type] # a literal's type
+        plain = await client.chat.completions.create(model="gpt-demo", messages=said)  # type: ignore[arg-type] # a literal's type
+        assert "demo-openai" in (plain.choices[0].message.content or "")
+        stream = client.chat.completions.stream(model="gpt-demo", messages=said)  # type: ignore[arg-type] # a literal's type
         async with stream as events:
             final = await events.get_final_completion()
         assert final.choices[0].message.content == plain.choices[0].message.content
-        assert [model.id async for model in client.models.list()] == ["alpha-large"]
+        assert [model.id async for model in client.models.list()] == ["gpt-demo"]
         with pytest.raises(openai.NotFoundError, match="does not exist"):
             await client.chat.completions.create(model="none", messages=said)  # type: ignore[arg-type] # a literal's type
 

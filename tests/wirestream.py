@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from gwproto.exchange.gears import frames_of
 from gwproto.failures import FailureClass, WireError
 from gwproto.sse import DONE
 from gwproto.wire import openai
@@ -12,7 +11,7 @@ from gwproto.wire.dialect import Dialect
 from gwproto.wire.neutral import UNREAD, Chunk, Envelope, Reading
 from gwproto.wire.normalise import Normaliser
 from gwproto.wire.openai.stream import encode_chunk
-from gwproto.wire.thinking import ThinkDecoder
+from gwproto.wire.translate import decoder_of, frames_of
 
 ENVELOPE = Envelope("c1", 1, "m")
 
@@ -27,9 +26,7 @@ def translate(
 ) -> list[bytes]:
     """The client's events. A failure ends them with its class and message, a broken-off stream with ``TRUNCATED``."""
     decoder = frames_of(dialect)
-    decode = dialect.stream_decoder(reading)
-    if reading.think_inline != "no":
-        decode = ThinkDecoder(decode, opened=reading.think_inline == "opened")
+    decode = decoder_of(dialect, reading)
     normaliser = Normaliser(include_usage=include_usage, legacy_functions=legacy)
     out: list[bytes] = []
 

@@ -68,7 +68,15 @@ class Attempt:
         "total_at",
     )
 
-    def __init__(self, number: int, ticket: Ticket, asked: ChatRequest, now: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        ticket: Ticket,
+        asked: ChatRequest,
+        now: float,
+        refused: frozenset[str] = frozenset(),
+    ) -> None:
+        """``refused``: fields that this target is known not to take."""
         provider = ticket.target.provider
         timeouts = provider.timeouts
         self.number = number
@@ -76,7 +84,7 @@ class Attempt:
         self._asked = asked
         self._dialect = DIALECTS[provider.format]
         self._reading = UNREAD
-        self.request, self.dropped, self.effort = request_for(asked, ticket.target)
+        self.request, self.dropped, self.effort = request_for(asked, ticket.target, refused)
         self.started_at = now
         self.opened_at = now
         self.first_content_at: float | None = None

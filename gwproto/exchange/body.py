@@ -8,7 +8,7 @@ one object      :class:`UnrolledBody` :class:`WholeBody`
 ==============  ====================  =======================
 """
 
-from gwproto.exchange.gears import Body, StreamBody, frames_of, named
+from gwproto.exchange.gears import Body, StreamBody
 from gwproto.failures import Failure, WireError
 from gwproto.sse.decoder import Frame
 from gwproto.sse.encoder import DONE
@@ -19,7 +19,8 @@ from gwproto.wire.neutral import UNREAD, Chunk, Completion, Envelope, Reading
 from gwproto.wire.normalise import Normaliser
 from gwproto.wire.openai.completion import encode_completion
 from gwproto.wire.openai.stream import encode_chunk
-from gwproto.wire.thinking import ThinkDecoder, without_thinking
+from gwproto.wire.thinking import without_thinking
+from gwproto.wire.translate import decoder_of, frames_of, named
 
 MAX_BODY = 64 * 1024 * 1024  # of a provider's answer
 MAX_ERROR_BODY = 64 * 1024  # of an error answer: the rest says nothing more
@@ -110,9 +111,7 @@ class AssembledBody(Body):
         legacy_functions: bool,
     ) -> None:
         super().__init__()
-        self._decode = dialect.stream_decoder(reading)
-        if reading.think_inline != "no":
-            self._decode = ThinkDecoder(self._decode, opened=reading.think_inline == "opened")
+        self._decode = decoder_of(dialect, reading)
         self._envelope = envelope
         self._decoder = frames_of(dialect)
         self._normaliser = Normaliser(include_usage=True, legacy_functions=legacy_functions)

@@ -11,6 +11,7 @@ from gwproto.policy.retry import backoff
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import NoTarget, Plan, Ticket, Wait
+from gwproto.wire.neutral import ChatRequest
 
 
 class Verdict(Struct, frozen=True, gc=False):
@@ -69,6 +70,16 @@ class Course:
             failure.reaction.switch
             and self._history.attempts < self._max_attempts
             and self._widened(target, failure)
+            and self._shared.budget.take(now)
+        )
+
+    def simplifies(self, target: Target, request: ChatRequest, failure: Failure, now: float) -> bool:
+        """Was it only a field that ``target`` does not take? Takes a try without it from the budget if so."""
+        return (
+            failure.kind is FailureClass.INVALID
+            and self._history.served is None
+            and self._history.attempts < self._max_attempts
+            and self._shared.refusals.learn(target.refuses, request.fields, failure)
             and self._shared.budget.take(now)
         )
 

@@ -229,7 +229,8 @@ class ChatExchange(Exchange):
 
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
-        attempt = Attempt(self._history.next_number(), ticket, self._request, now)
+        refused = self._shared.refusals.of(ticket.target.refuses)
+        attempt = Attempt(self._history.next_number(), ticket, self._request, now, refused)
         self._live[attempt.number] = attempt
         self._history.begin(attempt)
         return [OpenUpstream(attempt.number, attempt.request)]
@@ -323,10 +324,17 @@ class ChatExchange(Exchange):
 
     def _failed(self, attempt: Attempt, failure: Failure, now: float, *, close: bool) -> Sequence[Command]:
         """An attempt ended badly: go elsewhere, wait, or answer. ``close``: its connection is still open."""
+        assert self._request is not None
+        assert self._course is not None
+        if self._course.simplifies(attempt.ticket.target, self._request, failure, now):
+            # The same target once more: it is as well as it was, so its ticket is kept.
+            self._history.end(attempt, failure, now)
+            del self._live[attempt.number]
+            opens = self._open(attempt.ticket, now)
+            return [CloseUpstream(attempt.number), *opens] if close else opens
         commands = self._lose(attempt, failure, now, close=close)
         if self._history.served is not None:
             return [*commands, *self._answer(failure, failure.reaction.status, now)]
-        assert self._course is not None
         if self._course.goes_on(attempt.ticket.target, failure, now):
             return [*commands, *self._choose(now)]
         verdict = self._course.verdict()

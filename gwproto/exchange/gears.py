@@ -13,15 +13,15 @@ from abc import ABC, abstractmethod
 from msgspec import Struct
 
 from gwproto.failures import Failure, FailureClass, WireError
-from gwproto.sse.decoder import Decoder, Frame
+from gwproto.sse.decoder import Frame
 from gwproto.sse.encoder import DONE
-from gwproto.sse.ndjson import LineDecoder
 from gwproto.values import Usage
 from gwproto.wire.dialects import Dialect
-from gwproto.wire.neutral import UNREAD, Chunk, Completion, Envelope, Reading
+from gwproto.wire.neutral import UNREAD, Chunk, Envelope, Reading
 from gwproto.wire.normalise import Normaliser
 from gwproto.wire.openai.stream import encode_chunk
-from gwproto.wire.thinking import ThinkDecoder
+from gwproto.wire.thinking import settled
+from gwproto.wire.translate import decoder_of, frames_of, named
 
 MAX_PREAMBLE = 1 << 20  # bytes held back for a client while no content comes
 
@@ -74,15 +74,6 @@ class Body(ABC):
         self._fail("The provider's answer was empty.", FailureClass.EMPTY)
 
 
-def named(answer: Chunk | Completion, expected: Envelope) -> Envelope:
-    """The names the provider gave its answer, and ``expected`` where it gave none."""
-    return Envelope(
-        id=answer.id or expected.id,
-        created=answer.created or expected.created,
-        model=answer.model or expected.model,
-    )
-
-
 class Shape(Struct, frozen=True, gc=False):
     """A proven frame around its text: what comes in before and after it, and what goes out."""
 
@@ -106,11 +97,6 @@ def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
     return Shape(prefix + b'"', b'"' + suffix, out_prefix + b'"', b'"' + out_suffix, raw == sent)
 
 
-def frames_of(dialect: Dialect) -> Decoder | LineDecoder:
-    """What cuts this format's streams into events."""
-    return Decoder() if dialect.framing == "sse" else LineDecoder()
-
-
 class StreamBody(Body):
     """Event stream in, event stream out."""
 
@@ -123,7 +109,6 @@ class StreamBody(Body):
         "_normaliser",
         "_preamble",
         "_shape",
-        "_thinking",
     )
 
     def __init__(
@@ -136,11 +121,7 @@ class StreamBody(Body):
         reading: Reading = UNREAD,
     ) -> None:
         super().__init__()
-        self._decode = dialect.stream_decoder(reading)
-        self._thinking: ThinkDecoder | None = None
-        if reading.think_inline != "no":
-            self._thinking = ThinkDecoder(self._decode, opened=reading.think_inline == "opened")
-            self._decode = self._thinking
+        self._decode = decoder_of(dialect, reading)
         self._expected = envelope  # where the provider names no id, time or model
         self._envelope: Envelope | None = None
         self._decoder = frames_of(dialect)
@@ -237,7 +218,7 @@ class StreamBody(Body):
                 return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
-            if text and (self._thinking is None or self._thinking.settled):
+            if text and settled(self._decode):
                 self._shape = learn(frame.raw, out[before], text)
         if normaliser.done:
             self._complete(out)

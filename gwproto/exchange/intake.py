@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from msgspec import structs
 
+from gwproto.config import Quirks, overlaid
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
@@ -125,14 +126,19 @@ def reading_of(request: ChatRequest, target: Target, wall: float) -> Reading:
     )
 
 
-def request_for(request: ChatRequest, target: Target) -> tuple[UpstreamRequest, tuple[str, ...], str]:
-    """``request`` written for ``target``, the parameters dropped on the way, and the effort applied."""
+def request_for(
+    request: ChatRequest, target: Target, refused: frozenset[str] = frozenset()
+) -> tuple[UpstreamRequest, tuple[str, ...], str]:
+    """``request`` written for ``target``, the parameters dropped on the way, and the effort applied.
+
+    ``refused``: fields to leave out beside those the catalog tells of.
+    """
     provider, model = target.provider, target.model
     dialect = DIALECTS[provider.format]
     effort, fields = _effort(request, target, dialect)
     rendering = Rendering(
         model=model.upstream,
-        quirks=model.quirks,
+        quirks=overlaid(model.quirks, Quirks(drop=refused)) if refused else model.quirks,
         effort=fields,
         body=provider.body,
         max_output=model.max_output,

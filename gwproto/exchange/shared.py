@@ -3,6 +3,7 @@
 import random
 
 from gwproto.config import Settings
+from gwproto.policy.refusals import Refusals
 from gwproto.policy.retry import RetryBudget
 from gwproto.routing.router import Router
 
@@ -10,12 +11,13 @@ from gwproto.routing.router import Router
 class Shared:
     """Held by the gateway, read by its exchanges. ``epoch`` turns monotonic into wall time: ``now + epoch``."""
 
-    __slots__ = ("_listed_at", "budget", "epoch", "in_flight", "rng", "router", "settings")
+    __slots__ = ("_listed_at", "budget", "epoch", "in_flight", "refusals", "rng", "router", "settings")
 
     def __init__(self, settings: Settings, router: Router, rng: random.Random, epoch: float) -> None:
         self.settings = settings
         self.router = router
         self.budget = RetryBudget(settings.retry.budget_ratio, settings.retry.budget_floor)
+        self.refusals = Refusals()
         self.rng = rng
         self.epoch = epoch
         self.in_flight = 0  # chat exchanges begun and not finished

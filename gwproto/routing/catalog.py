@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from msgspec import Struct
 
-from gwproto.config import ModelSettings, ProviderSettings, Quirks, Settings, TimeoutSettings, overlaid
+from gwproto.config import ModelSettings, ProviderSettings, Quirks, Settings, TimeoutSettings, Vocabulary, overlaid
 from gwproto.failures import ConfigurationError
 from gwproto.values import Headers, Origin
 
@@ -59,14 +59,6 @@ class Model(Struct, frozen=True, gc=False):
     quirks: Quirks = Quirks()  # its provider's, with its own laid over
 
 
-class Vocabulary(Struct, frozen=True, gc=False):
-    """What a wire format can say at all."""
-
-    parameters: frozenset[str] = frozenset()  # request fields
-    open: bool = True  # others may be sent, too
-    lacks: frozenset[str] = frozenset()  # needs of requests that it has no words for
-
-
 class Provider(Struct, frozen=True, gc=False):
     """Where a provider is and how it wants to be spoken to."""
 
@@ -101,6 +93,11 @@ class Target(Struct, frozen=True, eq=False):
     model: Model
     credential: str  # a name; "" = none
     backend: Backend
+
+    @property
+    def refuses(self) -> tuple[str, str]:
+        """By what its refusals of request fields are remembered: every key meets the same."""
+        return self.provider.name, self.model.upstream
 
 
 class Catalog(Struct, frozen=True, eq=False):

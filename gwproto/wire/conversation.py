@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 from gwproto.wire.neutral import ChatRequest, RawFields
 
 _encode = msgspec.json.Encoder().encode
+_NULL = Raw(b"null")
 
 #: Fields that every format says in its own way, or that say nothing of their own.
 ALWAYS = frozenset(("model", "messages", "stream", "stream_options", "reasoning_effort", "n", "logprobs"))
@@ -100,7 +101,8 @@ class Options(Struct, frozen=True, gc=False, kw_only=True):
     user: str = ""
 
 
-# OpenAI's messages, as loosely as parse_request lets them through.
+# OpenAI's messages, as loosely as parse_request lets them through. A Raw field holds ``null`` where nothing was sent:
+# msgspec knows no optional Raw.
 class _Url(Struct, gc=False):
     url: str
     detail: str | None = None
@@ -134,7 +136,7 @@ class _Function(Struct, gc=False):
 class _Call(Struct, gc=False):
     id: str = ""
     function: _Function | None = None
-    extra_content: Raw | None = None
+    extra_content: Raw = _NULL
 
 
 class _Message(Struct, gc=False):
@@ -145,15 +147,15 @@ class _Message(Struct, gc=False):
     tool_calls: list[_Call] | None = None
     function_call: _Function | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning: object = None  # none of OpenAI's fields, so anything may stand here
     refusal: str | None = None
-    extra_content: Raw | None = None
+    extra_content: Raw = _NULL
 
 
 class _Declared(Struct, gc=False):
     name: str
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: Raw = _NULL
     strict: bool | None = None
 
 
@@ -161,13 +163,13 @@ class _Tool(Struct, gc=False):
     function: _Declared | None = None
 
 
-class _Named(Struct, gc=False):
+class _Named(Struct, frozen=True, gc=False):
     name: str = ""
     mode: str = "auto"
-    tools: list["_Choice"] = []
+    tools: tuple["_Choice", ...] = ()
 
 
-class _Choice(Struct, gc=False):
+class _Choice(Struct, frozen=True, gc=False):
     type: str = "function"
     name: str = ""
     function: _Named = _Named()
@@ -175,14 +177,14 @@ class _Choice(Struct, gc=False):
 
 
 class _Schema(Struct, gc=False):
-    name: str = "answer"
-    schema: Raw | None = None
+    name: str
+    schema: Raw = _NULL
     strict: bool | None = None
 
 
 class _Format(Struct, gc=False):
     type: str
-    json_schema: _Schema = _Schema()
+    json_schema: _Schema | None = None
 
 
 _messages = msgspec.json.Decoder(list[_Message])
@@ -212,12 +214,12 @@ def turns_of(request: ChatRequest) -> list[Turn]:
         parts = tuple(_parts(message))
         if message.role in ("tool", "function"):
             call_id = message.tool_call_id or legacy
-            name = message.name or names.get(call_id, "")
+            name = names.get(call_id) or message.name or ""
             turns.append(Turn("tool", parts, (), call_id, name))
         elif message.role == "assistant":
-            reasoning = message.reasoning_content or message.reasoning or ""
-            extra = {} if message.extra_content is None else {"extra_content": message.extra_content}
-            turns.append(Turn("assistant", parts, tuple(calls), "", "", reasoning, extra))
+            reasoning = message.reasoning_content or message.reasoning
+            thought = reasoning if isinstance(reasoning, str) else ""
+            turns.append(Turn("assistant", parts, tuple(calls), "", "", thought, _extra(message)))
         else:
             turns.append(Turn("user" if message.role == "user" else "system", parts))
     return turns
@@ -225,8 +227,12 @@ def turns_of(request: ChatRequest) -> list[Turn]:
 
 def _call(call: _Call, position: int, number: int) -> Call:
     function = call.function or _Function("")
-    extra = {} if call.extra_content is None else {"extra_content": call.extra_content}
-    return Call(call.id or f"call_{position}_{number}", function.name, function.arguments or "{}", extra)
+    id_ = call.id or f"call_{position}_{number}"
+    return Call(id_, function.name, function.arguments or "{}", _extra(call))
+
+
+def _extra(of: _Call | _Message) -> RawFields:
+    return {} if of.extra_content == _NULL else {"extra_content": of.extra_content}
 
 
 def _parts(message: _Message) -> Iterator[Part]:
@@ -279,24 +285,34 @@ def tools_of(request: ChatRequest) -> list[Tool]:
         declared += [tool.function for tool in _tools.decode(fields["tools"]) if tool.function is not None]
     if "functions" in fields:
         declared += _functions.decode(fields["functions"])
-    return [Tool(one.name, one.description or "", one.parameters, one.strict is True) for one in declared]
+    return [
+        Tool(one.name, one.description or "", _given(one.parameters), one.strict is True) for one in declared
+    ]
+
+
+def _given(raw: Raw) -> Raw | None:
+    return None if raw == _NULL else raw
 
 
 def tool_choice_of(request: ChatRequest) -> ToolChoice | None:
-    """What the client says about calling tools; None: nothing."""
-    raw = request.fields.get("tool_choice") or request.fields.get("function_call")
+    """What the client says about calling tools; None: nothing that means anything."""
+    raw = request.fields.get("tool_choice", request.fields.get("function_call"))
     if raw is None:
         return None
-    choice = _choice.decode(raw)
+    try:
+        choice = _choice.decode(raw)
+    except msgspec.ValidationError:
+        return None
     if isinstance(choice, str):
         if choice == "auto":
             return ToolChoice("auto")
         return ToolChoice("none" if choice == "none" else "required")  # the latter also for Mistral's "any"
     if choice.type == "allowed_tools":
         allowed = choice.allowed_tools
-        names = tuple(tool.function.name or tool.name for tool in allowed.tools)
+        names = tuple(name for tool in allowed.tools if (name := tool.function.name or tool.name))
         return ToolChoice("required" if allowed.mode == "required" else "auto", names)
-    return ToolChoice("required", (choice.function.name or choice.name,))
+    name = choice.function.name or choice.name
+    return ToolChoice("required", (name,) if name else ())
 
 
 def parallel_calls_of(request: ChatRequest) -> bool | None:
@@ -313,10 +329,10 @@ def response_format_of(request: ChatRequest) -> ResponseFormat | None:
     wanted = _format.decode(raw)
     if wanted.type == "json_object":
         return ResponseFormat()
-    if wanted.type != "json_schema":
-        return None
     schema = wanted.json_schema
-    return ResponseFormat(schema.schema, schema.name, schema.strict is True)
+    if wanted.type != "json_schema" or schema is None:
+        return None
+    return ResponseFormat(_given(schema.schema), schema.name, schema.strict is True)
 
 
 def options_of(request: ChatRequest) -> Options:

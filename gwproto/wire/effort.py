@@ -20,7 +20,7 @@ def efforts_of(quirks: Quirks, format_efforts: Efforts) -> Efforts:
         return format_efforts
     if isinstance(own, dict):
         return own
-    return {level: format_efforts.get(level) or OPENAI_EFFORTS[level] for level in own}
+    return {level: format_efforts.get(level, OPENAI_EFFORTS[level]) for level in own}
 
 
 def nearest(efforts: Efforts, wanted: Level) -> Level | None:

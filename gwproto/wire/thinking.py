@@ -4,10 +4,12 @@ Some models write it into their answer, the opening tag at times left out becaus
 Only models known for it are read so: anybody else's ``<think>`` is text.
 """
 
+from operator import is_
+
 from msgspec.structs import replace
 
 from gwproto.wire.dialect import ChunkDecoder
-from gwproto.wire.neutral import Chunk, Completion, Delta
+from gwproto.wire.neutral import Chunk, Completion, CompletionChoice, Delta
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -15,10 +17,11 @@ _OPEN, _CLOSE = "<think>", "</think>"
 class _Text:
     """One choice's text so far. ``held`` may be the beginning of a tag."""
 
-    __slots__ = ("held", "place")
+    __slots__ = ("held", "opened", "place")
 
     def __init__(self, opened: bool) -> None:
-        self.place = "inside" if opened else "before"  # or after (white space is still dropped), text
+        self.opened = opened
+        self.place = "before"  # then opening, inside, after (white space is dropped in both), text
         self.held = ""
 
     def receive(self, text: str, *, last: bool = False) -> tuple[str, str]:
@@ -29,13 +32,17 @@ class _Text:
         if self.place == "before":
             start = text.lstrip()
             if start.startswith(_OPEN):
-                text = start[len(_OPEN) :].lstrip("\n")
-                self.place = "inside"
+                text = start[len(_OPEN) :]
+                self.place = "opening"
             elif not last and _OPEN.startswith(start):
                 self.held = text
                 return "", ""
             else:
-                self.place = "text"
+                self.place = "opening" if self.opened else "text"
+        if self.place == "opening":
+            text = text.lstrip()
+            if text:
+                self.place = "inside"
         if self.place == "inside":
             inside, tag, after = text.partition(_CLOSE)
             if tag:
@@ -75,13 +82,12 @@ class ThinkDecoder:
 
     def __call__(self, data: bytes) -> Chunk:
         chunk = self._decode(data)
-        if chunk.done and not self.settled:
-            rest = [self._rest(index) for index in self._texts]
-            return replace(chunk, deltas=tuple([delta for delta in rest if delta.content or delta.reasoning]))
-        deltas = tuple([self._apart(delta) for delta in chunk.deltas])
-        if all(new is old for new, old in zip(deltas, chunk.deltas, strict=True)):
+        deltas = [self._apart(delta) for delta in chunk.deltas]
+        if chunk.done:
+            deltas += [self._rest(index) for index, text in self._texts.items() if text.held]
+        if len(deltas) == len(chunk.deltas) and all(map(is_, deltas, chunk.deltas)):
             return chunk
-        return replace(chunk, deltas=deltas, verbatim=False)
+        return replace(chunk, deltas=tuple(deltas), verbatim=False)
 
     def _apart(self, delta: Delta) -> Delta:
         text = self._texts.get(delta.choice)
@@ -98,17 +104,24 @@ class ThinkDecoder:
         return Delta(index, content=content or None, reasoning=reasoning or None)
 
 
+def settled(decode: ChunkDecoder) -> bool:
+    """Is text text from here on, whoever decodes it?"""
+    return not isinstance(decode, ThinkDecoder) or decode.settled
+
+
 def without_thinking(completion: Completion) -> Completion:
     """A whole answer whose inline reasoning stands where reasoning belongs."""
-    choices = []
-    for choice in completion.choices:
-        said = choice.content or ""
-        text = _Text(_CLOSE in said and _OPEN not in said)
-        reasoning, content = text.receive(said, last=True)
-        if reasoning or text.place != "text":
-            reasoning = (choice.reasoning or "") + reasoning
-            choice = replace(choice, content=content or None, reasoning=reasoning or None)
-        choices.append(choice)
-    if all(new is old for new, old in zip(choices, completion.choices, strict=True)):
+    choices = tuple(map(_choice_apart, completion.choices))
+    if all(map(is_, choices, completion.choices)):
         return completion
-    return replace(completion, choices=tuple(choices), verbatim=False)
+    return replace(completion, choices=choices, verbatim=False)
+
+
+def _choice_apart(choice: CompletionChoice) -> CompletionChoice:
+    said = choice.content or ""
+    # A tag that closes tells of one that opened, which the prompt may have kept to itself.
+    reasoning, content = _Text(_CLOSE in said).receive(said, last=True)
+    if content == said:
+        return choice
+    reasoning = (choice.reasoning or "") + reasoning
+    return replace(choice, content=content or None, reasoning=reasoning or None)

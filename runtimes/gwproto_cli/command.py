@@ -68,10 +68,41 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     new.add_argument("--json", action="store_true", help="print JSON")
     new.set_defaults(run=_new_key)
 
+    translate = commands.add_parser(
+        "translate",
+        help="turn one wire format into another, from standard input to standard output",
+        description="Translates a request, a whole answer or a stream. Without a flag that says which, it is told by "
+        "its looks. What could not be said in the other format is named on standard error.",
+    )
+    translate.add_argument(
+        "--from", dest="source", required=True, metavar="FORMAT", help="the format that comes in"
+    )
+    translate.add_argument(
+        "--to", dest="target", required=True, metavar="FORMAT", help="the format that goes out"
+    )
+    what = translate.add_mutually_exclusive_group()
+    for name, text in (
+        ("request", "a request"),
+        ("response", "a whole answer"),
+        ("stream", "a streamed answer"),
+    ):
+        what.add_argument(f"--{name}", dest="what", action="store_const", const=name, help=f"it is {text}")
+    translate.add_argument(
+        "--provider", default="", metavar="NAME", help="read or write as this known provider does"
+    )
+    translate.add_argument("--model", default="", metavar="NAME", help="the provider's name for the model")
+    translate.set_defaults(run=_translate)
+
     simulated = commands.add_parser("providers-sim", help="run simulated providers")
     simulated.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     simulated.add_argument(
         "--port", type=int, default=9901, help="the first provider's port (default 9901; 0: any free ones)"
+    )
+    simulated.add_argument(
+        "--format",
+        action="append",
+        metavar="FORMAT",
+        help="run one provider that speaks this format; may be repeated (default: the three that serve starts)",
     )
     simulated.set_defaults(run=_simulated_providers)
     if command == ["providers-sim"]:
@@ -126,6 +157,12 @@ def _new_key(options: argparse.Namespace) -> None:
     from gwproto_cli.reports import new_key
 
     new_key(options.label, as_json=options.json)
+
+
+def _translate(options: argparse.Namespace) -> None:
+    from gwproto_cli.translating import translate
+
+    translate(options.source, options.target, options.what, options.provider, options.model)
 
 
 def _simulated_providers(options: argparse.Namespace) -> None:

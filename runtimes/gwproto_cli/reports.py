@@ -12,6 +12,7 @@ from gwproto.config import (
     ModelSettings,
     ProviderSettings,
     ProviderTimeouts,
+    Quirks,
     Settings,
 )
 from gwproto.failures import ConfigurationError
@@ -77,10 +78,19 @@ def _rows(
             shown = key in ("format", "base_url", "models") or value != _default(provider, key)
             if shown and key != "name":
                 origin = loaded.origins.get(f"{where}.{key}", loaded.origins[where])
+                if isinstance(value, Quirks):
+                    yield from _quirks(f"{where}.quirks", value, origin)
+                    continue
                 masked = dict.fromkeys(value, "***") if isinstance(value, dict) else _shown(value)
                 yield f"{where}.{key}", masked, origin, INERT_FOR_PROVIDERS.get(key, "")
     for alias, names in settings.aliases.items():
         yield f"aliases.{alias}", list(names), "file", ""
+
+
+def _quirks(path: str, quirks: Quirks, origin: str) -> Iterator[tuple[str, object, str, str]]:
+    for name, value in msgspec.structs.asdict(quirks).items():
+        if value is not None:
+            yield f"{path}.{name}", sorted(value) if isinstance(value, frozenset) else value, origin, ""
 
 
 def _default(provider: ProviderSettings, key: str) -> object:
@@ -109,14 +119,24 @@ def _text(value: object) -> str:
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A model. ``needs`` is empty when it is available."""
+    """A model. ``needs`` is empty when it is available; None stands for what is not known."""
 
     id: str
     provider: str
+    format: str
     upstream: str
     tier: str
     context_window: int | None
+    max_output: int | None
     capabilities: tuple[str, ...] | None
+    requests_per_minute: int | None
+    requests_per_day: int | None
+    tokens_per_minute: int | None
+    tokens_per_day: int | None
+    input_price: float | None  # US dollars per million tokens
+    output_price: float | None
+    source: str
+    as_of: str
     needs: str
 
 
@@ -131,7 +151,7 @@ def models(config: str | None, env_file: str | None, *, as_json: bool) -> None:
         _print_json(rows)
         return
     print_table(
-        ("model", "provider", "tier", "context", "capabilities", "status"),
+        ("model", "provider", "tier", "context", "capabilities", "$/M in, out", "status"),
         [
             (
                 row.id,
@@ -139,10 +159,19 @@ def models(config: str | None, env_file: str | None, *, as_json: bool) -> None:
                 row.tier,
                 str(row.context_window or "-"),
                 "all assumed" if row.capabilities is None else " ".join(row.capabilities) or "-",
+                _price(row),
                 f"needs {row.needs}" if row.needs else "available",
             )
             for row in rows
         ],
+    )
+
+
+def _price(row: Row) -> str:
+    if row.input_price is None or row.output_price is None:
+        return "-"
+    return (
+        "free" if row.input_price == row.output_price == 0 else f"{row.input_price:g}, {row.output_price:g}"
     )
 
 
@@ -161,12 +190,17 @@ def _others(
     for entry in known.values():
         if entry.name in chosen:
             continue
-        if entry.host_env and not environ.get(entry.host_env):
+        missing = [*entry.missing(environ)]
+        if not entry.keyless and not entry.credential(environ, named=False):
+            missing.append(" or ".join(entry.key_env))
+        if entry.named_only:
+            missing.append(f"{PROVIDERS_VARIABLE}={entry.name}")
+        if missing:
+            needs = ", ".join(missing)
+        elif entry.host_env and not environ.get(entry.host_env):
             needs = entry.host_env
         elif entry.keyless:
             needs = f"{PROVIDERS_VARIABLE}={entry.name}"
-        elif not entry.credential(environ, named=False):
-            needs = " or ".join(entry.key_env)
         elif PROVIDERS_VARIABLE in environ:
             needs = f"{entry.name} in {PROVIDERS_VARIABLE}"
         else:
@@ -178,13 +212,23 @@ def _others(
 def _models_of(provider: ProviderSettings | KnownProvider, needs: str) -> Iterator[Row]:
     for model in provider.models:
         yield Row(
-            model.id,
-            provider.name,
-            model.upstream or model.id,
-            model.tier,
-            model.context_window or None,
-            model.capabilities,
-            needs,
+            id=model.id,
+            provider=provider.name,
+            format=provider.format,
+            upstream=model.upstream or model.id,
+            tier=model.tier,
+            context_window=model.context_window or None,
+            max_output=model.max_output or None,
+            capabilities=model.capabilities,
+            requests_per_minute=model.requests_per_minute or None,
+            requests_per_day=model.requests_per_day or None,
+            tokens_per_minute=model.tokens_per_minute or None,
+            tokens_per_day=model.tokens_per_day or None,
+            input_price=model.input_price,
+            output_price=model.output_price,
+            source=model.source,
+            as_of=model.as_of,
+            needs=needs,
         )
 
 

@@ -6,13 +6,13 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Protocol
 
 import msgspec
 
-from gwproto.config import ModelSettings, ProviderSettings, Tier
+from gwproto.config import ModelSettings, ProviderSettings, Quirks, Tier
 from gwproto.failures import ConfigurationError
 from gwproto.loading import Loaded
 from gwproto_cli.environment import environment
@@ -93,16 +93,28 @@ async def _with_simulated(
 
     simulated = demo_providers()
     urls = await stack.enter_async_context(hosted(simulated))
-    providers = tuple(
-        ProviderSettings(
-            name=provider.name,
-            base_url=url,
-            models=tuple(ModelSettings(id=model, tier=tier) for model in provider.models),
+    known = deployment.known_providers()
+    providers = []
+    for provider, url, tier in zip(simulated, urls, _TIERS, strict=True):
+        entry = known[provider.format.name]  # whose own format it is
+        providers.append(
+            ProviderSettings(
+                name=provider.name,
+                like=entry.name,
+                format=entry.format,
+                base_url=url,
+                headers=entry.headers,
+                quirks=entry.quirks,
+                models=tuple([_model(model, tier) for model in provider.models]),
+            )
         )
-        for provider, url, tier in zip(simulated, urls, _TIERS, strict=True)
-    )
-    settings = msgspec.structs.replace(loaded.settings, providers=providers)
+    settings = msgspec.structs.replace(loaded.settings, providers=tuple(providers))
     return deployment.deploy(Loaded(settings, loaded.origins), environ=environ, make_key=make_key)
+
+
+def _model(name: str, tier: Tier) -> ModelSettings:
+    quirks = Quirks(signatures=True) if name.startswith("gemini-3") else Quirks()
+    return ModelSettings(id=name, tier=tier, quirks=quirks)
 
 
 def _announce(urls: list[str], deployment: Deployment, environ: Mapping[str, str], simulated: bool) -> None:
@@ -154,7 +166,7 @@ def serve_simulated(options: argparse.Namespace) -> None:
         knobs = knobs_from(options)
     except msgspec.ValidationError as error:
         raise ConfigurationError((("knobs", str(error)),)) from None
-    providers = demo_providers()
+    providers = demo_providers(demo=_chosen(options.format))
     if knobs != Knobs():
         for provider in providers:
             provider.knobs = knobs
@@ -173,6 +185,28 @@ def serve_simulated(options: argparse.Namespace) -> None:
         raise ConfigurationError(
             ((f"{options.host}:{options.port}", error.strerror or str(error)),)
         ) from None
+
+
+def _chosen(formats: list[str] | None) -> Sequence[tuple[str, str, str]]:
+    """Name, format and model of the providers to simulate, one to a format."""
+    from gwproto.testing.formats import FORMATS
+    from gwproto_cli.simulated import DEMO
+
+    if not formats:
+        return DEMO
+    for format in formats:
+        if format not in FORMATS:
+            problem = f"{format} is none of the formats known: {', '.join(FORMATS)}"
+            raise ConfigurationError((("--format", problem),))
+    models = {format: model for _, format, model in DEMO}
+    return [
+        (
+            f"demo-{format}-{number}" if formats.index(format) < number else f"demo-{format}",
+            format,
+            models.get(format, f"{format}-demo"),
+        )
+        for number, format in enumerate(formats)
+    ]
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:

@@ -238,10 +238,19 @@ def _head(status: int, headers: Headers) -> h11.Response:
     return h11.Response(status_code=status, headers=[(b"server", b"simulated"), *headers])
 
 
-def demo_providers(seed: int = 0) -> list[SimulatedProvider]:
-    """The three that ``serve`` starts when it finds no credentials."""
-    named = (("demo-alpha", "alpha-large"), ("demo-beta", "beta-medium"), ("demo-gamma", "gamma-small"))
+#: What ``serve`` starts when it finds no credentials: name, format, model.
+DEMO = (
+    ("demo-openai", "openai", "gpt-demo"),
+    ("demo-gemini", "gemini", "gemini-3-demo"),
+    ("demo-anthropic", "anthropic", "claude-demo"),
+)
+
+
+def demo_providers(seed: int = 0, demo: Sequence[tuple[str, str, str]] = DEMO) -> list[SimulatedProvider]:
+    """Providers at an easy pace; each has its own ``seed``."""
     return [
-        SimulatedProvider(name, models=(model,), rng=random.Random(seed + index), knobs=Knobs(pace=0.01))
-        for index, (name, model) in enumerate(named)
+        SimulatedProvider(
+            name, models=(model,), rng=random.Random(seed + index), knobs=Knobs(pace=0.01), format=format
+        )
+        for index, (name, format, model) in enumerate(demo)
     ]

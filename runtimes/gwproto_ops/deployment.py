@@ -12,8 +12,8 @@ from gwproto import Configuration, ConfigurationError
 from gwproto.config import KeySettings, KnownProvider, ProviderSettings
 from gwproto.loading import Loaded, decode_known, load
 from gwproto.policy.auth import ClientKey, parse_hashes
-from gwproto.routing.catalog import Vocabulary, compile_catalog
-from gwproto.wire.dialects import DIALECTS
+from gwproto.routing.catalog import compile_catalog
+from gwproto.wire.dialects import DIALECTS, VOCABULARIES
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,18 +94,12 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
         else:
             problems.append(("GATEWAY_API_KEY", "no client key is configured; `gwproto keys new` makes one"))
     try:
-        catalog = compile_catalog(settings, names, FORMATS)
+        catalog = compile_catalog(settings, names, VOCABULARIES)
     except ConfigurationError as error:
         raise ConfigurationError((*problems, *error.problems)) from None
     if problems:
         raise ConfigurationError(tuple(problems))
     return Deployment(Configuration(settings, catalog, keys), credentials, made_key)
-
-
-#: What the wire formats can say, for the catalog.
-FORMATS = {
-    name: Vocabulary(dialect.parameters, dialect.open, dialect.lacks) for name, dialect in DIALECTS.items()
-}
 
 
 def _credential(header: str, secret: str) -> tuple[bytes, bytes]:

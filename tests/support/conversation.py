@@ -26,6 +26,7 @@ from gwproto import (
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.policy.auth import ClientKey
 from gwproto.routing.catalog import compile_catalog
+from gwproto.wire.dialects import VOCABULARIES
 
 KEY = "test-key-of-the-client"
 START = 4321.5  # clocks start anywhere but at zero
@@ -48,7 +49,7 @@ def configuration(*providers: ProviderSettings, **sections: Any) -> Configuratio
     settings = Settings(providers=providers or (provider("a"),), **sections)
     credentials = {one.name: [one.name] for one in settings.providers}
     key = ClientKey("tester", hashlib.sha256(KEY.encode()).digest())
-    return Configuration(settings, compile_catalog(settings, credentials), (key,))
+    return Configuration(settings, compile_catalog(settings, credentials, VOCABULARIES), (key,))
 
 
 def gateway(*providers: ProviderSettings, seed: int = 7, **sections: Any) -> Gateway:

@@ -223,7 +223,7 @@ _KINDS: dict[int, tuple[int, str]] = {
     405: (5005, "Method not allowed"),
     408: (3007, "Request timeout"),
     413: (3006, "Request is too large"),
-    429: (4006, "AiError: you have used up your daily free allocation of 10,000 neurons"),
+    429: (971, "Please wait and consider throttling your request rate"),
     503: (3040, "AiError: No more data centers to forward the request to. Out of capacity."),
     504: (3007, "Request timeout"),
 }

@@ -6,8 +6,9 @@ import msgspec
 from msgspec.structs import replace
 
 from gwproto.failures import Failure, FailureClass, WireError
-from gwproto.wire.neutral import ChatRequest, RawFields
-from gwproto.wire.openai.parts import fields_of, value_of
+from gwproto.wire.neutral import ChatRequest, RawFields, Reading
+from gwproto.wire.openai.errors import in_band_failure
+from gwproto.wire.openai.parts import fields_of, text_of, value_of
 from gwproto.wire.strict import repair, too_deep
 
 
@@ -34,6 +35,13 @@ def members(data: bytes) -> RawFields:
         return fields_of(text)
     except msgspec.DecodeError:
         return fields_of(repair(text))
+
+
+def failure_in(fields: RawFields, reading: Reading) -> Failure | None:
+    """The error that stands where an answer should. Where answers have a ``message``, only an error's is a text."""
+    if text_of(fields.get("message")) is None:
+        fields = {name: value for name, value in fields.items() if name != "message"}
+    return in_band_failure(fields, reading)
 
 
 def count_of(fields: RawFields, name: str) -> int | None:

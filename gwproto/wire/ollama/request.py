@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from gwproto.config import Body, Level
 from gwproto.failures import Failure
@@ -23,9 +23,10 @@ from gwproto.wire.conversation import (
     turns_of,
 )
 from gwproto.wire.effort import merged
-from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
+from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.ollama.native import unreadable, without
 from gwproto.wire.openai import request as openai
+from gwproto.wire.openai.parts import value_of
 
 PATH = "/api/chat"
 
@@ -100,8 +101,8 @@ def _message(turn: Turn, replay: str) -> dict[str, object]:
     if turn.reasoning and (replay == "all" or (replay == "tools" and turn.calls)):
         message["thinking"] = turn.reasoning
     images = [part.data for part in turn.parts if isinstance(part, Media) and part.kind == "image"]
-    if images := [data for data in images if data]:
-        message["images"] = images
+    if any(images):
+        message["images"] = [data for data in images if data]  # an image by address is none
     if turn.calls:
         # No ids: a tool's answer says the name of the function.
         message["tool_calls"] = [
@@ -162,26 +163,13 @@ class _Message(Struct, gc=False):
     tool_call_id: str | None = None
 
 
-class _Options(Struct, gc=False, omit_defaults=True):
-    """Those that OpenAI has too; the others steer a local model."""
-
-    num_predict: int | None = None
-    temperature: Raw | UnsetType = UNSET
-    top_p: Raw | UnsetType = UNSET
-    top_k: Raw | UnsetType = UNSET
-    seed: Raw | UnsetType = UNSET
-    stop: Raw | UnsetType = UNSET
-    presence_penalty: Raw | UnsetType = UNSET
-    frequency_penalty: Raw | UnsetType = UNSET
-
-
 class _Request(Struct, gc=False):
     messages: list[_Message] = []
     model: str = ""
     stream: bool | None = None
     tools: list[Raw] | None = None
     format: str | dict[str, Raw] | None = None
-    options: _Options | None = None
+    options: RawFields | None = None  # those that OpenAI has too; the others steer a local model
     think: bool | str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
@@ -215,15 +203,16 @@ def parse_request(body: bytes, path: str) -> ChatRequest | Failure:
         fields["reasoning_effort"] = native.think if isinstance(native.think, str) else yes_or_no
     if native.logprobs:
         fields |= {"logprobs": True, "top_logprobs": native.top_logprobs}
-    options = native.options or _Options()
-    if (limit := options.num_predict) is not None and limit > 0:  # else: without a limit
+    options = native.options or {}
+    limit = value_of(options.get("num_predict"))
+    if not isinstance(limit, int) or limit > 0:  # else: none
         fields["max_tokens"] = limit
-    fields |= {name: value for name in ("temperature", "stop", *_SAMPLING) if (value := getattr(options, name))}
+    fields |= {name: options[name] for name in ("temperature", "stop", *_SAMPLING) if name in options}
     return openai.parse_request(_encode(fields))
 
 
 def _messages(messages: list[_Message]) -> Iterator[dict[str, object]]:
-    """Calls get an id by their place; a tool's message answers the first open call of its name."""
+    """Ids are optional here: a call without one gets one by its place."""
     open_calls: list[tuple[str, str]] = []  # name and id
     for position, message in enumerate(messages):
         fields: dict[str, object] = {"role": message.role, "content": message.content or ""}
@@ -242,18 +231,24 @@ def _messages(messages: list[_Message]) -> Iterator[dict[str, object]]:
                 calls.append({"id": id_, "type": "function", "function": function})
             fields["tool_calls"] = calls
         if message.role == "tool":
-            answered = _answered(message, open_calls) or ("", f"call_{position}")
-            if answered in open_calls:
-                open_calls.remove(answered)
-            fields |= {"tool_call_id": answered[1], "name": message.tool_name or answered[0]}
+            name, id_ = _answered(message, open_calls) or ("", f"call_{position}")
+            fields["tool_call_id"] = message.tool_call_id or id_
+            if message.tool_name and message.tool_name != name:
+                fields["name"] = message.tool_name
         yield fields
 
 
 def _answered(message: _Message, open_calls: list[tuple[str, str]]) -> tuple[str, str] | None:
-    if message.tool_call_id:
-        return message.tool_name or "", message.tool_call_id
-    named = (call for call in open_calls if call[0] == message.tool_name)
-    return next(named, open_calls[0] if open_calls else None)
+    """The call that a tool's message answers, now no longer open: by its id, else by its name, else the first."""
+
+    def unlike(call: tuple[str, str]) -> tuple[bool, bool]:
+        name, id_ = call
+        return id_ != message.tool_call_id, name != message.tool_name
+
+    answered = min(open_calls, key=unlike, default=None)
+    if answered is not None:
+        open_calls.remove(answered)
+    return answered
 
 
 def _image(data: str) -> dict[str, object]:

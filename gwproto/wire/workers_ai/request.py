@@ -38,6 +38,7 @@ PARAMETERS = conversation.ALWAYS | {
 _USUAL_OUTPUT = 2048
 _MOST_OUTPUT = 4096
 
+_NULL = Raw(b"null")
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _SAMPLING = ("top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 
@@ -157,7 +158,7 @@ class _Part(Struct, gc=False, omit_defaults=True):
 class _Function(Struct, gc=False):
     name: str
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: Raw = _NULL
 
 
 class _Tool(Struct, gc=False):
@@ -166,7 +167,7 @@ class _Tool(Struct, gc=False):
     function: _Function | None = None
     name: str | None = None
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: Raw = _NULL
 
 
 class _Called(Struct, gc=False):
@@ -191,7 +192,7 @@ class _Message(Struct, gc=False):
 
 class _Format(Struct, gc=False):
     type: Literal["json_object", "json_schema", "text"]
-    json_schema: Raw | None = None
+    json_schema: Raw = _NULL
 
 
 class _Body(Struct, gc=False):
@@ -254,7 +255,7 @@ def _openai(native: _Body) -> dict[str, object]:
     if wanted is not None:
         fields["response_format"] = (
             {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted.json_schema}}
-            if wanted.type == "json_schema" and wanted.json_schema is not None
+            if wanted.type == "json_schema" and wanted.json_schema != _NULL
             else {"type": "text" if wanted.type == "text" else "json_object"}
         )
     return fields
@@ -301,7 +302,9 @@ def _called(call: _Call) -> _Called:
 
 
 def _spelled(arguments: Raw) -> str:
-    """Arguments as JSON text: they come as such, or as an object."""
+    """Arguments as JSON text: they come as such, as an object or not at all."""
+    if arguments == _NULL:
+        return "{}"
     text = bytes(memoryview(arguments))
     return _text.decode(text) if text.startswith(b'"') else text.decode()
 
@@ -319,5 +322,5 @@ def _openai_tool(tool: _Tool) -> dict[str, object]:
     }
     return {
         "type": "function",
-        "function": {name: value for name, value in fields.items() if value is not None},
+        "function": {name: value for name, value in fields.items() if value not in (None, _NULL)},
     }

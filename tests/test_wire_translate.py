@@ -1,0 +1,143 @@
+"""From one format to another without an exchange."""
+
+import json
+
+import pytest
+from strategies import bytewise, single_cuts
+
+from gwproto.failures import Failure, FailureClass
+from gwproto.wire import openai
+from gwproto.wire.dialects import DIALECTS
+from gwproto.wire.neutral import Envelope, Reading, Rendering
+from gwproto.wire.translate import StreamTranslator, error_body, translate_request, translate_response
+
+OPENAI = openai.DIALECT
+ENVELOPE = Envelope("id", 7, "model")
+TEXT = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"A"}}]}\n\n'
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+
+
+def stream(*reads: bytes, reading: Reading = Reading()) -> tuple[bytes, StreamTranslator]:  # noqa: B008 # immutable
+    translator = StreamTranslator(OPENAI, OPENAI, ENVELOPE, reading)
+    return b"".join([*map(translator.receive, reads), translator.end()]), translator
+
+
+def test_a_stream_is_written_as_it_comes() -> None:
+    translator = StreamTranslator(OPENAI, OPENAI, ENVELOPE)
+    assert b'"content":"A"' in translator.receive(TEXT)
+    assert translator.receive(STOP) == b""  # a finish waits for the end
+    out = translator.receive(b"data: [DONE]\n\n")
+    assert out.endswith(b'"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+    assert translator.complete
+    assert translator.receive(TEXT) == translator.end() == b""
+
+
+@pytest.mark.parametrize("end", [b"", b"data: [DONE]\n\n", b"data: [DONE]"])
+def test_cuts_do_not_matter(end: bytes) -> None:
+    whole, translator = stream(TEXT + STOP + end)
+    assert translator.complete
+    assert whole.count(b"[DONE]") == 1
+    for reads in (*single_cuts(TEXT + STOP + end), bytewise(TEXT + STOP + end)):
+        assert stream(*reads)[0] == whole
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", FailureClass.TRUNCATED),
+        (TEXT, FailureClass.TRUNCATED),
+        (TEXT + b'data: {"cho', FailureClass.TRUNCATED),
+        (b"data: [DONE]\n\n", FailureClass.EMPTY),
+        (b'data: {"error":{"message":"no","code":429}}\n\n', FailureClass.RATE_MINUTE),
+        (b'data: {"choices":[{"index":0,"finish_reason":"error"}]}\n\n', FailureClass.SERVER),
+        (b"data: {\n\n" + TEXT, FailureClass.SERVER),
+    ],
+)
+def test_a_stream_that_failed_ends_in_an_error_and_without_its_end_marker(
+    data: bytes, kind: FailureClass
+) -> None:
+    out, translator = stream(data)
+    assert translator.failure is not None
+    assert translator.failure.kind is kind
+    assert not translator.complete
+    *_, last, rest = out.split(b"\n\n")
+    assert rest == b""
+    assert set(json.loads(last.removeprefix(b"data: "))) == {"error"}
+    assert b"[DONE]" not in out
+
+
+def test_reasoning_inside_the_text() -> None:
+    inline = Reading(think_inline="tagged")
+    thinking = TEXT.replace(b'"A"', b'"<think>B</think>A"')
+    out, _ = stream(thinking + STOP, reading=inline)
+    assert b'"reasoning_content":"B"' in out
+    body = (
+        b'{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":'
+        b'{"role":"assistant","content":"<think>B</think>A"},"finish_reason":"stop"}]}'
+    )
+    answer = translate_response(body, OPENAI, OPENAI, ENVELOPE, inline)
+    assert isinstance(answer, bytes)
+    message = json.loads(answer)["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("A", "B")
+    plain = translate_response(body, OPENAI, OPENAI, ENVELOPE)
+    assert isinstance(plain, bytes)
+    assert b"<think>" in plain
+
+
+def test_an_answer_that_is_none_is_a_failure_in_the_other_formats_words() -> None:
+    failure = translate_response(b'{"error":"no"}', OPENAI, OPENAI, ENVELOPE)
+    assert isinstance(failure, Failure)
+    assert json.loads(error_body(failure, OPENAI))["error"]["message"] == "no"
+
+
+def test_requests() -> None:
+    body = b'{"messages":[{"role":"user","content":"Hi"}],"reasoning_effort":"high"}'
+    request = translate_request(body, OPENAI, OPENAI, Rendering(model="m"))
+    assert not isinstance(request, Failure)
+    assert json.loads(request.body)["reasoning_effort"] == "high"
+    fixed = translate_request(body, OPENAI, OPENAI, Rendering(model="m", effort={"reasoning_effort": "low"}))
+    assert not isinstance(fixed, Failure)
+    assert json.loads(fixed.body)["reasoning_effort"] == "low"
+    refusal = translate_request(b"{}", OPENAI, OPENAI, Rendering(model="m"))
+    assert isinstance(refusal, Failure)
+    assert refusal.param == "messages"
+
+
+@pytest.mark.parametrize("source", DIALECTS)
+@pytest.mark.parametrize("target", DIALECTS)
+def test_every_format_in_every_other(source: str, target: str) -> None:
+    """A conversation with a tool goes from any format to any other and still says the same in OpenAI's."""
+    body = json.dumps(
+        {
+            "messages": [
+                {"role": "system", "content": "S"},
+                {"role": "user", "content": "Q"},
+            ],
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": "f",
+                        "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}},
+                    },
+                }
+            ],
+            "max_tokens": 50,
+            "temperature": 0.5,
+        }
+    ).encode()
+    first = translate_request(body, OPENAI, DIALECTS[source], Rendering(model="m"))
+    assert not isinstance(first, Failure)
+    second = translate_request(
+        first.body, DIALECTS[source], DIALECTS[target], Rendering(model="m"), first.path
+    )
+    assert not isinstance(second, Failure)
+    third = translate_request(second.body, DIALECTS[target], OPENAI, Rendering(model="m"), second.path)
+    assert not isinstance(third, Failure)
+    said = json.loads(third.body)
+    assert [(message["role"], message["content"]) for message in said["messages"]] == [
+        ("system", "S"),
+        ("user", "Q"),
+    ]
+    assert [tool["function"]["name"] for tool in said["tools"]] == ["f"]
+    assert (said.get("max_tokens") or said.get("max_completion_tokens"), said["temperature"]) == (50, 0.5)
