@@ -1,12 +1,15 @@
 """Name → wire format."""
 
 from gwproto.config import Vocabulary
-from gwproto.wire import openai
+from gwproto.wire import anthropic, cohere, gemini, ollama, openai, workers_ai
 from gwproto.wire.dialect import Dialect
 
 __all__ = ["DIALECTS", "VOCABULARIES", "Dialect"]
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (openai.DIALECT,)}
+DIALECTS: dict[str, Dialect] = {
+    package.DIALECT.name: package.DIALECT
+    for package in (openai, gemini, anthropic, workers_ai, cohere, ollama)
+}
 
 #: What each can say, for the catalog.
 VOCABULARIES = {

@@ -251,6 +251,8 @@ def configuration(providers: Sequence[Provider], urls: Sequence[str], more: str 
     parts = [more]
     for provider, url in zip(providers, urls, strict=True):
         parts.append(f'[[providers]]\nname = "{provider.name}"\nbase_url = "{url}"')
+        if provider.format.name != "openai":  # the known provider of the same name speaks it
+            parts.append(f'like = "{provider.format.name}"')
         parts.append(tables.get(provider.name.replace("-", "_"), ""))
         parts += [f'[[providers.models]]\nid = "{model}"' for model in provider.models]
     return "\n".join(parts)

@@ -120,7 +120,7 @@ def whole(ask: Ask, choices: tuple[Answer, ...], stamp: Stamp) -> bytes:
             parts.append({"text": "".join(answer.reasoning), "thought": True})
         if answer.tokens:
             parts.append({"text": answer.text})
-        parts += _calls(answer, stamp)
+        parts += _calls(answer, stamp, index)
         if answer.tokens and signs(stamp.model):
             parts[-1]["thoughtSignature"] = _SIGNATURE
         logprobs = _logprobs(answer.tokens) if ask.logprobs else {}
@@ -137,14 +137,14 @@ def _candidate(index: int, parts: list[Fields], finish: str = "") -> Fields:
     return {"content": content, **finishing, "index": index}
 
 
-def _calls(answer: Answer, stamp: Stamp) -> list[Fields]:
+def _calls(answer: Answer, stamp: Stamp, choice: int) -> list[Fields]:
     """Gemini 3 gives its calls ids, and the first of them a signature."""
     parts: list[Fields] = []
     for number, call in enumerate(answer.calls):
         function: Fields = {"name": call.name, "args": msgspec.Raw(call.arguments.encode())}
         part: Fields = {"functionCall": function}
         if signs(stamp.model):
-            function["id"] = f"{stamp.id[-8:]}{number}"
+            function["id"] = f"{stamp.id[-8:]}{choice}{number}"
             if not number:
                 part["thoughtSignature"] = _SIGNATURE
         parts.append(part)
@@ -182,7 +182,7 @@ def stream(ask: Ask, choices: tuple[Answer, ...], stamp: Stamp, words: int) -> S
         for piece in pieces(answer.reasoning, words):
             thoughts += len(piece)
             content.append(event(_candidate(index, [{"text": "".join(piece), "thought": True}])))
-        for part, call in zip(_calls(answer, stamp), answer.calls, strict=True):
+        for part, call in zip(_calls(answer, stamp, index), answer.calls, strict=True):
             said += len(tokens(call.arguments))
             content.append(event(_candidate(index, [part])))
         for piece in pieces(answer.tokens, words):

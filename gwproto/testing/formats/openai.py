@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gwproto.testing.answers import Answer, Ask, Tool, image_name, tokens
-from gwproto.testing.formats.format import BadRequest, Format, Stamp, Stream, bearer, pieces
+from gwproto.testing.formats.format import BadRequest, Format, Stamp, Stream, bearer, header, pieces
 from gwproto.values import Headers
 
 _encode = msgspec.json.Encoder().encode
@@ -318,7 +318,7 @@ FORMAT = Format(
     name="openai",
     base="/v1",
     id_prefix="chatcmpl-",
-    key=bearer,
+    key=lambda headers: bearer(headers) or header(headers, b"api-key"),  # the latter is Azure's
     find=find,
     decode=decode,
     whole=whole,

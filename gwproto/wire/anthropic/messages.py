@@ -16,6 +16,7 @@ from gwproto.wire.conversation import Media, Part, Turn, arguments_object
 Block = dict[str, object]
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
+_PLACES = {"thinking": 0, "redacted_thinking": 0, "tool_use": 2}  # in an assistant's message; others between
 _NO_RESULT = "The tool gave no result."
 _NOTHING = "."  # the least that a message may say
 
@@ -75,13 +76,14 @@ class Conversation:
             self._end_user()
             self._messages.append(("assistant", []))
         content = self._messages[-1][1]
-        content += (*thinking_blocks(turn.extra), *blocks_of(turn.parts))
+        content += [*thinking_blocks(turn.extra), *blocks_of(turn.parts)]
         for call in turn.calls:
             id_ = self._id(call.id)
             self._waiting.setdefault(call.id, []).append(id_)
             content.append(
                 {"type": "tool_use", "id": id_, "name": call.name, "input": arguments_object(call.arguments)}
             )
+        content.sort(key=lambda block: _PLACES.get(block["type"], 1))
 
     def _id(self, id_: str) -> str:
         """An id as Anthropic has them, and no other call's: the same one for the same conversation."""

@@ -87,19 +87,23 @@ class _StreamDecoder:
         delta = Delta(
             content=text_of(message.get("content")) or None,
             reasoning=text_of(message.get("thinking")) or None,
-            tools=tuple([self._call(raw, created) for raw in list_of(message.get("tool_calls"))]),
+            tools=tuple([self._call(one, created) for one in _called(message)]),
             finish=(text_of(fields.get("done_reason")) or None) if done else None,
             choice_extra=_logprobs(fields),
         )
         model = text_of(fields.get("model")) or ""
         return Chunk((delta,), model=model, usage=_usage(fields) if done else None, done=done)
 
-    def _call(self, raw: Raw, created: str | None) -> ToolFragment:
+    def _call(self, call: ToolFragment, created: str | None) -> ToolFragment:
         """A whole call. Only newer versions give it an id; the line's time tells one answer's calls from another's."""
         self._calls += 1
-        call = tool_fragment(raw)
         id_ = call.id or call_id(created, self._calls, call.name)
-        return ToolFragment(None, id_, call.name or "", call.arguments or "{}")
+        return ToolFragment(None, id_, call.name, call.arguments or "{}")
+
+
+def _called(message: RawFields) -> list[ToolFragment]:
+    calls = map(tool_fragment, list_of(message.get("tool_calls")))
+    return [call for call in calls if call.name]
 
 
 def _usage(fields: RawFields) -> Usage | None:

@@ -11,22 +11,24 @@ from msgspec import Raw
 
 from gwproto.config import Quirks
 from gwproto.wire.neutral import RawFields
+from gwproto.wire.openai.parts import NULL, encoder, fields_of, list_of, text_of, value_of
 
-_encoder = msgspec.json.Encoder()
-_list = msgspec.json.Decoder(list[RawFields])
-_fields = msgspec.json.Decoder(RawFields)
+_messages_decoder = msgspec.json.Decoder(list[RawFields])
 _text = msgspec.json.Decoder(str)
-_plain = msgspec.json.Decoder()
 
-_NULL = Raw(b"null")
 _EMPTY = Raw(b'""')
 _NO_ARGUMENTS = Raw(b'"{}"')
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
+#: Stands for a signature that another model's call cannot have (Google: thought signatures).
+_NO_SIGNATURE = Raw(b'{"google":{"thought_signature":"skip_thought_signature_validator"}}')
 _SYSTEM = Raw(b'"system"')
+_USER = Raw(b'"user"')
 _TOOL = Raw(b'"tool"')
 _FUNCTION = Raw(b'"function"')
-_BRACKET, _QUOTE = b'["'
+_TEXT = Raw(b'"text"')
+_BRACKET, _BRACE = b"[{"
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details")
+_CALL_KEYS = frozenset(("id", "type", "function", "custom", "extra_content"))
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -35,16 +37,11 @@ def adapt(fields: RawFields, quirks: Quirks, dropped: list[str]) -> None:
     if quirks.legacy_functions is False:
         _modernise(fields)
     if quirks.tool_choices is not None and "tool_choice" in fields:
-        choice = _plain.decode(fields["tool_choice"])
-        word = choice if isinstance(choice, str) else "named"
-        spelled = quirks.tool_choices.get(word)
-        if spelled is None:
-            del fields["tool_choice"]
-            dropped.append("tool_choice")
-        elif spelled != word:
-            fields["tool_choice"] = Raw(_encoder.encode(spelled))
+        _choose(fields, quirks.tool_choices, dropped)
     if "tools" in fields and (quirks.tool_keys is not None or quirks.schema_drop):
         fields["tools"] = _tools(fields["tools"], quirks)
+    if "response_format" in fields and quirks.schema_drop:
+        fields["response_format"] = _response_format(fields["response_format"], quirks.schema_drop)
     messages = fields["messages"]
     if _touches_messages(quirks) or b'"extra_content"' in memoryview(messages).tobytes():
         fields["messages"] = _messages(messages, quirks)
@@ -61,34 +58,56 @@ def _touches_messages(quirks: Quirks) -> bool:
         or quirks.tool_names is True
         or quirks.tool_ids not in (None, "any")
         or quirks.replay is not None
+        or quirks.signatures is True
     )
 
 
 def _modernise(fields: RawFields) -> None:
     """``functions`` and ``function_call`` as ``tools`` and ``tool_choice``."""
     if "functions" in fields:
-        functions = msgspec.json.decode(fields.pop("functions"), type=list[Raw])
-        fields["tools"] = Raw(_encoder.encode([{"type": "function", "function": one} for one in functions]))
+        functions = list_of(fields.pop("functions"))
+        tools = [{"type": _FUNCTION, "function": one} for one in functions]
+        fields["tools"] = _raw([*list_of(fields.get("tools")), *tools])
     if "function_call" in fields:
-        wanted = _plain.decode(fields.pop("function_call"))
-        choice = wanted if isinstance(wanted, str) else {"type": "function", "function": wanted}
-        fields["tool_choice"] = Raw(_encoder.encode(choice))
+        wanted = fields.pop("function_call")
+        named = memoryview(wanted)[0] == _BRACE
+        choice = _raw({"type": _FUNCTION, "function": wanted}) if named else wanted
+        fields.setdefault("tool_choice", choice)
+
+
+def _choose(fields: RawFields, words: dict[str, str], dropped: list[str]) -> None:
+    """``tool_choice`` in the provider's words. Where it has none for "none", no tools are offered."""
+    choice = value_of(fields["tool_choice"])
+    word = "named" if isinstance(choice, dict) and choice.get("type") == "function" else choice
+    if not isinstance(word, str) or (word not in words and word not in words.values()):
+        gone = ("tool_choice", "tools", "parallel_tool_calls") if word == "none" else ("tool_choice",)
+        dropped += [name for name in gone if fields.pop(name, None) is not None]
+    elif words.get(word, word) != word:
+        fields["tool_choice"] = _raw(words[word])
 
 
 def _tools(raw: Raw, quirks: Quirks) -> Raw:
-    tools = _list.decode(raw)
+    tools = list(map(fields_of, list_of(raw)))
     for tool in tools:
         if "function" not in tool:
             continue
-        function = _fields.decode(tool["function"])
+        function = fields_of(tool["function"])
         if quirks.tool_keys is not None:
             function = {name: value for name, value in function.items() if name in quirks.tool_keys}
             function.setdefault("parameters", _NO_PARAMETERS)
         if quirks.schema_drop and "parameters" in function:
-            schema = without_keywords(_plain.decode(function["parameters"]), quirks.schema_drop)
-            function["parameters"] = Raw(_encoder.encode(schema))
-        tool["function"] = Raw(_encoder.encode(function))
-    return Raw(_encoder.encode(tools))
+            function["parameters"] = _plainer(function["parameters"], quirks.schema_drop)
+        tool["function"] = _raw(function)
+    return _raw(tools)
+
+
+def _response_format(raw: Raw, keywords: frozenset[str]) -> Raw:
+    wanted = fields_of(raw)
+    described = fields_of(wanted.get("json_schema"))
+    if "schema" not in described:
+        return raw
+    described["schema"] = _plainer(described["schema"], keywords)
+    return _raw(wanted | {"json_schema": _raw(described)})
 
 
 def without_keywords(schema: object, keywords: frozenset[str]) -> object:
@@ -109,87 +128,120 @@ def without_keywords(schema: object, keywords: frozenset[str]) -> object:
     return out
 
 
+def _plainer(schema: Raw, keywords: frozenset[str]) -> Raw:
+    """The same for a schema as sent. One with a number that no float can hold is left to the provider."""
+    value = value_of(schema)
+    return schema if value is None else _raw(without_keywords(value, keywords))
+
+
 def _messages(raw: Raw, quirks: Quirks) -> Raw:
     names: dict[Raw, Raw] = {}  # of called functions, by the call's id
     out: list[RawFields] = []
     call_id = _EMPTY  # of the last legacy call
-    for position, message in enumerate(_list.decode(raw)):
+    for position, sent in enumerate(_messages_decoder.decode(raw)):
+        message = {name: value for name, value in sent.items() if value != NULL or name == "content"}
         role = _text.decode(message["role"])
-        message = {name: value for name, value in message.items() if value != _NULL or name == "content"}
         if role == "developer" and quirks.developer_role is False:
             message["role"] = _SYSTEM
         if quirks.legacy_functions is False:
             if "function_call" in message:
-                call_id = Raw(_encoder.encode(f"call_{position}"))
+                call_id = _raw(f"call_{position}")
                 call = {"id": call_id, "type": _FUNCTION, "function": message.pop("function_call")}
-                message["tool_calls"] = Raw(_encoder.encode([call]))
+                message["tool_calls"] = _raw([call])
             if role == "function":
                 role = "tool"
-                message |= {"role": _TOOL, "tool_call_id": call_id}
-        name = message.get("name")
-        if quirks.extra_content is not True:
-            message.pop("extra_content", None)
+                said = message.get("content", NULL)
+                message |= {
+                    "role": _TOOL,
+                    "tool_call_id": call_id,
+                    "content": _EMPTY if said == NULL else said,
+                }
         if role == "assistant":
-            _reasoning(message, quirks)
-        if quirks.message_keys is not None:
-            kept = quirks.message_keys.union(_REASONING, ("extra_content",))
-            message = {name: value for name, value in message.items() if name in kept}
+            _spoken(message, quirks)
+        name = message.get("name")
+        _keep(message, quirks)
         if "tool_calls" in message:
-            message["tool_calls"] = _calls(message["tool_calls"], quirks, names)
+            calls = _calls(message.pop("tool_calls"), quirks, names)
+            if calls:  # an empty list is a 400 to several
+                message["tool_calls"] = _raw(calls)
         if role == "tool":
-            sent = message["tool_call_id"]
-            if quirks.tool_names and (named := names.get(sent) or name) is not None:
+            answered = message["tool_call_id"]
+            if quirks.tool_names and (named := names.get(answered, name)) is not None:
                 message["name"] = named
             if quirks.tool_ids == "alphanumeric9":
-                message["tool_call_id"] = Raw(_encoder.encode(short_id(_text.decode(sent))))
-        _content(message, role, quirks)
-        if role == "assistant" and message.get("content") in (None, _EMPTY) and len(message) < 3:
-            continue  # nothing was said
-        out.append(message)
+                message["tool_call_id"] = _raw(short_id(_text.decode(answered)))
+        _content(message, quirks)
+        if role != "assistant":
+            out.append(message)
+        elif _says(message):
+            if quirks.null_content is False and message.get("content", NULL) == NULL:
+                message["content"] = _EMPTY
+            out.append(message)
     if quirks.system_role is False:
         out = _without_system(out)
-    return Raw(_encoder.encode(out))
+    return _raw(out)
 
 
-def _reasoning(message: RawFields, quirks: Quirks) -> None:
-    """What a model thought in an earlier turn: some must have it back, most refuse it."""
+def _keep(message: RawFields, quirks: Quirks) -> None:
+    """Take away the keys that the provider does not know."""
+    if quirks.extra_content is not True:
+        message.pop("extra_content", None)
+    if quirks.message_keys is not None:
+        for name in [name for name in message if name not in quirks.message_keys]:
+            if name not in _REASONING and name != "extra_content":
+                del message[name]
+
+
+def _spoken(message: RawFields, quirks: Quirks) -> None:
+    """What was thought and refused in an earlier turn: some must have the one back, and most know neither."""
     wanted = quirks.replay or ("all" if quirks.message_keys is None else "nothing")
-    if wanted == "all" or (wanted == "tools" and "tool_calls" in message):
+    if wanted == "nothing" or (wanted == "tools" and "tool_calls" not in message):
+        for name in _REASONING:
+            message.pop(name, None)
+    if quirks.message_keys is not None and message.get("content", NULL) == NULL and "refusal" in message:
+        message["content"] = message["refusal"]
+
+
+def _says(message: RawFields) -> bool:
+    """Has a turn of the assistant anything in it?"""
+    content = message.get("content", NULL)
+    return content not in (NULL, _EMPTY) or not message.keys() <= {"role", "content", "name"}
+
+
+def _content(message: RawFields, quirks: Quirks) -> None:
+    content = message.get("content", NULL)
+    if memoryview(content)[0] != _BRACKET:
         return
-    for name in _REASONING:
-        message.pop(name, None)
+    parts = list(map(fields_of, list_of(content)))
+    if quirks.message_keys is not None:
+        for part in parts:
+            part.pop("prompt_cache_breakpoint", None)
+            if "refusal" in part:
+                part |= {"type": _TEXT, "text": part.pop("refusal")}
+    texts = [_text.decode(part["text"]) for part in parts if "text" in part]
+    if quirks.text_parts is False and len(texts) == len(parts):
+        message["content"] = _raw("\n".join(texts))
+    elif quirks.message_keys is not None:
+        message["content"] = _raw(parts)
 
 
-def _content(message: RawFields, role: str, quirks: Quirks) -> None:
-    content = message.get("content")
-    if content in (None, _NULL):
-        if role == "assistant" and quirks.null_content is False:
-            message["content"] = _EMPTY
-    elif content is not None and memoryview(content)[0] == _BRACKET:
-        parts = _list.decode(content)
-        texts = [_text.decode(part["text"]) for part in parts if "text" in part]
-        if quirks.text_parts is False and len(texts) == len(parts):
-            message["content"] = Raw(_encoder.encode("\n".join(texts)))
-        elif quirks.message_keys is not None:
-            for part in parts:
-                part.pop("prompt_cache_breakpoint", None)
-            message["content"] = Raw(_encoder.encode(parts))
-
-
-def _calls(raw: Raw, quirks: Quirks, names: dict[Raw, Raw]) -> Raw:
-    calls = _list.decode(raw)
-    for call in calls:
+def _calls(raw: Raw, quirks: Quirks, names: dict[Raw, Raw]) -> list[RawFields]:
+    calls = list(map(fields_of, list_of(raw)))
+    for number, call in enumerate(calls):
         if quirks.extra_content is not True:
             call.pop("extra_content", None)
-        id_ = call.get("id", _EMPTY)
+        elif quirks.signatures and number == 0 and "google" not in fields_of(call.get("extra_content")):
+            call["extra_content"] = _NO_SIGNATURE
         if "function" in call:
-            function = _fields.decode(call["function"])
-            names[id_] = function["name"]
-            if function.get("arguments") == _EMPTY:
-                call["function"] = Raw(_encoder.encode(function | {"arguments": _NO_ARGUMENTS}))
+            function = fields_of(call["function"])
+            names[call["id"]] = function["name"]
+            if function["arguments"] == _EMPTY:
+                call["function"] = _raw(function | {"arguments": _NO_ARGUMENTS})
+        if quirks.message_keys is not None:
+            calls[number] = call = {name: value for name, value in call.items() if name in _CALL_KEYS}
         if quirks.tool_ids == "alphanumeric9":
-            call["id"] = Raw(_encoder.encode(short_id(_text.decode(id_))))
-    return Raw(_encoder.encode(calls))
+            call["id"] = _raw(short_id(_text.decode(call["id"])))
+    return calls
 
 
 def short_id(id_: str) -> str:
@@ -206,23 +258,28 @@ def short_id(id_: str) -> str:
 
 def _without_system(messages: list[RawFields]) -> list[RawFields]:
     """System texts at the head of the first user message: some small models know no such role."""
-    texts = []
-    others = []
+    texts: list[str] = []
+    others: list[RawFields] = []
     for message in messages:
-        if message["role"] != _SYSTEM:
+        if _text.decode(message["role"]) != "system":
             others.append(message)
-        elif memoryview(content := message.get("content", _NULL))[0] == _QUOTE:
-            texts.append(_text.decode(content))
         else:
-            parts = _list.decode(content) if content != _NULL else []
-            texts += [_text.decode(part["text"]) for part in parts if "text" in part]
-    for message in others:
-        content = message.get("content", _NULL)
-        if texts and _text.decode(message["role"]) == "user":
-            if memoryview(content)[0] == _BRACKET:
-                head = {"type": "text", "text": "\n\n".join(texts)}
-                message["content"] = Raw(_encoder.encode([head, *_list.decode(content)]))
-            else:
-                message["content"] = Raw(_encoder.encode("\n\n".join((*texts, _text.decode(content)))))
-            break
+            content = message.get("content")
+            parts = map(fields_of, list_of(content))
+            texts += filter(None, (text_of(content), *(text_of(part.get("text")) for part in parts)))
+    if not texts:
+        return others
+    first = next((one for one in others if _text.decode(one["role"]) == "user"), None)
+    if first is None:
+        return [{"role": _USER, "content": _raw("\n\n".join(texts))}, *others]
+    said = text_of(first["content"])
+    if said is None:
+        head = {"type": _TEXT, "text": "\n\n".join(texts)}
+        first["content"] = _raw([head, *list_of(first["content"])])
+    else:
+        first["content"] = _raw("\n\n".join((*texts, said)))
     return others
+
+
+def _raw(value: object) -> Raw:
+    return Raw(encoder.encode(value))

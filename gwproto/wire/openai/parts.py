@@ -102,6 +102,8 @@ def tool_fragment(raw: Raw) -> ToolFragment:
     fields = fields_of(raw)
     index = value_of(fields.pop("index", None))
     id_ = text_of(fields.pop("id", None))
+    if id_ == "null":  # how Mistral's SDK writes a missing one
+        id_ = None
     kind = text_of(fields.pop("type", None))
     function = fields_of(fields.pop("function", None))
     name = text_of(function.get("name"))
