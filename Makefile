@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests mutants bench lock clean
+.PHONY: serve test lint types tests deep mutants bench codecs lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -27,11 +27,17 @@ tests: .venv/test.stamp  ## the tests, and that they reach every branch of the c
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage report --fail-under=100
 
+deep: .venv/test.stamp  ## 10,000 examples for every decoder; takes minutes; flags in ARGS
+	HYPOTHESIS_PROFILE=deep $(BIN)/pytest tests/test_wire_bad_input.py $(ARGS)
+
 mutants: .venv/test.stamp  ## whether the tests notice seeded breaks of the core; takes minutes; flags in ARGS
 	cd tests && ../$(BIN)/python -m mutants $(ARGS)
 
 bench: .venv/serve.stamp  ## CPU per request and per chunk beside a reference; flags in ARGS
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+codecs: .venv/serve.stamp  ## CPU of the wire formats, per request and per chunk; flags in ARGS
+	$(BIN)/python -m benchmarks.codecs $(ARGS)
 
 lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -

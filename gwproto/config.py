@@ -158,6 +158,10 @@ def overlaid(under: Quirks, over: Quirks) -> Quirks:
     return replace(under, **said)
 
 
+#: None at all; whoever has none has this very object.
+STANDARD = Quirks()
+
+
 class Vocabulary(Struct, frozen=True, gc=False):
     """What a wire format can say at all."""
 
@@ -179,7 +183,7 @@ class ModelSettings(Section, frozen=True):
     tokens_per_day: Count = 0
     input_price: Annotated[float, Meta(ge=0)] | None = None  # US dollars per million tokens; None = unknown
     output_price: Annotated[float, Meta(ge=0)] | None = None
-    quirks: Quirks = Quirks()
+    quirks: Quirks = STANDARD
     source: str = ""  # where the facts are from
     as_of: str = ""  # their date: YYYY-MM or YYYY-MM-DD
 
@@ -205,7 +209,7 @@ class ProviderSettings(Section, frozen=True):
     max_concurrency: Count = 0
     proxy: str = ""
     ca_file: str = ""
-    quirks: Quirks = Quirks()
+    quirks: Quirks = STANDARD
     models: tuple[ModelSettings, ...] = ()
 
 
@@ -241,7 +245,7 @@ class KnownProvider(Section, frozen=True):
     headers: dict[str, str] = field(default_factory=dict)
     fallback: bool = False
     compatible: bool = False
-    quirks: Quirks = Quirks()
+    quirks: Quirks = STANDARD
     models_of: str = ""
     models: tuple[ModelSettings, ...] = ()
 

@@ -8,9 +8,10 @@ from hypothesis import settings
 # No deadline: a test that fails because a machine was busy says nothing. In CI the same examples every time.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("deep", deadline=None, max_examples=10_000)
 
 CI = os.environ.get("CI") == "true"
-settings.load_profile("ci" if CI else "default")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "default"))
 
 _skipped: list[tuple[str, str]] = []
 

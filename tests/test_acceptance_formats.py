@@ -76,7 +76,7 @@ def test_sixty_requests_take_turns_over_all_formats(service: Service) -> None:
     create = service.client.chat.completions.with_raw_response.create
     for number in range(60):
         text = f"Weather number {number} in Oslo"
-        tools = {"tools": [WEATHER]} if number // 2 % 2 else {}
+        tools: Any = {"tools": [WEATHER]} if number // 2 % 2 else {}
         if number % 2:
             raw = service.client.chat.completions.with_streaming_response
             with raw.create(model="auto", messages=says(text), stream=True, **tools) as answer:

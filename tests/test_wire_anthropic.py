@@ -13,31 +13,26 @@ from msgspec.structs import replace
 from strategies import CHUNKS, JSON, bytewise, single_cuts
 from wirestream import check_chunks, events, translate
 
-from gwproto.config import Quirks
 from gwproto.exchange.gears import StreamBody
-from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.failures import Failure, WireError
 from gwproto.sse import Decoder
-from gwproto.testing.answers import Ask, Call, answers
 from gwproto.testing.answers import Answer as Said
+from gwproto.testing.answers import Ask, Call, answers
 from gwproto.testing.formats.anthropic import FORMAT
 from gwproto.testing.formats.format import Stamp
 from gwproto.values import Usage
 from gwproto.wire.anthropic import DIALECT
-from gwproto.wire.anthropic.request import EFFORTS
 from gwproto.wire.assemble import assemble, to_chunks
 from gwproto.wire.neutral import (
-    ChatRequest,
     Chunk,
     Completion,
     CompletionChoice,
     Delta,
     Envelope,
     Reading,
-    Rendering,
     ToolFragment,
 )
 from gwproto.wire.normalise import Normaliser
-from gwproto.wire.openai import request as openai
 
 GOLDENS = {
     one["name"]: one
@@ -130,448 +125,338 @@ def test_thinking_is_kept_whole_by_a_relay() -> None:
     assert kept["anthropic"]["thinking_blocks"][0]["thinking"] == "".join(answer[0].reasoning)
 
 
-# Requests towards Anthropic.
-
-
-def asked(**fields: Any) -> ChatRequest:
-    body = {"model": "m", "messages": [{"role": "user", "content": "Q"}], **fields}
-    request = openai.parse_request(json.dumps(body).encode())
-    assert isinstance(request, ChatRequest), request
-    return request
-
-
-def encoded(
-    *, effort: dict[str, object] | None = None, quirks: Quirks = Quirks(), max_output: int = 0, **fields: Any
-) -> tuple[Any, tuple[str, ...]]:
-    """The body for a request, which the real service would take, and what was dropped."""
-    rendering = Rendering(model="claude", effort=effort or {}, quirks=quirks, max_output=max_output)
-    request = DIALECT.encode_request(asked(**fields), rendering)
-    assert request.path == "/messages"
-    return json.loads(request.body), request.dropped
-
-
-def messages_of(*messages: dict[str, Any], **more: Any) -> Any:
-    return encoded(messages=list(messages), **more)[0]["messages"]
-
-
-def text(words: str) -> dict[str, str]:
-    return {"type": "text", "text": words}
-
-
-def call(id_: str, name: str = "f", arguments: str = "{}", **more: Any) -> dict[str, Any]:
-    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}, **more}
-
-
-USER: dict[str, Any] = {"role": "user", "content": "Q"}
-TOOLS: list[dict[str, Any]] = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "h")]
-NO_SCHEMA = {"type": "object", "properties": {}}
-BUDGET: dict[str, object] = {"thinking": {"type": "enabled", "budget_tokens": 2048}}
-
-
-def test_a_request_with_everything() -> None:
-    golden = GOLDENS["Q1"]
-    request = openai.parse_request(golden["input"].encode())
-    assert isinstance(request, ChatRequest)
-    done = DIALECT.encode_request(request, Rendering(model="m"))
-    assert json.loads(done.body) == golden["expected"]
-    assert done.dropped == ("store", "seed")
-    FORMAT.decode(done.body, "/v1/messages")
-
-
-def test_max_tokens_is_always_sent() -> None:
-    assert encoded()[0]["max_tokens"] == 4096
-    assert encoded(max_output=8000)[0]["max_tokens"] == 8000
-    assert encoded(max_output=8000, max_tokens=5)[0]["max_tokens"] == 5
-
-
-def test_system_and_developer_are_joined() -> None:
-    body, _ = encoded(
-        messages=[
-            {"role": "system", "content": "One."},
-            {"role": "developer", "content": [text("Two."), text("Three.")]},
-            {"role": "system", "content": " "},
-            USER,
-        ]
-    )
-    assert body["system"] == "One.\n\nTwo.\nThree."
-
-
-def test_roles_take_turns() -> None:
-    assert messages_of(
-        {"role": "assistant", "content": "A"},
-        {"role": "assistant", "content": "B"},
-        {"role": "user", "content": "C"},
-        {"role": "user", "content": [text("D"), text(" ")]},
-        {"role": "assistant", "content": ""},
-        {"role": "user", "content": ""},
-        {"role": "assistant", "content": "E \n"},
-    ) == [
-        {"role": "user", "content": [text(".")]},
-        {"role": "assistant", "content": [text("A"), text("B")]},
-        {"role": "user", "content": [text("C"), text("D")]},
-        {"role": "assistant", "content": [text(".")]},
-        {"role": "user", "content": [text(".")]},
-        {"role": "assistant", "content": [text("E")]},
-    ]
-    assert messages_of({"role": "system", "content": "S"}) == [{"role": "user", "content": [text(".")]}]
-
-
-def test_calls_and_results_are_paired() -> None:
-    got = messages_of(
-        USER,
-        {"role": "assistant", "content": "Wait.", "tool_calls": [call("a b"), call("c")]},
-        {"role": "assistant", "content": None, "tool_calls": [call("c", "g")]},
-        {"role": "user", "content": "Hurry!"},
-        {"role": "tool", "tool_call_id": "nobody", "content": "lost"},
-        {"role": "tool", "tool_call_id": "a b", "content": ""},
-        {"role": "tool", "tool_call_id": "c", "content": [text("1"), text("2")]},
-        {"role": "assistant", "content": None, "tool_calls": [call("c", "h")]},
-        tools=TOOLS,
-    )
-    mapped = got[1]["content"][1]["id"]
-    assert mapped.startswith("toolu_")
-    assert got[1:] == [
-        {
-            "role": "assistant",
-            "content": [
-                text("Wait."),
-                {"type": "tool_use", "id": mapped, "name": "f", "input": {}},
-                {"type": "tool_use", "id": "c", "name": "f", "input": {}},
-                {"type": "tool_use", "id": "c_2", "name": "g", "input": {}},
-            ],
-        },
-        {
-            "role": "user",
-            "content": [
-                {"type": "tool_result", "tool_use_id": mapped},
-                {"type": "tool_result", "tool_use_id": "c", "content": "1\n2"},
-                {
-                    "type": "tool_result",
-                    "tool_use_id": "c_2",
-                    "content": "The tool gave no result.",
-                    "is_error": True,
-                },
-                text("Hurry!"),
-                text("lost"),
-            ],
-        },
-        {"role": "assistant", "content": [{"type": "tool_use", "id": "c_3", "name": "h", "input": {}}]},
-        {
-            "role": "user",
-            "content": [
-                {
-                    "type": "tool_result",
-                    "tool_use_id": "c_3",
-                    "content": "The tool gave no result.",
-                    "is_error": True,
-                }
-            ],
-        },
-    ]
-
-
-def test_attachments() -> None:
-    parts = [
-        {"type": "image_url", "image_url": {"url": "data:image/jpg;base64,AAAA"}},
-        {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}},
-        {"type": "image_url", "image_url": {"url": "data:;base64,AAAA"}},
-        {"type": "file", "file": {"file_data": "data:image/png;base64,AAAA", "filename": "a.png"}},
-        {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}},
-        {"type": "file", "file": {"file_data": "AAAA"}},
-        {"type": "file", "file": {"file_data": "data:text/markdown;base64,SGk="}},
-        {"type": "file", "file": {"file_data": "data:application/json;base64,/w=="}},
-        {"type": "file", "file": {"file_id": "file_1"}},
-        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
-    ]
-    pdf = {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}
-    assert messages_of({"role": "user", "content": parts})[0]["content"] == [
-        {"type": "image", "source": {"type": "base64", "media_type": "image/jpeg", "data": "AAAA"}},
-        {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}},
-        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
-        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
-        {"type": "document", "source": pdf, "title": "a.pdf"},
-        {"type": "document", "source": pdf},
-        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi"}},
-        {
-            "type": "document",
-            "source": {"type": "base64", "media_type": "application/json", "data": "/w=="},
-        },
-        {"type": "document", "source": {"type": "file", "file_id": "file_1"}},
-    ]
-
-
-def test_a_result_with_an_image() -> None:
-    got = messages_of(
-        USER,
-        {"role": "assistant", "content": None, "tool_calls": [call("a")]},
-        {
-            "role": "tool",
-            "tool_call_id": "a",
-            "content": [
-                text("seen"),
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
-            ],
-        },
-    )
-    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
-    assert got[2]["content"] == [
-        {"type": "tool_result", "tool_use_id": "a", "content": [text("seen"), image]}
-    ]
-
-
-def test_sampling() -> None:
-    both = {"temperature": 2.0, "top_p": 0.5, "top_k": 3, "stop": ["END", " "], "logit_bias": {"1": 1}}
-    body, dropped = encoded(**both)
-    assert (body["temperature"], body["top_k"], body["stop_sequences"]) == (1.0, 3, ["END"])
-    assert "top_p" not in body
-    assert dropped == ("logit_bias", "top_p")
-    assert encoded(quirks=Quirks(max_temperature=0.5), temperature=0.7)[0]["temperature"] == 0.5
-    body, dropped = encoded(quirks=Quirks(drop=frozenset(("temperature",))), **both)
-    assert body["top_p"] == 0.5
-    assert "temperature" not in body
-    assert dropped == ("temperature", "logit_bias")
-    assert encoded(top_k="many")[1] == ("top_k",)
-    body, _ = encoded(stop=" ", safety_identifier="u2", stream=True)
-    assert "stop_sequences" not in body
-    assert (body["metadata"], body["stream"]) == ({"user_id": "u2"}, True)
-
-
-def test_tools() -> None:
-    schema = {"properties": {"a": {"type": "string", "format": "x"}}}
-    tools = [
-        {"type": "function", "function": {"name": "f", "description": "d", "strict": True}},
-        {"type": "function", "function": {"name": "g", "parameters": schema}},
-    ]
-    assert encoded(tools=tools)[0]["tools"] == [
-        {"name": "f", "description": "d", "strict": True, "input_schema": NO_SCHEMA},
-        {"name": "g", "input_schema": {"type": "object", **schema}},
-    ]
-    (one,) = encoded(tools=tools[1:], quirks=Quirks(schema_drop=frozenset(("format",))))[0]["tools"]
-    assert one["input_schema"]["properties"] == {"a": {"type": "string"}}
-    legacy = encoded(functions=[{"name": "f"}], function_call={"name": "f"})[0]
-    assert legacy["tool_choice"] == {"type": "tool", "name": "f"}
-
-
-@pytest.mark.parametrize(
-    ("sent", "choice", "names"),
-    [
-        ({}, None, "fgh"),
-        ({"tool_choice": "auto"}, {"type": "auto"}, "fgh"),
-        ({"tool_choice": "required"}, {"type": "any"}, "fgh"),
-        ({"tool_choice": "none", "parallel_tool_calls": False}, {"type": "none"}, "fgh"),
-        (
-            {"tool_choice": {"type": "function", "function": {"name": "g"}}, "parallel_tool_calls": False},
-            {"type": "tool", "name": "g", "disable_parallel_tool_use": True},
-            "fgh",
-        ),
-        ({"parallel_tool_calls": False}, {"type": "auto", "disable_parallel_tool_use": True}, "fgh"),
-        ({"parallel_tool_calls": True}, None, "fgh"),
-        (
-            {
-                "tool_choice": {
-                    "type": "allowed_tools",
-                    "allowed_tools": {"mode": "auto", "tools": TOOLS[1:2]},
-                }
-            },
-            {"type": "auto"},
-            "g",
-        ),
-        (
-            {
-                "tool_choice": {
-                    "type": "allowed_tools",
-                    "allowed_tools": {"mode": "required", "tools": [{"name": "x"}, {"name": "y"}]},
-                }
-            },
-            {"type": "any"},
-            "fgh",
-        ),
-    ],
-)
-def test_tool_choice(sent: dict[str, Any], choice: dict[str, Any] | None, names: str) -> None:
-    body, _ = encoded(tools=TOOLS, **sent)
-    assert body.get("tool_choice") == choice
-    assert "".join(tool["name"] for tool in body["tools"]) == names
-
-
-def test_earlier_calls_need_declared_tools() -> None:
-    body, _ = encoded(messages=[USER, {"role": "assistant", "tool_calls": [call("a"), call("b")]}])
-    assert body["tools"] == [{"name": "f", "input_schema": NO_SCHEMA}]
-    assert body["tool_choice"] == {"type": "none"}
-
-
-def test_json() -> None:
-    assert "JSON object" in encoded(response_format={"type": "json_object"})[0]["system"]
-    schema = {
-        "type": "object",
-        "properties": {"a": {"anyOf": [{"type": ["object", "null"]}, {"minLength": 1}]}},
-    }
-    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    body, _ = encoded(
-        response_format=wanted, effort=EFFORTS["low"], quirks=Quirks(schema_drop=frozenset(("minLength",)))
-    )
-    assert body["output_config"] == {
-        "effort": "low",
-        "format": {
-            "type": "json_schema",
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "a": {"anyOf": [{"type": ["object", "null"], "additionalProperties": False}, {}]}
-                },
-                "additionalProperties": False,
-            },
-        },
-    }
-    raw = b'{"messages":[{"role":"user","content":"Q"}],"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"const":1e999}}}}'
-    request = openai.parse_request(raw)
-    assert isinstance(request, ChatRequest)
-    assert b'"schema":{"const":1e999}' in DIALECT.encode_request(request, Rendering(model="m")).body
-
-
-def test_configured_fields_come_last() -> None:
-    rendering = Rendering(model="m", body={"metadata": {"x": 1}, "service_tier": "auto"})
-    body = json.loads(DIALECT.encode_request(asked(user="u", service_tier="flex"), rendering).body)
-    assert body["metadata"] == {"user_id": "u", "x": 1}
-    assert body["service_tier"] == "auto"
-
-
-# Thinking.
-
-
-def test_thinking_goes_with_little_else() -> None:
-    sent = {"temperature": 0.5, "top_k": 3, "tools": TOOLS, "tool_choice": TOOLS[0]}
-    body, dropped = encoded(effort=EFFORTS["high"], **sent)
-    assert body["thinking"] == {"type": "adaptive"}
-    assert body["output_config"] == {"effort": "high"}
-    assert body["tool_choice"] == {"type": "auto"}
-    assert dropped == ("temperature", "top_k", "tool_choice")
-    assert encoded(effort=EFFORTS["high"], top_p=0.5)[1] == ("top_p",)
-    assert encoded(effort=EFFORTS["high"], top_p=0.95)[0]["top_p"] == 0.95
-    body, dropped = encoded(effort=EFFORTS["none"], **sent)
-    assert body["temperature"] == 0.5
-    assert dropped == ()
-
-
-@pytest.mark.parametrize(
-    ("max_tokens", "max_output", "limit", "budget"),
-    [
-        (4096, 0, 4096, 2048),
-        (100, 0, 2148, 2048),
-        (100, 2100, 2100, 2048),
-        (1500, 2000, 2000, 1999),
-        (100, 1025, 1025, 1024),
-        (100, 1024, 100, None),
-    ],
-)
-def test_budgets_of_thinking(max_tokens: int, max_output: int, limit: int, budget: int | None) -> None:
-    body, _ = encoded(effort=BUDGET, max_tokens=max_tokens, max_output=max_output)
-    assert body["max_tokens"] == limit
-    assert body.get("thinking", {}).get("budget_tokens") == budget
-
-
-@pytest.mark.parametrize(
-    ("thinking", "kept"),
-    [
-        ([{"type": "thinking", "thinking": "hm", "signature": "s", "index": 0}], 1),
-        ([{"type": "redacted_thinking", "data": "d"}], 1),
-        ([{"type": "thinking", "thinking": "hm"}, {"type": "redacted_thinking"}, {"type": "other"}], 0),
-        ("nonsense", 0),
-    ],
-)
-def test_thinking_is_replayed_or_given_up(thinking: Any, kept: int) -> None:
-    said = {
-        "role": "assistant",
-        "content": "A",
-        "tool_calls": [call("a")],
-        "extra_content": {"anthropic": {"thinking_blocks": thinking}, "google": 1},
-    }
-    result = {"role": "tool", "tool_call_id": "a", "content": "1"}
-    body, _ = encoded(messages=[USER, said, result], effort=EFFORTS["low"], tools=TOOLS)
-    content = body["messages"][1]["content"]
-    assert ("thinking" in body) is bool(kept)
-    assert body["output_config"] == {"effort": "low"}
-    assert [block["type"] for block in content[kept:]] == ["text", "tool_use"]
-    if kept:
-        (block,) = thinking
-        assert content[0] == {name: value for name, value in block.items() if name != "index"}
-
-
-def test_only_the_loop_under_way_needs_its_thinking() -> None:
-    loop: list[dict[str, Any]] = [
-        USER,
-        {"role": "assistant", "content": None, "tool_calls": [call("a")]},
-        {"role": "tool", "tool_call_id": "a", "content": "1"},
-        {"role": "assistant", "content": "Done."},
-    ]
-    assert "thinking" in encoded(messages=[*loop, USER], effort=EFFORTS["low"], tools=TOOLS)[0]
-    assert "thinking" not in encoded(messages=loop, effort=EFFORTS["low"], tools=TOOLS)[0]
-    assert "thinking" in encoded(messages=[USER, loop[3]], effort=EFFORTS["low"])[0]
-
-
-# Any conversation is one that the service takes.
-
-CALLS = st.lists(
-    st.builds(call, st.sampled_from(("a", "b", "c d", "")), st.sampled_from("fg"), st.just('{"x":1}')),
-    max_size=3,
-)
-WORDS = st.sampled_from(("", " ", "A", "hé", "B \n"))
 SIGNED = FORMAT.whole(Ask(model="m"), (Said(reasoning=("hm",), tokens=("A",)),), Stamp("msg_1", 1, "m"))
-EXTRA = json.loads(SIGNED)["content"][:1]
-TURNS: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.builds(lambda words: {"role": "user", "content": words}, WORDS),
-    st.builds(lambda words: {"role": "system", "content": words}, WORDS),
-    st.builds(
-        lambda words, id_: {"role": "tool", "tool_call_id": id_, "content": words},
-        WORDS,
-        st.sampled_from(("a", "b", "c d", "z")),
+
+
+@st.composite
+def mutated(draw: st.DrawFn, document: Any) -> Any:
+    """``document`` with anything at all in some places."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(JSON)
+    if isinstance(document, dict):
+        return {name: draw(mutated(value)) for name, value in document.items() if draw(st.integers(0, 9))}
+    if isinstance(document, list):
+        return [draw(mutated(value)) for value in document]
+    return document
+
+
+# Answers, there and back.
+
+
+def there_and_back(chunks: list[Chunk]) -> Completion:
+    """What is left of a client's stream once it was Anthropic's."""
+    encode = DIALECT.stream_encoder(ENVELOPE)
+    decode = DIALECT.stream_decoder(READING)
+    decoder = Decoder()
+    normaliser = Normaliser(include_usage=True)
+    out: list[Chunk] = []
+    for chunk in [*chunks, Chunk(done=True)]:
+        for frame in decoder.receive(encode(chunk)):
+            assert json.loads(frame.data)["type"].encode() in frame.raw.partition(b"\n")[0]
+            out += normaliser.receive(decode(frame.data))
+            assert normaliser.failure is None
+    assert normaliser.done
+    out += normaliser.end(complete=True)
+    check_chunks(out, complete=True)
+    return assemble(out)
+
+
+def normal(chunks: list[Chunk]) -> list[Chunk]:
+    normaliser = Normaliser(include_usage=True)
+    out = [one for chunk in chunks for one in normaliser.receive(chunk)]
+    return [*out, *normaliser.end(complete=True)]
+
+
+USAGES = st.builds(
+    lambda fresh, output, read, thinking, written: Usage(
+        fresh + (read or 0) + (written or 0),
+        output,
+        fresh + (read or 0) + (written or 0) + output,
+        read,
+        thinking,
+        written,
     ),
-    st.builds(
-        lambda words, calls, signed: {
-            "role": "assistant",
-            "content": words,
-            **({"tool_calls": calls} if calls else {}),
-            **({"extra_content": {"anthropic": {"thinking_blocks": EXTRA}}} if signed else {}),
-        },
-        WORDS,
-        CALLS,
-        st.booleans(),
-    ),
+    st.integers(1, 9),
+    st.integers(0, 9),
+    st.none() | st.integers(0, 9),
+    st.none() | st.integers(0, 9),
+    st.none() | st.integers(0, 9),
 )
-
-
-@given(
-    st.lists(TURNS, min_size=1, max_size=8),
-    st.sampled_from(tuple(EFFORTS.values())) | st.just(BUDGET) | st.just({}),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "temperature": st.sampled_from((0, 0.5, 1, 2)),
-            "top_p": st.sampled_from((0, 0.5, 1)),
-            "top_k": st.just(2),
-            "max_tokens": st.sampled_from((1, 1024, 5000)),
-            "tools": st.just(TOOLS),
-            "tool_choice": st.sampled_from(("auto", "none", "required", TOOLS[0])),
-            "parallel_tool_calls": st.booleans(),
-            "stop": st.sampled_from((" ", "END")),
-            "response_format": st.sampled_from(
-                (
-                    {"type": "json_object"},
-                    {"type": "json_schema", "json_schema": {"name": "x", "schema": NO_SCHEMA}},
-                )
+TEXTS = st.none() | st.sampled_from(("A", "hé😀", "a\u2028b", '"\\\n'))
+COMPLETIONS = st.builds(
+    lambda content, reasoning, names, finish, usage: Completion(
+        (
+            CompletionChoice(
+                0,
+                content,
+                reasoning,
+                None,
+                tuple(ToolFragment(at, f"toolu_{at}", name, '{"x": 1}') for at, name in enumerate(names)),
+                "tool_calls" if names and finish == "stop" else finish,
             ),
-        },
+        ),
+        "msg_1",
+        0,
+        "claude",
+        usage,
     ),
-    st.sampled_from((0, 1000, 2000, 8000)),
+    TEXTS,
+    TEXTS,
+    st.lists(st.sampled_from("fg"), max_size=3),
+    st.sampled_from(("stop", "length", "content_filter")),
+    st.none() | USAGES,
 )
-def test_any_request_is_taken(
-    messages: list[dict[str, Any]], effort: dict[str, object], fields: dict[str, Any], max_output: int
-) -> None:
-    rendering = Rendering(model="m", effort=effort, max_output=max_output)
-    done = DIALECT.encode_request(asked(messages=messages, **fields), rendering)
-    FORMAT.decode(done.body, "/v1/messages")
-    again = DIALECT.parse_request(done.body, "")
-    assert isinstance(again, ChatRequest), again
-    # What has been through it once says the same for ever after; only that a result is an error has no other words.
-    body = done.body.replace(b',"is_error":true', b"")
-    assert DIALECT.encode_request(again, rendering).body == body
+BLOCKS = [
+    {"index": 0, "type": "thinking", "thinking": "h", "signature": "s"},
+    {"index": 1, "type": "redacted_thinking", "data": "d"},
+    {"index": 2, "type": "thinking", "thinking": "m", "signature": "t"},
+]
+SEALED = {"extra_content": Raw(json.dumps({"anthropic": {"thinking_blocks": BLOCKS}}).encode())}
+
+
+@given(COMPLETIONS)
+def test_completions_there_and_back(completion: Completion) -> None:
+    assert there_and_back(normal(to_chunks(completion))) == completion
+    assert DIALECT.decode_completion(DIALECT.encode_completion(completion, ENVELOPE), READING) == completion
+
+
+def plain(completion: Any) -> Any:
+    (choice,) = completion.choices
+    return msgspec.json.decode(choice.extra.get("extra_content", b"{}")), replace(choice, extra={})
+
+
+@pytest.mark.parametrize("reasoning", [None, "hm"])
+def test_thinking_there_and_back(reasoning: str | None) -> None:
+    choice = CompletionChoice(0, "A", reasoning, extra=SEALED)
+    completion = Completion((choice,), "msg_1", 0, "claude")
+    expected = plain(replace(completion, choices=(replace(choice, reasoning="hm"),)))
+    assert plain(there_and_back(normal(to_chunks(completion)))) == expected
+    body = DIALECT.encode_completion(completion, ENVELOPE)
+    assert plain(DIALECT.decode_completion(body, READING)) == expected
+
+
+def test_reasoning_beside_redacted_thinking() -> None:
+    extra = {"extra_content": Raw(json.dumps({"anthropic": {"thinking_blocks": BLOCKS[1:2]}}).encode())}
+    completion = Completion((CompletionChoice(0, "A", "hm", extra=extra),), "msg_1", 0, "claude")
+    assert there_and_back(normal(to_chunks(completion))).choices[0].reasoning == "hm"
+    content = json.loads(DIALECT.encode_completion(completion, ENVELOPE))["content"]
+    assert [block["type"] for block in content] == ["thinking", "redacted_thinking", "text"]
+
+
+def test_streamed_thinking_is_sealed_where_it_ends() -> None:
+    """A client of the format gets what the provider sent, block by block."""
+    data = GOLDENS["G52"]["input"].encode()
+    decode = DIALECT.stream_decoder(READING)
+    chunks = normal([decode(frame.data) for frame in Decoder().receive(data)])
+    encode = DIALECT.stream_encoder(ENVELOPE)
+    out = b"".join(map(encode, [*chunks, Chunk(done=True)]))
+    fields = [json.loads(frame.data) for frame in Decoder().receive(out)]
+    sent = [json.loads(frame.data) for frame in Decoder().receive(data)]
+    assert fields[1:-2] == [event for event in sent[1:-2] if event["type"] != "ping"]
+    assert [event["type"] for event in fields[-2:]] == ["message_delta", "message_stop"]
+    assert fields[-2]["delta"]["stop_reason"] == "max_tokens"
+    assert fields[-2]["usage"] == {
+        "input_tokens": 10,
+        "cache_creation_input_tokens": 2,
+        "cache_read_input_tokens": 5,
+        "output_tokens": 7,
+    }
+
+
+@given(st.lists(CHUNKS, max_size=8))
+def test_any_stream_there_and_back(chunks: list[Chunk]) -> None:
+    only = [
+        replace(
+            chunk, deltas=tuple([delta for delta in chunk.deltas if delta.choice == 0 and not delta.refusal])
+        )
+        for chunk in chunks
+    ]
+    normal_ = normal([Chunk((Delta(role=True, content="A"),)), *only])
+    (expected,) = assemble(normal_).choices
+    (choice,) = there_and_back(normal_).choices
+    assert named(choice) == named(replace(expected, extra={}, choice_extra={}))
+
+
+def named(choice: CompletionChoice) -> CompletionChoice:
+    """The choice; a call without a name has none, in whatever words."""
+    return replace(
+        choice, tools=tuple([replace(tool, name=tool.name or "", extra={}) for tool in choice.tools])
+    )
+
+
+def test_a_refusal_is_text() -> None:
+    completion = Completion((CompletionChoice(0, None, None, "No."),), "msg_1", 0, "claude")
+    back = there_and_back(normal(to_chunks(completion)))
+    assert back.choices == (CompletionChoice(0, "No."),)
+    assert json.loads(DIALECT.encode_completion(completion, ENVELOPE))["content"] == [
+        {"type": "text", "text": "No."}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        (b"", "EMPTY", "The provider's answer was empty."),
+        (b"<html>502 Bad Gateway</html>", "SERVER", "The provider's answer is not JSON: 502 Bad Gateway"),
+        (b"[1]", "SERVER", "The provider's answer is not JSON: [1]"),
+        (b'{"type":', "SERVER", "The provider's answer cannot be read: not JSON."),
+        (b'{"a":' * 200, "SERVER", "The provider's answer is cut short or nested too deeply."),
+        (b"{}", "EMPTY", "The provider's answer has neither content nor a finish reason."),
+        (
+            b'{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+            "OVERLOADED",
+            "Overloaded",
+        ),
+    ],
+)
+def test_bodies_that_are_no_answers(body: bytes, kind: str, message: str) -> None:
+    failure = DIALECT.decode_completion(body, READING)
+    assert isinstance(failure, Failure)
+    assert (failure.kind.name, failure.message) == (kind, message)
+
+
+def test_a_body_that_is_almost_json() -> None:
+    body = b'{"id":"msg_1","content":[{"type":"text","text":"\\ud800A\xff"}],"usage":{"input_tokens":NaN}}'
+    answer = DIALECT.decode_completion(body, READING)
+    assert isinstance(answer, Completion)
+    assert answer.choices == (CompletionChoice(0, "�A�"),)
+    assert answer.usage is None
+
+
+# Events that nobody should send.
+
+EVENTS: list[dict[str, Any]] = [
+    json.loads(frame.data) for name in STREAMS for frame in Decoder().receive(GOLDENS[name]["input"].encode())
+]
+
+
+@given(st.lists(st.sampled_from(EVENTS).flatmap(mutated) | JSON, max_size=8))
+def test_any_events(sent: list[Any]) -> None:
+    decode = DIALECT.stream_decoder(READING)
+    normaliser = Normaliser(include_usage=True)
+    out = []
+    for event in sent:
+        try:
+            out += normaliser.receive(decode(json.dumps(event).encode()))
+        except WireError:
+            assert not isinstance(event, dict)
+    out += normaliser.end(complete=True)
+    check_chunks(out, complete=True)
+
+
+@given(mutated(json.loads(SIGNED)))
+def test_any_completion(body: Any) -> None:
+    DIALECT.decode_completion(json.dumps(body).encode(), READING)
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes(data: bytes) -> None:
+    DIALECT.decode_completion(data, READING)
+    DIALECT.parse_request(data, "")
+    try:
+        DIALECT.stream_decoder(READING)(data)
+    except WireError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("data", "chunk"),
+    [
+        (b" ", Chunk()),
+        (b'{"type":"ping"}', Chunk()),
+        (b'{"type":"content_block_stop","index":"x"}', Chunk()),
+        (b'{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"s"}}', Chunk()),
+        (b'{"type":"content_block_delta","index":0,"delta":{"type":"later"}}', Chunk()),
+        (b'{"type":"content_block_delta","delta":{"type":"text_delta","text":"A"}}', Chunk((Delta(0, False, "A"),))),
+        (
+            b'{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"A"}}',
+            Chunk((Delta(reasoning="A"), Delta())),
+        ),
+        (b'{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"A"}}', Chunk()),
+        (
+            b'{"type":"content_block_start","content_block":{"type":"text","text":"\xff"}}',
+            Chunk((Delta(0, False, "�"),)),
+        ),
+        (b'{"type":"message_delta","delta":{},"usage":{"output_tokens":-1}}', Chunk((Delta(),))),
+    ],
+)  # fmt: skip
+def test_odd_events(data: bytes, chunk: Chunk) -> None:
+    assert DIALECT.stream_decoder(READING)(data) == chunk
+
+
+def test_a_deep_event() -> None:
+    with pytest.raises(WireError, match="nested"):
+        DIALECT.stream_decoder(READING)(b'{"a":' * 200)
+
+
+def test_an_index_that_is_none() -> None:
+    """A call is followed by its arguments even where its place is not told."""
+    decode = DIALECT.stream_decoder(READING)
+    start = decode(
+        b'{"type":"content_block_start","content_block":{"type":"tool_use","id":"a","name":"f","input":1}}'
+    )
+    more = decode(b'{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{}"}}')
+    assert start.deltas[0].tools == (ToolFragment(-1, "a", "f"),)
+    assert more.deltas[0].tools == (ToolFragment(-1, arguments="{}"),)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "message"),
+    [
+        (b'{"type":"error"}', "SERVER", "The provider sent no message."),
+        (b'{"type":"error","error":{"type":"api_error","message":"Oh"}}', "SERVER", "Oh"),
+        (b'{"error":{"message":"Oh"}}', "SERVER", "Oh"),
+        (b'{"type":"later","error":{"message":"Oh"}}', "SERVER", "Oh"),
+        (b'{"message":"Oh"}', "SERVER", "Oh"),
+    ],
+)
+def test_errors_in_streams(data: bytes, kind: str, message: str) -> None:
+    failure = DIALECT.stream_decoder(READING)(data).failure
+    assert failure is not None
+    assert (failure.kind.name, failure.message) == (kind, message)
+
+
+@pytest.mark.parametrize(
+    ("status", "type_"),
+    [
+        (400, "invalid_request_error"),
+        (418, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (502, "api_error"),
+    ],
+)
+def test_errors(status: int, type_: str) -> None:
+    body = DIALECT.encode_error(status, "Oh", "provider_error", "upstream_error", "x")
+    assert json.loads(body) == {"type": "error", "error": {"type": type_, "message": "Oh"}}
+    failure = DIALECT.decode_error(status, (), body, READING)
+    assert (failure.status, failure.message, failure.type) == (status, "Oh", type_)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "details", "kind"),
+    [
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", {}, "CONTEXT"),
+        (400, "Your credit balance is too low to access the API.", {}, "CREDITS"),
+        (429, "…", {"error_code": "enforced_spend_limit_reached"}, "CREDITS"),
+        (529, "Overloaded", {}, "OVERLOADED"),
+    ],
+)
+def test_recorded_errors(status: int, message: str, details: Any, kind: str) -> None:
+    error = {"type": "rate_limit_error" if details else "invalid_request_error", "message": message}
+    body = json.dumps({"type": "error", "error": {**error, "details": details}}).encode()
+    assert DIALECT.decode_error(status, (), body, READING).kind.name == kind
+
+
+def test_an_answer_of_the_simulation() -> None:
+    ask = Ask(model="m", text="Think", effort="high")
+    said = (Said(reasoning=("h", "m"), tokens=("A", " b"), calls=(Call("f", '{"x":1}'), Call("g", "{}"))),)
+    stamp = Stamp("msg_1", 1, "m")
+    parts = FORMAT.stream(ask, said, stamp, 1)
+    data = b"".join([*parts.preamble, *parts.content, *parts.finish, parts.done])
+    whole = DIALECT.decode_completion(FORMAT.whole(ask, said, stamp), READING)
+    assert isinstance(whole, Completion)
+    assert whole.choices[0].tools[1].arguments == "{}"
+    decode = DIALECT.stream_decoder(READING)
+    streamed = assemble(normal([decode(frame.data) for frame in Decoder().receive(data)]))
+    assert plain(streamed) == plain(whole)
+    assert streamed.usage == whole.usage

@@ -9,32 +9,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import JSON
 
-from gwproto.failures import FailureClass, WireError
+from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.wire import delay
-from gwproto.wire.classify import Signs, classify, rule
-from gwproto.wire.dialects import DIALECTS
+from gwproto.wire.neutral import Reading
 from gwproto.wire.openai.errors import clean, decode_error, encode_error, error_frame
 from gwproto.wire.openai.models import ModelRow, encode_model, encode_model_list
 from gwproto.wire.strict import MAX_DEPTH, repair, too_deep
 
 GOLDENS = json.loads((Path(__file__).parent / "goldens" / "errors.json").read_text())
-WALL = 1_790_000_000.0
+WALL = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 
 
-def decode(status: int, body: Any = None, **headers: str) -> Any:
+def decode(status: int, body: Any = None, **headers: str) -> Failure:
     fields = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    return decode_error(status, fields, data, WALL)
+    return decode_error(status, fields, data, Reading(wall=WALL))
 
 
 @pytest.mark.parametrize("golden", GOLDENS, ids=[one["name"] for one in GOLDENS])
 def test_recorded_errors(golden: dict[str, Any]) -> None:
     headers = tuple((name.encode(), value.encode()) for name, value in golden["headers"])
-    failure = decode_error(golden["status"], headers, golden["body"].encode(), WALL)
+    reading = Reading(provider=golden["provider"], wall=WALL)
+    failure = decode_error(golden["status"], headers, golden["body"].encode(), reading)
     assert failure.kind.name == golden["kind"]
     assert failure.retry_after == golden["retry_after"]
     assert failure.param == golden["param"]
     assert failure.status == golden["status"]
+    assert (failure.scope and failure.scope.name) == golden["scope"]
+
+
+@pytest.mark.parametrize("golden", GOLDENS, ids=[one["name"] for one in GOLDENS])
+def test_recorded_errors_of_somebody(golden: dict[str, Any]) -> None:
+    """``general``: the class shows without knowing whose error it is."""
+    headers = tuple((name.encode(), value.encode()) for name, value in golden["headers"])
+    failure = decode_error(golden["status"], headers, golden["body"].encode(), Reading(wall=WALL))
+    assert (failure.kind.name == golden["kind"]) is golden["general"]
 
 
 @pytest.mark.parametrize(
@@ -165,26 +174,6 @@ def test_reasons_in_headers() -> None:
     assert decode(400, {"message": "m"}, x_amzn_errortype="Decommissioned").kind is FailureClass.MODEL_GONE
 
 
-def test_a_providers_own_rules_go_first() -> None:
-    signs = Signs(status=429, code="1113", message="quota")
-    rules = (rule(FailureClass.AUTH, "1113", statuses=(401,)), rule(FailureClass.CREDITS, r"\b1113\b"))
-    assert classify(signs, rules) is FailureClass.CREDITS
-    assert classify(signs) is FailureClass.RATE_MINUTE
-
-
-@pytest.mark.parametrize(
-    ("type_", "kind"),
-    [
-        ("rate_limit_error", "RATE_MINUTE"),
-        ("invalid_request_error", "INVALID"),
-        ("other", "SERVER"),
-        ("", "SERVER"),
-    ],
-)
-def test_without_a_status_the_type_stands_in(type_: str, kind: str) -> None:
-    assert classify(Signs(type=type_)).name == kind
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -285,6 +274,15 @@ def test_delays_in_headers(headers: dict[str, str], expected: float | None) -> N
         ({"message": "wait 2 minutes"}, 120.0),
         ({"message": "wait 2 hours"}, 7200.0),
         ({"message": "try again in hm."}, None),
+        ({"message": "try again in 1m2h."}, None),
+        ({"message": "Try again in 5 minutes"}, 300.0),
+        ({"message": "please retry in 250ms"}, 0.5),
+        ({"message": "wait for 1.5 hours"}, 5400.0),
+        ({"message": "retry after 1 day"}, 86400.0),
+        ({"message": "You will regain access on 2026-09-21 at 15:13 UTC."}, 3580.0),
+        ({"message": "You will regain access on 2026-99-21 at 15:13 UTC."}, None),
+        ({"details": [{"retryDelay": "20.04s"}], "retry_after": 5}, 20.04),
+        ({"details": 7, "retry_after": True}, None),
     ],
 )
 def test_delays_in_bodies(error: dict[str, Any], expected: float | None) -> None:
@@ -293,8 +291,68 @@ def test_delays_in_bodies(error: dict[str, Any], expected: float | None) -> None
 
 def test_a_days_quota_ignores_the_minutes_delay() -> None:
     error = {"message": "quota per day. Please retry in 20s.", "details": [{"retryDelay": "20s"}]}
-    assert decode(429, {"error": error}).retry_after is None
+    assert decode(429, {"error": error}).retry_after == 35200  # until midnight
     assert decode(429, {"error": error}, retry_after="600").retry_after == 600
+
+
+def test_what_counts_most_among_delays() -> None:
+    """Headers before the body, what is asked for in so many seconds before resets, and prose last."""
+    headers = {
+        "retry_after_ms": "1500",
+        "retry_after": "7",
+        "x_ratelimit_remaining": "0",
+        "x_ratelimit_reset": "6",
+    }
+    error: dict[str, Any] = {
+        "message": "retry after 9 seconds",
+        "metadata": {"headers": {"X-RateLimit-Reset": "5"}},
+        "retry_after": 4,
+        "details": [{"retryDelay": "3s"}],
+    }
+    seen = []
+    for name in (
+        "retry_after_ms",
+        "retry_after",
+        "details",
+        "retry_after",
+        "metadata",
+        "x_ratelimit_reset",
+        "",
+    ):
+        seen.append(decode(429, {"error": error}, **headers).retry_after)
+        (headers if name in headers else error).pop(name, None)
+    assert seen == [1.5, 7.0, 3.0, 4.0, 5.0, 6.0, 9.0]
+
+
+def test_delays_without_a_clock() -> None:
+    date = (b"retry-after", b"Mon, 21 Sep 2026 14:13:30 GMT")
+    sent = (b"date", b"Mon, 21 Sep 2026 14:13:00 GMT")
+    reset = (b"x-ratelimit-reset", b"1790000060")
+    for headers, expected in (
+        ((date,), None),
+        ((date, sent), 30.0),
+        ((reset, (b"x-ratelimit-remaining", b"0")), None),
+    ):
+        assert decode_error(429, headers, b"", Reading()).retry_after == expected
+    assert decode_error(429, (), b'{"message":"per day"}', Reading()).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("end", "wall", "seconds"),
+    [
+        ("minute", WALL, 40.0),
+        ("minute", 60.0, 60.0),
+        ("utc_day", WALL, 35200.0),
+        ("pacific_day", WALL, 64000.0),
+        ("pacific_day", 1_789_970_400.0, 7200.0),  # 06:00 in Greenwich is 22:00 there
+        ("utc_month", WALL, 812800.0),
+        ("utc_month", 1_798_761_599.0, 1.0),  # the year's last second
+        ("utc_month", 1_798_761_600.0, 31 * 86400.0),
+    ],
+)
+def test_ends_by_the_clock(end: Any, wall: float, seconds: float) -> None:
+    assert delay.calendar_delay(end, wall) == seconds
+    assert delay.calendar_delay(end, 0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -355,7 +413,7 @@ def test_any_bytes_are_classified(body: bytes, header: str) -> None:
         (name, header.encode())
         for name in (b"retry-after", b"date", b"retry-after-ms", b"x-ratelimit-remaining")
     )
-    assert decode_error(429, fields, body, WALL).message
+    assert decode_error(429, fields, body, Reading(wall=WALL)).message
 
 
 @pytest.mark.parametrize(
@@ -392,7 +450,3 @@ def test_model_list() -> None:
         "object": "list",
         "data": [fields, {"id": "b", "object": "model", "created": 0, "owned_by": ""}],
     }
-
-
-def test_dialects_are_named_after_themselves() -> None:
-    assert {name: dialect.name for name, dialect in DIALECTS.items()} == {"openai": "openai"}

@@ -144,7 +144,9 @@ def request_for(
         max_output=model.max_output,
     )
     encoded = dialect.encode_request(request, rendering)
-    path = provider.path.replace("{model}", quote(model.upstream)) + encoded.path
+    path = provider.path + encoded.path
+    if "{model}" in path:
+        path = path.replace("{model}", quote(model.upstream))
     if provider.query:
         path += ("&" if "?" in path else "?") + provider.query
     headers: Headers = (_SENT, _WANTED[request.stream], *provider.headers)

@@ -12,7 +12,16 @@ from urllib.parse import urlencode, urlsplit
 
 from msgspec import Struct
 
-from gwproto.config import ModelSettings, ProviderSettings, Quirks, Settings, TimeoutSettings, Vocabulary, overlaid
+from gwproto.config import (
+    STANDARD,
+    ModelSettings,
+    ProviderSettings,
+    Quirks,
+    Settings,
+    TimeoutSettings,
+    Vocabulary,
+    overlaid,
+)
 from gwproto.failures import ConfigurationError
 from gwproto.values import Headers, Origin
 
@@ -56,7 +65,7 @@ class Model(Struct, frozen=True, gc=False):
     max_output: int
     capabilities: frozenset[str] | None  # None = all assumed
     requests_per_day: int  # 0 = unknown
-    quirks: Quirks = Quirks()  # its provider's, with its own laid over
+    quirks: Quirks = STANDARD  # its provider's, with its own laid over
 
 
 class Provider(Struct, frozen=True, gc=False):

@@ -5,9 +5,11 @@ import math
 import re
 
 from gwproto.values import Headers
+from gwproto.wire.taxonomy import Calendar
 
 MIN_DELAY = 0.5  # a zero or past delay must not make a busy loop
-MAX_DELAY = 86400.0
+MAX_DELAY = 86400.0  # a day
+_PACIFIC = 8 * 3600.0
 
 _DURATION = re.compile(
     r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?", re.ASCII
@@ -15,14 +17,12 @@ _DURATION = re.compile(
 _UNITS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE]\d+)?", re.ASCII)
 
-_PROSE = (
-    re.compile(r"(?:try again|retry) in\s+(?P<n>[\dhms.]+)(?P<unit>)", re.I | re.ASCII),
-    re.compile(
-        r"(?:retry after|wait)\s+(?P<n>\d+(?:\.\d+)?)\s*(?P<unit>seconds?|minutes?|hours?|s\b)?",
-        re.I | re.ASCII,
-    ),
+_PROSE = re.compile(
+    r"(?:(?:try again|retry) in|retry after|wait)(?: for)?\s+(?P<n>\d[\d.dhms]*)\s*(?P<unit>sec|min|hour|day)?",
+    re.I | re.ASCII,
 )
-_PROSE_UNITS = {"m": 60.0, "h": 3600.0}
+_PROSE_UNITS = {"sec": 1.0, "min": 60.0, "hour": 3600.0, "day": 86400.0}
+_PROSE_DATE = re.compile(r"\bon (\d{4}-\d\d-\d\d) at (\d\d:\d\d) UTC", re.I | re.ASCII)  # Anthropic
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # RFC 9110, 5.6.7: IMF-fixdate, and the two obsolete forms a recipient must accept.
@@ -92,9 +92,11 @@ def _instant(text: str) -> float | None:
 
 
 def until(text: str, wall: float) -> float | None:
-    """Seconds from ``wall`` (seconds since the epoch) to a reset written as an instant or as a duration."""
+    """Seconds from ``wall`` (seconds since the epoch, 0: unknown) to a reset written as an instant or as a duration."""
     at = _instant(text)
-    return at - wall if at is not None else parse_duration(text)
+    if at is None:
+        return parse_duration(text)
+    return at - wall if wall > 0 else None
 
 
 def header_delay(headers: dict[str, str], wall: float) -> float | None:
@@ -109,30 +111,34 @@ def header_delay(headers: dict[str, str], wall: float) -> float | None:
     date = parse_date(after, wall)
     if date is None:
         return None
-    sent = parse_date(headers.get("date", "").strip(), wall)
-    return date - (wall if sent is None else sent)
+    sent = parse_date(headers.get("date", "").strip(), wall) or wall
+    return date - sent if sent > 0 else None
 
 
-def reset_delay(headers: dict[str, str], wall: float) -> float | None:
-    """The longest reset among the rate limits whose remainder is zero (OpenAI's, Groq's, Anthropic's names)."""
-    delays = []
-    for name, value in headers.items():
-        if "ratelimit" in name and "remaining" in name and parse_number(value.strip()) == 0:
-            delay = until(headers.get(name.replace("remaining", "reset"), "").strip(), wall)
-            if delay is not None:
-                delays.append(delay)
-    return max(delays, default=None)
-
-
-def prose_delay(message: str) -> float | None:
+def prose_delay(message: str, wall: float) -> float | None:
     """What an error message says in words."""
-    for pattern in _PROSE:
-        match = pattern.search(message)
-        if match is not None:
-            delay = parse_duration(match["n"].rstrip("."))
-            if delay is not None:
-                return delay * _PROSE_UNITS.get((match["unit"] or "s")[0].lower(), 1.0)
-    return None
+    match = _PROSE.search(message)
+    if match is not None:
+        delay = parse_duration(match["n"].rstrip("."))
+        if delay is not None:
+            return delay * _PROSE_UNITS[(match["unit"] or "sec").lower()]
+    date = _PROSE_DATE.search(message)
+    return until(f"{date[1]}T{date[2]}Z", wall) if date is not None else None
+
+
+def calendar_delay(end: Calendar, wall: float) -> float | None:
+    """Seconds from ``wall`` to the end of a minute, day or month by the clock; None when ``wall`` is unknown."""
+    if wall <= 0:
+        return None
+    if end == "minute":
+        return 60.0 - wall % 60.0
+    if end == "utc_day":
+        return MAX_DELAY - wall % MAX_DELAY
+    if end == "pacific_day":
+        return MAX_DELAY - (wall - _PACIFIC) % MAX_DELAY
+    now = datetime.datetime.fromtimestamp(wall, datetime.UTC)
+    month = now.year * 12 + now.month  # the next one, counted from 0
+    return datetime.datetime(month // 12, month % 12 + 1, 1, tzinfo=datetime.UTC).timestamp() - wall
 
 
 def clamp(delay: float) -> float:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct
 
-from gwproto.config import Quirks
+from gwproto.config import STANDARD, Quirks
 from gwproto.failures import Failure
 from gwproto.values import Usage
 
@@ -36,13 +36,14 @@ class ChatRequest(Struct, frozen=True, gc=False, kw_only=True):
     """Capabilities (tools json json_schema vision audio n logprobs), and what some formats and providers have no words
     for: image_url (an image by address, not by value), custom_tools, files."""
     legacy_functions: bool = False  # the client speaks functions/function_call
+    extra_content: bool = False  # it sends back what providers added to earlier answers
 
 
 class Rendering(Struct, frozen=True, gc=False, kw_only=True):
     """How a request is written for one target: the provider's peculiarities as data."""
 
     model: str  # the provider's name for it
-    quirks: Quirks = Quirks()
+    quirks: Quirks = STANDARD
     effort: Mapping[str, object] = {}  # the fields that say it; none: no such control, or left at its default
     body: Mapping[str, object] = {}  # fields added by configuration
     max_output: int = 0  # tokens; 0 = unknown

@@ -97,6 +97,8 @@ class ThinkDecoder:
         if text.place == "text" or not (delta.content or (last and text.held)):
             return delta
         reasoning, content = text.receive(delta.content or "", last=last)
+        if content == delta.content:
+            return delta
         return replace(delta, content=content or None, reasoning=(delta.reasoning or "") + reasoning or None)
 
     def _rest(self, index: int) -> Delta:

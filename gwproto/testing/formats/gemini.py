@@ -220,6 +220,7 @@ _KINDS: dict[int, tuple[str, str]] = {
     504: ("DEADLINE_EXCEEDED", "Deadline expired before operation could complete."),
     529: ("UNAVAILABLE", "The model is overloaded. Please try again later."),
 }
+_UNKNOWN_MODEL = re.compile(r"`(.*)`")
 _SERVER_ERROR = ("INTERNAL", "An internal error has occurred. Please retry.")
 _TYPE = "type.googleapis.com/google.rpc."
 _BAD_KEY = {
@@ -247,6 +248,10 @@ def error(
 ) -> bytes:
     """An error body with the real service's kind of words. A bad key is to it a bad request."""
     word, usual = _KINDS.get(status, _SERVER_ERROR)
+    if code == "model_not_found" and (named := _UNKNOWN_MODEL.search(message or "")):
+        message = (
+            f"models/{named[1]} is not found for API version v1beta, or is not supported for generateContent."
+        )
     fields: Fields = {
         "code": STATUSES.get(status, status),
         "message": message or usual,

@@ -16,7 +16,8 @@ from gwproto.wire.conversation import Media, Part, Turn, arguments_object
 Block = dict[str, object]
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
-_PLACES = {"thinking": 0, "redacted_thinking": 0, "tool_use": 2}  # in an assistant's message; others between
+# In an assistant's message; what is not here comes between.
+_PLACES: dict[object, int] = {"thinking": 0, "redacted_thinking": 0, "tool_use": 2}
 _NO_RESULT = "The tool gave no result."
 _NOTHING = "."  # the least that a message may say
 

@@ -6,6 +6,7 @@ than ``max_tokens``, and only with the thinking of the tool loop that it continu
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 import msgspec
 from msgspec import Raw
@@ -242,12 +243,15 @@ def _fit_budget(body: Block, thinking: Mapping[str, object], max_output: int) ->
 
 def _thinking_lost(messages: list[Block]) -> bool:
     """Does the tool loop under way lack thinking that came before one of its calls?"""
-    for message in reversed(messages):
-        content = message["content"]
-        kinds = [block["type"] for block in content] if isinstance(content, list) else []
-        if message["role"] == "user":
-            if "tool_result" not in kinds:
-                return False
-        elif "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking"):
-            return True
-    return False
+    loop = takewhile(
+        lambda message: message["role"] == "assistant" or "tool_result" in _kinds(message), reversed(messages)
+    )
+    return any(
+        "tool_use" in _kinds(message) and _kinds(message)[0] not in ("thinking", "redacted_thinking")
+        for message in loop
+    )
+
+
+def _kinds(message: Block) -> list[object]:
+    content = message["content"]
+    return [block["type"] for block in content] if isinstance(content, list) else []

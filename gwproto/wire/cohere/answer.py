@@ -187,11 +187,11 @@ def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
         return failure
     message = fields_of(fields.get("message"))
     content, thinking = split_content(message.get("content"))
-    calls = [tool_fragment(raw) for raw in list_of(message.get("tool_calls"))]
+    calls = map(tool_fragment, list_of(message.get("tool_calls")))
     delta = Delta(
         content=content,
         reasoning=(text_of(message.get("tool_plan")) or "") + (thinking or "") or None,
-        tools=tuple([replace(call, index=None, name=call.name or "", extra={}) for call in calls]),
+        tools=tuple([replace(call, index=None, extra={}) for call in calls if call.name]),
         finish=text_of(fields.get("finish_reason")) or None,
         choice_extra=_logprobs(list_of(fields.get("logprobs"))),
     )

@@ -32,8 +32,11 @@ _CALL_KEYS = frozenset(("id", "type", "function", "custom", "extra_content"))
 _ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
-def adapt(fields: RawFields, quirks: Quirks, dropped: list[str]) -> None:
-    """Change ``fields`` in place; names of top-level fields that had to go are added to ``dropped``."""
+def adapt(fields: RawFields, quirks: Quirks, dropped: list[str], *, extra_content: bool = False) -> None:
+    """Change ``fields`` in place; names of top-level fields that had to go are added to ``dropped``.
+
+    ``extra_content``: the messages hold what some provider added to its answers.
+    """
     if quirks.legacy_functions is False:
         _modernise(fields)
     if quirks.tool_choices is not None and "tool_choice" in fields:
@@ -43,7 +46,7 @@ def adapt(fields: RawFields, quirks: Quirks, dropped: list[str]) -> None:
     if "response_format" in fields and quirks.schema_drop:
         fields["response_format"] = _response_format(fields["response_format"], quirks.schema_drop)
     messages = fields["messages"]
-    if _touches_messages(quirks) or b'"extra_content"' in memoryview(messages).tobytes():
+    if extra_content or _touches_messages(quirks):
         fields["messages"] = _messages(messages, quirks)
 
 
@@ -135,9 +138,9 @@ def _plainer(schema: Raw, keywords: frozenset[str]) -> Raw:
 
 
 def _messages(raw: Raw, quirks: Quirks) -> Raw:
-    names: dict[Raw, Raw] = {}  # of called functions, by the call's id
+    names: dict[str, Raw] = {}  # of called functions, by the call's id
     out: list[RawFields] = []
-    call_id = _EMPTY  # of the last legacy call
+    call_id = _raw("call")  # of the last legacy call; this one, where none was made
     for position, sent in enumerate(_messages_decoder.decode(raw)):
         message = {name: value for name, value in sent.items() if value != NULL or name == "content"}
         role = _text.decode(message["role"])
@@ -161,15 +164,16 @@ def _messages(raw: Raw, quirks: Quirks) -> Raw:
         name = message.get("name")
         _keep(message, quirks)
         if "tool_calls" in message:
-            calls = _calls(message.pop("tool_calls"), quirks, names)
-            if calls:  # an empty list is a 400 to several
-                message["tool_calls"] = _raw(calls)
+            calls = _calls(message["tool_calls"], quirks, names)
+            message["tool_calls"] = _raw(calls)
+            if not calls:  # a 400 to several
+                del message["tool_calls"]
         if role == "tool":
-            answered = message["tool_call_id"]
+            answered = _text.decode(message["tool_call_id"])
             if quirks.tool_names and (named := names.get(answered, name)) is not None:
                 message["name"] = named
             if quirks.tool_ids == "alphanumeric9":
-                message["tool_call_id"] = _raw(short_id(_text.decode(answered)))
+                message["tool_call_id"] = _raw(short_id(answered))
         _content(message, quirks)
         if role != "assistant":
             out.append(message)
@@ -225,22 +229,23 @@ def _content(message: RawFields, quirks: Quirks) -> None:
         message["content"] = _raw(parts)
 
 
-def _calls(raw: Raw, quirks: Quirks, names: dict[Raw, Raw]) -> list[RawFields]:
+def _calls(raw: Raw, quirks: Quirks, names: dict[str, Raw]) -> list[RawFields]:
     calls = list(map(fields_of, list_of(raw)))
     for number, call in enumerate(calls):
+        id_ = _text.decode(call["id"])
         if quirks.extra_content is not True:
             call.pop("extra_content", None)
         elif quirks.signatures and number == 0 and "google" not in fields_of(call.get("extra_content")):
             call["extra_content"] = _NO_SIGNATURE
         if "function" in call:
             function = fields_of(call["function"])
-            names[call["id"]] = function["name"]
+            names[id_] = function["name"]
             if function["arguments"] == _EMPTY:
                 call["function"] = _raw(function | {"arguments": _NO_ARGUMENTS})
         if quirks.message_keys is not None:
             calls[number] = call = {name: value for name, value in call.items() if name in _CALL_KEYS}
         if quirks.tool_ids == "alphanumeric9":
-            call["id"] = _raw(short_id(_text.decode(call["id"])))
+            call["id"] = _raw(short_id(id_))
     return calls
 
 

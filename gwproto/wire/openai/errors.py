@@ -1,30 +1,31 @@
 """Errors: written in OpenAI's one shape, read in all the shapes that OpenAI-compatible providers send."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import Raw
 
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.values import Headers
-from gwproto.wire.classify import Signs, classify
+from gwproto.wire.classify import MESSAGE_READ, Signs, classify
 from gwproto.wire.delay import (
+    calendar_delay,
     clamp,
     header_delay,
     parse_duration,
     prose_delay,
-    reset_delay,
     text_headers,
     until,
 )
+from gwproto.wire.limits import Limit, in_words, read_limits, reset_delay
 from gwproto.wire.neutral import RawFields, Reading
 from gwproto.wire.strict import repair, too_deep
 
 _encoder = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder().decode
 
-MAX_MESSAGE = 300
+MAX_MESSAGE = MESSAGE_READ
 
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE)
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e]+")
@@ -38,9 +39,7 @@ _SECRET = re.compile(
 Json = object
 
 
-def encode_status_error(
-    status: int, message: str, type: str, code: str | None, param: str | None
-) -> bytes:
+def encode_status_error(status: int, message: str, type: str, code: str | None, param: str | None) -> bytes:
     """The same for formats' tables; OpenAI's bodies do not say the status."""
     return encode_error(message, type, code, param)
 
@@ -68,8 +67,15 @@ def decode_error(status: int, headers: Headers, body: bytes, reading: Reading) -
     fields = text_headers(headers)
     document = _document(body)
     signs = Signs(message=body.decode(errors="replace")) if document is None else read_signs(document)
-    hints = f"{signs.hints} {fields.get('x-amzn-errortype', '')} {fields.get('x-ms-error-code', '')}"
-    signs = msgspec.structs.replace(signs, status=status, hints=hints)
+    aws = fields.get("x-amzn-errortype", "")
+    words = [aws, fields.get("x-ms-error-code", ""), fields.get("x-ratelimit-type", ""), signs.hints]
+    signs = msgspec.structs.replace(
+        signs,
+        status=status,
+        type=signs.type or aws.partition(":")[0],
+        message=signs.message or fields.get("x-error-message", ""),
+        hints=" ".join(words),
+    )
     return failure_of(signs, fields, reading)
 
 
@@ -93,17 +99,22 @@ _ERROR_KEYS = frozenset(("message", "detail", "errors"))
 
 
 def failure_of(signs: Signs, headers: dict[str, str], reading: Reading) -> Failure:
-    """The failure for what was read."""
-    kind = classify(signs)
-    wall = reading.wall
+    """The failure for what was read. ``headers``: those of a response that is all failure, else none."""
+    limits = read_limits(headers, {}, reading.wall)
+    row = classify(msgspec.structs.replace(signs, limits=in_words(limits)), reading.provider)
+    delay = _asked_delay(row.kind, signs, headers, limits, reading.wall)
+    if delay is None:
+        usual = row.delay
+        delay = calendar_delay(usual, reading.wall) if isinstance(usual, str) else usual
     return Failure(
-        kind,
+        row.kind,
         clean(signs.message) or "The provider sent no message.",
         status=signs.status,
         type=_short(signs.type),
         code=None if signs.code == str(signs.status) else _short(signs.code),
         param=_short(signs.param or ""),
-        retry_after=_delay(kind, signs, headers, wall),
+        retry_after=None if delay is None else clamp(delay),
+        scope=row.scope,
     )
 
 
@@ -111,19 +122,21 @@ def _short(word: str) -> str | None:
     return clean(word[:100]) or None
 
 
-def _delay(kind: FailureClass, signs: Signs, headers: dict[str, str], wall: float) -> float | None:
-    delay = header_delay(headers, wall)
+def _asked_delay(
+    kind: FailureClass, signs: Signs, headers: dict[str, str], limits: Iterable[Limit], wall: float
+) -> float | None:
+    """What the provider asks for, in the order of trust."""
     # Google's RetryInfo, and its copy in the message, are about the minute even when the day is used up.
-    day = kind is FailureClass.RATE_DAY and signs.delay is not None
-    if delay is None and not day:
-        delay = signs.delay
-    if delay is None and signs.reset and (wall or parse_duration(signs.reset) is None):
-        delay = until(signs.reset, wall)
-    if delay is None:
-        delay = reset_delay(headers, wall)
-    if delay is None and not day:
-        delay = prose_delay(signs.message[:MAX_MESSAGE])
-    return None if delay is None else clamp(delay)
+    misleading = kind is FailureClass.RATE_DAY and signs.retry_info is not None
+    asked = [
+        header_delay(headers, wall),
+        None if misleading else signs.retry_info,
+        signs.delay,
+        until(signs.reset, wall),
+        reset_delay(limits),
+        None if misleading else prose_delay(signs.message[:MESSAGE_READ], wall),
+    ]
+    return next((delay for delay in asked if delay is not None), None)
 
 
 def _plain(raw: Raw) -> Json:
@@ -173,6 +186,7 @@ def read_signs(document: Json, depth: int = 0) -> Signs:
         param=_word(inner.get("param")) or param,
         message=message,
         hints=" ".join(_hints(inner)),
+        retry_info=_retry_info(inner),
         delay=_body_delay(inner),
         reset=_reset(inner),
     )
@@ -248,20 +262,28 @@ def _hints(fields: dict[str, Json]) -> list[str]:
                 for violation in violations if isinstance(violations, list) else ():
                     if isinstance(violation, dict):
                         found.append(violation.get("quotaId"))
+                        found.append("limit: 0" if violation.get("quotaValue") == "0" else None)
     for name in ("innererror", "metadata"):
         more = fields.get(name)
         if isinstance(more, dict):
             found += [more.get("code"), more.get("error_type"), more.get("limit_source")]
+            # OpenRouter's moderation. What was flagged is the prompt's text, and not read.
+            found.append("flagged" if more.get("reasons") or more.get("flagged_input") else None)
             raw = more.get("raw")
             found.append(raw[:MAX_MESSAGE] if isinstance(raw, str) else None)
     return [word for one in found if (word := _word(one))]
 
 
-def _body_delay(fields: dict[str, Json]) -> float | None:
+def _retry_info(fields: dict[str, Json]) -> float | None:
+    """Google."""
     details = fields.get("details")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
             return parse_duration(detail["retryDelay"])
+    return None
+
+
+def _body_delay(fields: dict[str, Json]) -> float | None:
     for name in ("retry_after", "retryAfter"):
         if name in fields:
             return parse_duration(_spelled(fields[name]))

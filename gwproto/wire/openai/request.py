@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw
 
-from gwproto.config import Quirks
+from gwproto.config import STANDARD, Quirks
 from gwproto.failures import Failure, FailureClass
 from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
@@ -109,7 +109,7 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
         if too_deep(body):
             return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
         typed = _body_decoder.decode(body)
-        return _understand(typed, fields)
+        return _understand(typed, fields, b'"extra_content"' in body)
     except msgspec.ValidationError as error:
         return _explain(error)
     except UnicodeDecodeError:
@@ -124,7 +124,7 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
         return refused.failure
 
 
-def _understand(body: Body, fields: RawFields) -> ChatRequest:
+def _understand(body: Body, fields: RawFields, extra_content: bool) -> ChatRequest:
     for name in [name for name, value in fields.items() if value == _NULL]:
         del fields[name]
     for name in GATEWAY_FIELDS:
@@ -175,6 +175,7 @@ def _understand(body: Body, fields: RawFields) -> ChatRequest:
         prompt_tokens=characters // _BYTES_PER_TOKEN + attachments * _ATTACHMENT_TOKENS,
         needs=frozenset(needs) if needs else _NO_NEEDS,
         legacy_functions=bool(body.functions),
+        extra_content=extra_content,
     )
 
 
@@ -298,7 +299,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     """The body for one target; ``dropped`` names what the client sent and the target does not take."""
     quirks = rendering.quirks
     fields = request.fields.copy()
-    dropped = _drop(fields, quirks)
+    dropped = [] if quirks is STANDARD else _drop(fields, quirks)
     fields["model"] = Raw(_encoder.encode(rendering.model))
     fields.pop("reasoning_effort", None)
     if rendering.effort:
@@ -313,7 +314,8 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     hottest = quirks.max_temperature
     if hottest is not None and request.temperature is not None and request.temperature > hottest:
         fields["temperature"] = Raw(_encoder.encode(hottest))
-    adapt(fields, quirks, dropped)
+    if quirks is not STANDARD or request.extra_content:
+        adapt(fields, quirks, dropped, extra_content=request.extra_content)
     if rendering.body:
         _lay_over(fields, rendering.body)
     return EncodedRequest(PATH, _encoder.encode(fields), tuple(dropped))
