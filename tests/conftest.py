@@ -5,6 +5,9 @@ import os
 import pytest
 from hypothesis import settings
 
+from gwproto.wire.dialects import DIALECTS
+from gwproto_ops.deployment import known_providers
+
 # No deadline: a test that fails because a machine was busy says nothing. In CI the same examples every time.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -14,10 +17,15 @@ CI = os.environ.get("CI") == "true"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "default"))
 
 _skipped: list[tuple[str, str]] = []
+_goldens: dict[tuple[str, str], bool] = {}  # by module and name: has every test of it passed?
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _note(report)
+    if "golden" in report.keywords and "[" in report.nodeid:
+        module, _, test = report.nodeid.partition("::")
+        golden = module, test.partition("[")[2].rstrip("]")
+        _goldens[golden] = _goldens.get(golden, True) and report.passed
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
@@ -36,6 +44,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _goldens:
+        models = {target.id for entry in known_providers().values() for target in entry.models}
+        passed = sum(_goldens.values())
+        terminalreporter.write_line(
+            f"goldens: {passed} of {len(_goldens)} passed; formats: {len(DIALECTS)}; models known: {len(models)}"
+        )
     for name, reason in _skipped:
         terminalreporter.write_line(f"skipped: {name}: {reason}")
     if CI and _skipped:

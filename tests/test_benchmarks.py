@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import load, micro, overhead, provider
+from benchmarks import codecs, load, micro, overhead, provider
+from gwproto.wire.dialects import DIALECTS
 
 
 def body_of(answer: bytes) -> bytes:
@@ -116,3 +117,15 @@ def test_the_core_is_measured_in_pieces(tmp_path: Path, capsys: pytest.CaptureFi
     figures = json.loads(report.read_text())
     assert len(capsys.readouterr().out.splitlines()) == len(figures) == 14
     assert all(value > 0 for value in figures.values())
+
+
+def test_every_format_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "codecs.json"
+    assert codecs.main(["--seconds", "0.0001", "--repeats", "1", "--json", str(report)]) == 0
+    figures = json.loads(report.read_text())
+    assert list(figures) == ["json.loads", *DIALECTS]
+    assert len(capsys.readouterr().out.splitlines()) == len(figures) + 1
+    assert all(value is None or value > 0 for row in figures.values() for value in row.values())
+    # Which gear a format's text is in, is no matter of the machine's.
+    assert [name for name in DIALECTS if figures[name]["relay"]] == ["openai"]
+    assert {name for name in DIALECTS if figures[name]["splice"]} == set(DIALECTS) - {"gemini", "ollama"}

@@ -5,12 +5,15 @@ import math
 import pytest
 
 from gwproto.config import (
+    STANDARD,
     ModelSettings,
     ProviderSettings,
     ProviderTimeouts,
+    Quirks,
     Settings,
     TimeoutSettings,
     Vocabulary,
+    overlaid,
 )
 from gwproto.failures import ConfigurationError
 from gwproto.routing.catalog import Catalog, Timeouts, compile_catalog
@@ -215,3 +218,34 @@ def test_capabilities_unstated_are_all_assumed() -> None:
         provider("p", models=(ModelSettings(id="a"), ModelSettings(id="b", capabilities=("tools",))))
     )
     assert [target.model.capabilities for target in catalog.targets] == [None, frozenset({"tools"})]
+
+
+def test_a_header_that_could_not_carry_a_key() -> None:
+    for name in ("x key", "", "Host"):
+        with pytest.raises(ConfigurationError) as caught:
+            compiled(provider("p", "m", auth_header=name))
+        assert caught.value.problems == (
+            ("providers[0].auth_header", "is no header name that could carry a key"),
+        )
+
+
+def test_a_models_quirks_lie_over_its_providers() -> None:
+    own = Quirks(drop=frozenset({"stop"}), null_content=False)
+    model = ModelSettings(id="m", quirks=Quirks(drop=frozenset({"seed"}), open=False))
+    plain = ModelSettings(id="n")
+    catalog = compiled(provider("p", models=(model, plain), quirks=own, like="known", query={"a": "b c"}))
+    first, second = (target.model.quirks for target in catalog.targets)
+    assert first == Quirks(drop=frozenset({"stop", "seed"}), null_content=False, open=False)
+    assert second is own
+    assert (catalog.providers[0].like, catalog.providers[0].query) == ("known", "a=b+c")
+    assert compiled(provider("p", "m")).targets[0].model.quirks is STANDARD
+
+
+def test_what_is_kept_is_not_dropped() -> None:
+    under = Quirks(drop=frozenset({"a", "b"}), keep=frozenset({"x"}), lacks=frozenset({"n"}))
+    over = Quirks(keep=frozenset({"a"}), drop=frozenset({"c"}), lacks=frozenset({"audio"}))
+    assert overlaid(under, over) == Quirks(
+        drop=frozenset({"b", "c"}), keep=frozenset({"a", "x"}), lacks=frozenset({"n", "audio"})
+    )
+    assert overlaid(under, Quirks()) is under
+    assert overlaid(Quirks(), Quirks(keep=frozenset({"a"}))) == Quirks(keep=frozenset({"a"}))

@@ -9,6 +9,7 @@ import pytest
 from gwproto import ConfigurationError
 from gwproto.loading import load
 from gwproto.policy.auth import ClientKey
+from gwproto.wire.dialects import DIALECTS
 from gwproto_ops import deployment, state
 from gwproto_ops.deployment import Deployment
 
@@ -186,7 +187,7 @@ class TestCredentials:
             ("providers.d.api_key_file", f"{binary} is not text"),
             (str(gone), "No such file or directory"),
             ("providers.f", "its key holds spaces, control characters or letters that are not ASCII"),
-            ("providers.g.format", "is none of the formats known: openai"),
+            ("providers.g.format", f"is none of the formats known: {', '.join(DIALECTS)}"),
         ]
 
     def test_the_catalogs_problems_come_with_the_others(self) -> None:
@@ -252,3 +253,31 @@ class TestStateDirectory:
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("XDG_STATE_HOME", "relative")
         assert state.directory("") == tmp_path / ".local" / "state" / "gwproto"
+
+
+def test_a_key_travels_as_its_provider_wants_it() -> None:
+    environ = {
+        "GATEWAY_API_KEY": "k",
+        "OPENAI_API_KEY": "same",
+        "ANTHROPIC_API_KEY": "same",
+        "GEMINI_API_KEY": "other",
+    }
+    made = deployment.deploy(deployment.read(environ=environ), environ=environ)
+    assert made.credentials == {
+        "openai": (b"authorization", b"Bearer same"),
+        "anthropic": (b"x-api-key", b"same"),
+        "gemini": (b"x-goog-api-key", b"other"),
+    }
+    anthropic = next(one for one in made.configuration.catalog.providers if one.name == "anthropic")
+    assert anthropic.headers == ((b"anthropic-version", b"2023-06-01"),)
+
+
+def test_a_keys_own_header_is_not_configured_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text('[[providers]]\nname = "anthropic"\nheaders = { X-Api-Key = "b" }')
+    environ = {"GATEWAY_API_KEY": "k", "ANTHROPIC_API_KEY": "a"}
+    with pytest.raises(ConfigurationError) as caught:
+        deployment.deploy(deployment.read(str(file), environ=environ), environ=environ)
+    assert caught.value.problems == (
+        ("providers.anthropic.headers.x-api-key", "would be sent twice: the provider's key travels in it"),
+    )

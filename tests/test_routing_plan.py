@@ -2,9 +2,10 @@
 
 import pytest
 
-from gwproto.config import ModelSettings, Vocabulary
+from gwproto.config import ModelSettings, Quirks, Vocabulary
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import compile_catalog
+from gwproto.routing.demand import Demand
 from gwproto.routing.plan import Plan, Planner
 from support.routing import Desk, provider
 
@@ -225,3 +226,41 @@ def test_clients_cannot_make_the_router_remember_without_bound() -> None:
     for number in range(Planner.MAX_SHAPES):
         made.plan(parameters=frozenset({f"made up {number}"}), require_params=True)
     assert made.plan().shape is not first
+
+
+def test_what_a_format_or_a_provider_has_no_words_for_is_asked_of_others() -> None:
+    made = Desk(
+        provider("wordless", format="odd"),
+        provider("lacking", quirks=Quirks(lacks=frozenset({"image_url"}))),
+        provider("open", ModelSettings(id="open-model", capabilities=("vision", "n"))),
+    )
+    made.catalog = compile_catalog(made.settings, {}, {"odd": Vocabulary(lacks=frozenset({"n", "files"}))})
+    made.router.reconfigure(made.catalog, made.settings, made.now)
+    everybody = ["lacking/lacking-model", "open/open-model", "wordless/wordless-model"]
+    assert sorted(candidates(made.plan())) == everybody
+    by_address = made.plan(needs=frozenset({"vision", "image_url"}))
+    assert sorted(candidates(by_address)) == ["open/open-model", "wordless/wordless-model"]
+    assert [reason for _, reason in by_address.removed] == ["lacks image_url"]
+    assert sorted(candidates(made.plan(needs=frozenset({"n"})))) == everybody[:2]
+    assert sorted(candidates(made.plan(needs=frozenset({"files"})))) == everybody[:2]
+
+
+def test_required_parameters_by_a_providers_quirks() -> None:
+    made = Desk(
+        provider("drops", quirks=Quirks(drop=frozenset({"user"}))),
+        provider(
+            "renames", quirks=Quirks(rename={"seed": "random_seed"}, open=False, keep=frozenset({"extra"}))
+        ),
+    )
+    made.catalog = compile_catalog(made.settings, {}, {"openai": Vocabulary(frozenset({"user", "top_p"}))})
+    made.router.reconfigure(made.catalog, made.settings, made.now)
+
+    def takers(*parameters: str) -> list[str]:
+        plan = made.router.plan(Demand(parameters=frozenset(parameters), require_params=True))
+        return [one.partition("/")[0] for one in candidates(plan)] if isinstance(plan, Plan) else []
+
+    assert takers("top_p", "seed") == ["drops", "renames"]
+    assert takers("user") == ["renames"]
+    assert takers("unheard_of") == ["drops"]
+    assert takers("extra") == ["drops", "renames"]
+    assert takers("user", "unheard_of") == []

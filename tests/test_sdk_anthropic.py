@@ -9,7 +9,6 @@ from anthropic import Anthropic
 from pydantic import BaseModel
 
 from gwproto.testing import Knobs
-from gwproto.testing.formats.anthropic import FORMAT
 from support.servers import Provider, hosting
 
 pytestmark = pytest.mark.sockets
@@ -53,8 +52,7 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    provider = Provider("sim", Knobs(api_key="sk-ant-test"), models=("claude",))
-    provider.format = FORMAT
+    provider = Provider("sim", Knobs(api_key="sk-ant-test"), models=("claude",), format="anthropic")
     with (
         hosting([provider]) as (url,),
         Anthropic(
@@ -78,7 +76,7 @@ def test_text(service: Service, ask: Any) -> None:
     assert answer.usage.input_tokens == 2
     assert answer.usage.output_tokens == 12
     sent = service.provider.received[-1]
-    assert sent.headers["anthropic-version"] == "2023-06-01"
+    assert sent.headers["authorization"] == "Bearer sk-ant-test"
     assert sent.target == "/v1/messages"
 
 
@@ -275,6 +273,8 @@ def test_statuses(service: Service, status: int, error: type[anthropic.APIStatus
 
 
 def test_keys_and_models(service: Service) -> None:
+    own = {"x-api-key": "sk-ant-test", "authorization": "Bearer wrong"}  # what other clients send goes first
+    assert [model.id for model in service.client.models.list(extra_headers=own)] == ["claude"]
     with pytest.raises(anthropic.NotFoundError, match="not_found_error"):
         service.ask("Hi", model="other")
     with pytest.raises(anthropic.AuthenticationError, match="invalid x-api-key"):

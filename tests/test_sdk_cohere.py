@@ -10,7 +10,6 @@ import pytest
 from cohere.core.api_error import ApiError
 
 from gwproto.testing import Knobs
-from gwproto.testing.formats.cohere import FORMAT
 from support.servers import Provider, hosting
 
 pytestmark = pytest.mark.sockets
@@ -40,9 +39,7 @@ ERRORS: dict[int, type[ApiError]] = {
 
 
 def simulated(name: str, **knobs: Any) -> Provider:
-    provider = Provider(name, Knobs(**knobs), ("mock",))
-    provider.format = FORMAT
-    return provider
+    return Provider(name, Knobs(**knobs), ("mock",), "cohere")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The google-genai package, against the simulated provider of its format and against this format's translation."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,6 @@ from pydantic import BaseModel
 
 from gwproto.failures import Failure
 from gwproto.testing import Data, End, Head, Knobs, Step
-from gwproto.testing.formats.gemini import FORMAT
 from gwproto.values import Headers
 from gwproto.wire import gemini, openai
 from gwproto.wire.neutral import Envelope, Rendering
@@ -38,9 +38,7 @@ class Place(BaseModel):
 
 
 def google(name: str, **knobs: Any) -> Provider:
-    provider = Provider(name, Knobs(**knobs), (MODEL, OLDER))
-    provider.format = FORMAT
-    return provider
+    return Provider(name, Knobs(**knobs), (MODEL, OLDER), "gemini")
 
 
 class Translated(Provider):
@@ -243,6 +241,15 @@ def test_a_chat(client: genai.Client) -> None:
         answers = list(chat.send_message_stream(text))
         assert "".join(answer.text or "" for answer in answers).startswith(f'You said "{text}"')
     assert len(chat.get_history(curated=True)) >= 4
+
+
+def test_asynchronously(client: genai.Client) -> None:
+    async def said() -> str:
+        async with client.aio as google:
+            stream = await google.models.generate_content_stream(model=MODEL, contents="Hi")
+            return "".join([event.text or "" async for event in stream])
+
+    assert asyncio.run(said()).startswith('You said "Hi"')
 
 
 def test_models(google_client: genai.Client) -> None:

@@ -8,7 +8,6 @@ import pytest
 from ollama import ChatResponse, Client, ResponseError
 
 from gwproto.testing import Knobs
-from gwproto.testing.formats.ollama import FORMAT
 from support.servers import Provider, hosting
 
 pytestmark = pytest.mark.sockets
@@ -25,9 +24,7 @@ WEATHER: Any = {
 
 
 def ollama(name: str, **knobs: Any) -> Provider:
-    provider = Provider(name, Knobs(**knobs), ("mock", "llama3.2:3b"))
-    provider.format = FORMAT
-    return provider
+    return Provider(name, Knobs(**knobs), ("mock", "llama3.2:3b"), "ollama")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from wirestream import events, translate
 
 from gwproto.failures import Failure
 from gwproto.testing import Knobs
-from gwproto.testing.formats import FORMATS, workers_ai
+from gwproto.testing.formats import workers_ai
 from gwproto.testing.formats.format import BadRequest
 from gwproto.wire.neutral import Completion, Reading, Rendering
 from gwproto.wire.openai.request import parse_request
@@ -64,11 +64,9 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(FORMATS, "workers_ai", workers_ai.FORMAT)
-        provider = Provider("cf", Knobs(api_key=KEY), (NATIVE, OPENAI), "workers_ai")
-        with hosting([provider]) as (url,):
-            yield Service(provider, url)
+    provider = Provider("cf", Knobs(api_key=KEY), (NATIVE, OPENAI), "workers_ai")
+    with hosting([provider]) as (url,):
+        yield Service(provider, url)
 
 
 @pytest.fixture

@@ -370,7 +370,7 @@ def test_any_bytes(data: bytes) -> None:
         (b'{"type":"content_block_delta","delta":{"type":"text_delta","text":"A"}}', Chunk((Delta(0, False, "A"),))),
         (
             b'{"type":"content_block_delta","delta":{"type":"thinking_delta","thinking":"A"}}',
-            Chunk((Delta(reasoning="A"), Delta())),
+            Chunk((Delta(reasoning="A"),), remembered=True),
         ),
         (b'{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"A"}}', Chunk()),
         (

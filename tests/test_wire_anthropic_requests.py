@@ -15,6 +15,14 @@ from gwproto.failures import Failure, FailureClass
 from gwproto.testing.formats.anthropic import FORMAT
 from gwproto.wire.anthropic import DIALECT
 from gwproto.wire.anthropic.request import EFFORTS
+from gwproto.wire.conversation import (
+    options_of,
+    parallel_calls_of,
+    response_format_of,
+    tool_choice_of,
+    tools_of,
+    turns_of,
+)
 from gwproto.wire.neutral import ChatRequest, Rendering
 from gwproto.wire.openai import request as openai
 
@@ -704,3 +712,73 @@ def test_any_native_request(body: Any) -> None:
     request = DIALECT.parse_request(json.dumps(body).encode(), "")
     if isinstance(request, ChatRequest):
         DIALECT.encode_request(request, Rendering(model="m"))
+
+
+IMAGES = [
+    {"type": "image_url", "image_url": {"url": url}} for url in ("data:image/png;base64,AAAA", "https://x/")
+]
+FILES = [{"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}}]
+PARTS = st.lists(st.sampled_from([text("A"), text("hé"), *IMAGES, *FILES]), min_size=2, max_size=4)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Messages in the order that both formats have them."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "S"}] if draw(st.booleans()) else []
+    for number in range(draw(st.integers(1, 3))):
+        messages.append({"role": "user", "content": draw(st.just("Q") | PARTS)})
+        calls = [call(f"call_{number}_{at}", "fg"[at], '{"x":1}') for at in range(draw(st.integers(0, 2)))]
+        messages.append({"role": "assistant", "content": "A", **({"tool_calls": calls} if calls else {})})
+        for one in calls:
+            messages.append(
+                {"role": "tool", "tool_call_id": one["id"], "content": draw(st.sampled_from("12"))}
+            )
+    return [*messages, {"role": "user", "content": "Go"}]
+
+
+@given(
+    conversations(),
+    st.fixed_dictionaries(
+        {"max_tokens": st.just(9)},
+        optional={
+            "temperature": st.sampled_from((0.0, 0.5, 1.0)),
+            "top_k": st.just(2),
+            "stop": st.just(["END"]),
+            "user": st.just("u"),
+            "stream": st.booleans(),
+            "parallel_tool_calls": st.just(False),
+            "tool_choice": st.sampled_from(
+                ("auto", "none", "required", {"type": "function", "function": {"name": "g"}})
+            ),
+            "response_format": st.just(
+                {
+                    "type": "json_schema",
+                    "json_schema": {"name": "answer", "schema": {**NO_SCHEMA, "additionalProperties": False}},
+                }
+            ),
+        },
+    ),
+)
+def test_requests_there_and_back(messages: list[dict[str, Any]], fields: dict[str, Any]) -> None:
+    tools = [
+        {"type": "function", "function": {"name": "f", "description": "d", "parameters": NO_SCHEMA}},
+        {"type": "function", "function": {"name": "g", "parameters": NO_SCHEMA, "strict": True}},
+    ]
+    if fields.get("tool_choice") == "none":
+        fields.pop("parallel_tool_calls", None)  # without calls there are no parallel ones
+    sent = asked(messages=messages, tools=tools, **fields)
+    back = DIALECT.parse_request(DIALECT.encode_request(sent, Rendering(model="m")).body, "")
+    assert isinstance(back, ChatRequest)
+    assert turns_of(back) == turns_of(sent)
+    assert options_of(back) == options_of(sent)
+    assert tools_of(back) == tools_of(sent)
+    wanted = response_format_of(back)
+    assert (wanted is not None) is ("response_format" in fields)
+    if wanted is not None:
+        assert wanted.schema is not None
+        assert msgspec.json.decode(wanted.schema) == {**NO_SCHEMA, "additionalProperties": False}
+    assert parallel_calls_of(back) == parallel_calls_of(sent)
+    if "tool_choice" in fields:
+        assert tool_choice_of(back) == tool_choice_of(sent)
+    assert back.stream == sent.stream
+    assert back.needs == sent.needs

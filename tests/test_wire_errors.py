@@ -11,9 +11,18 @@ from strategies import JSON
 
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.wire import delay
+from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import Reading
-from gwproto.wire.openai.errors import clean, decode_error, encode_error, error_frame
+from gwproto.wire.openai.errors import (
+    clean,
+    decode_error,
+    encode_error,
+    encode_status_error,
+    error_frame,
+    in_band_failure,
+)
 from gwproto.wire.openai.models import ModelRow, encode_model, encode_model_list
+from gwproto.wire.openai.parts import fields_of
 from gwproto.wire.strict import MAX_DEPTH, repair, too_deep
 
 GOLDENS = json.loads((Path(__file__).parent / "goldens" / "errors.json").read_text())
@@ -169,6 +178,23 @@ def test_markers(status: int, error: dict[str, Any], kind: str) -> None:
     assert decode(status, {"error": error}).kind.name == kind
 
 
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [
+        (b'{"error":{"message":"m","code":429,"x":1e999}}', "RATE_MINUTE"),
+        (b'{"x_groq":{"error":"over capacity"}}', "OVERLOADED"),
+        (b'{"x_groq":{"id":"r"}}', None),
+        (b'{"x_groq":7}', None),
+        (b'{"error":{},"choices":[]}', None),
+        (b'{"message":"m","choices":[]}', None),
+        (b'{"detail":"Unauthorized"}', "AUTH"),
+    ],
+)
+def test_errors_in_a_200(document: bytes, kind: str | None) -> None:
+    failure = in_band_failure(fields_of(document), Reading())
+    assert (failure and failure.kind.name) == kind
+
+
 def test_reasons_in_headers() -> None:
     assert decode(400, {"message": "m"}, x_ms_error_code="content_filter").kind is FailureClass.FILTERED
     assert decode(400, {"message": "m"}, x_amzn_errortype="Decommissioned").kind is FailureClass.MODEL_GONE
@@ -198,6 +224,7 @@ def test_hostile_html_is_quick_to_clean() -> None:
 
 def test_error_bodies() -> None:
     assert encode_error("m", "t", "c") == b'{"error":{"message":"m","type":"t","param":null,"code":"c"}}'
+    assert encode_status_error(418, "m", "t", "c", None) == encode_error("m", "t", "c")
     frame = b'data: {"error":{"message":"m\\n","type":"t","param":"p","code":null}}\n\n'
     assert error_frame("m\n", "t", None, "p") == frame
 
@@ -450,3 +477,7 @@ def test_model_list() -> None:
         "object": "list",
         "data": [fields, {"id": "b", "object": "model", "created": 0, "owned_by": ""}],
     }
+
+
+def test_dialects_are_named_after_themselves() -> None:
+    assert all(name == dialect.name for name, dialect in DIALECTS.items())

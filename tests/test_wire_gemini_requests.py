@@ -15,7 +15,6 @@ from wirestream import events
 from gwproto.config import Quirks
 from gwproto.failures import Failure, FailureClass
 from gwproto.testing import Data, Head, Knobs, SimulatedProvider
-from gwproto.testing.formats.gemini import FORMAT
 from gwproto.wire.conversation import (
     Media,
     Turn,
@@ -862,10 +861,10 @@ def test_any_request_is_read_or_refused(body: bytes) -> None:
 
 
 def exchanged(model: str, quirks: Quirks, knobs: Knobs | None = None, **fields: Any) -> tuple[int, bytes]:
-    provider = SimulatedProvider("sim", models=("gemini-2.5", "gemini-3"), rng=random.Random(1), knobs=knobs)
-    provider.format = FORMAT
+    models = ("gemini-2.5", "gemini-3")
+    provider = SimulatedProvider("sim", models=models, rng=random.Random(1), knobs=knobs, format="gemini")
     encoded = encode_request(asked(**fields), Rendering(model=model, quirks=quirks))
-    steps = provider.respond("POST", FORMAT.base + encoded.path, (), encoded.body, 0.0)
+    steps = provider.respond("POST", "/v1beta" + encoded.path, (), encoded.body, 0.0)
     head = steps[0].action
     assert isinstance(head, Head)
     return head.status, b"".join(step.action.data for step in steps if isinstance(step.action, Data))
@@ -939,8 +938,8 @@ DECLARED = [{"functionDeclarations": [{"name": "f"}]}]
 
 def refusal(model: str = "gemini-2.5", **body: Any) -> tuple[int, str]:
     """What a raw request gets from the simulated provider: the status, and the message of an error."""
-    provider = SimulatedProvider("sim", models=("gemini-2.5", "gemini-3", "gemma-3"), rng=random.Random(1))
-    provider.format = FORMAT
+    models = ("gemini-2.5", "gemini-3", "gemma-3")
+    provider = SimulatedProvider("sim", models=models, rng=random.Random(1), format="gemini")
     data = json.dumps({"contents": [USER], **body}).encode()
     head, *rest = provider.respond("POST", f"/v1beta/models/{model}:generateContent", (), data, 0.0)
     assert isinstance(head.action, Head)

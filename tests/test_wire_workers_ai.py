@@ -402,6 +402,28 @@ def test_refused_requests(body: bytes, code: str) -> None:
     assert (failure.kind, failure.status, failure.code) == (FailureClass.INVALID, 400, code)
 
 
+LEAVES: st.SearchStrategy[Any] = st.sampled_from(
+    (
+        None,
+        True,
+        False,
+        0,
+        1,
+        -7,
+        2**70,
+        1e300,
+        "",
+        "x",
+        "tool",
+        "user",
+        [],
+        {},
+        [[]],
+        [{}],
+        [None],
+        {"name": 1},
+    )
+)
 NAMES = st.sampled_from(("f", "g", "get_weather"))
 OBJECTS = st.dictionaries(st.sampled_from("abc"), JSON, max_size=2).map(json.dumps)
 SCHEMAS = st.dictionaries(st.sampled_from(("type", "properties", "x")), JSON, max_size=2)
@@ -499,12 +521,12 @@ def test_any_bytes_are_a_request_or_refused(body: bytes) -> None:
 @given(
     st.dictionaries(
         st.sampled_from(("messages", "prompt", "tools", "stream", "response_format", "max_tokens")),
-        JSON
+        LEAVES
         | st.lists(
             st.dictionaries(
-                st.sampled_from(("role", "content", "tool_calls", "name", "function", "arguments")),
-                JSON | st.lists(st.dictionaries(st.sampled_from(("name", "function")), JSON)),
-            )
+                st.sampled_from(("role", "content", "tool_calls", "name", "function", "arguments")), LEAVES
+            ),
+            max_size=2,
         ),
     )
 )
@@ -707,19 +729,30 @@ def test_a_finish_in_words_counts_more_than_tokens() -> None:
     assert decode(b"[DONE]") == Chunk(done=True)
 
 
-EVENTS = st.dictionaries(
-    st.sampled_from(
-        ("response", "p", "tool_calls", "usage", "choices", "result", "success", "errors", "error", "output")
-    ),
-    JSON
-    | st.lists(
-        st.dictionaries(
-            st.sampled_from(("id", "name", "arguments", "function", "index", "delta", "code", "message")),
-            JSON,
-        )
-    ),
-)
-BYTES = st.binary(max_size=60) | EVENTS.map(lambda event: json.dumps(event).encode())
+REAL = [
+    json.loads(line.removeprefix("data: "))
+    for golden in GOLDENS.values()
+    for line in golden["input"].split("\n\n")
+    if line.removeprefix("data: ").startswith("{")
+]
+SHAPES = st.sampled_from((*REAL, {"output": [{"type": "message", "content": [{"text": "A"}]}]}))
+
+
+@st.composite
+def bent(draw: st.DrawFn, real: st.SearchStrategy[Any] = SHAPES) -> bytes:
+    """A real document with one value, somewhere inside it, that does not belong there."""
+    document = json.loads(json.dumps(draw(real)))
+    at: Any = document
+    while True:
+        key = draw(st.sampled_from(range(len(at)) if isinstance(at, list) else sorted(at)))
+        if isinstance(at[key], (dict, list)) and at[key] and draw(st.booleans()):
+            at = at[key]
+        else:
+            at[key] = draw(LEAVES)
+            return json.dumps(document).encode()
+
+
+BYTES = st.binary(max_size=60) | bent()
 
 
 @given(st.lists(BYTES, max_size=4))
@@ -732,7 +765,7 @@ def test_any_events_are_decoded_or_refused(data: list[bytes]) -> None:
             pass
 
 
-@given(BYTES | EVENTS.map(lambda event: json.dumps({"result": event, "success": True}).encode()))
+@given(BYTES | bent(SHAPES.map(lambda result: {"result": result, "success": True})))
 def test_any_body_is_decoded_or_refused(body: bytes) -> None:
     assert isinstance(decode_completion(body, READING), (Completion, Failure))
 
@@ -812,3 +845,10 @@ def test_errors(status: int, code: int) -> None:
         "messages": [],
     }
     assert json.loads(body) == expected
+
+
+def test_the_limit_that_the_client_left_to_us_is_known_when_the_answer_comes() -> None:
+    request = parse_openai(b'{"messages":[{"role":"user","content":"Q"}]}')
+    assert isinstance(request, ChatRequest)
+    assert DIALECT.encode_request(request, Rendering(model="m", max_output=7)).max_tokens == 7
+    assert DIALECT.encode_request(request, Rendering(model="m", body={"max_tokens": "x"})).max_tokens is None

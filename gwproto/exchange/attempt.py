@@ -8,12 +8,12 @@ from msgspec import structs
 
 from gwproto.exchange.body import BLANK, ErrorBody, choose
 from gwproto.exchange.gears import Body
-from gwproto.exchange.intake import envelope_of, reading_of, request_for
+from gwproto.exchange.intake import envelope_of, write
 from gwproto.failures import Failure, FailureClass, LossReason
 from gwproto.routing.router import Ticket
 from gwproto.values import AttemptRecord, Headers
 from gwproto.wire.dialects import DIALECTS
-from gwproto.wire.neutral import UNREAD, ChatRequest
+from gwproto.wire.neutral import ChatRequest
 
 
 class Phase(enum.Enum):
@@ -73,6 +73,7 @@ class Attempt:
         number: int,
         ticket: Ticket,
         asked: ChatRequest,
+        request_id: str,
         now: float,
         refused: frozenset[str] = frozenset(),
     ) -> None:
@@ -83,8 +84,11 @@ class Attempt:
         self.ticket = ticket
         self._asked = asked
         self._dialect = DIALECTS[provider.format]
-        self._reading = UNREAD
-        self.request, self.dropped, self.effort = request_for(asked, ticket.target, refused)
+        written = write(asked, ticket.target, request_id, refused)
+        self._reading = written.reading
+        self.request = written.request
+        self.dropped = written.dropped
+        self.effort = written.effort
         self.started_at = now
         self.opened_at = now
         self.first_content_at: float | None = None
@@ -107,7 +111,7 @@ class Attempt:
     def answered(self, status: int, headers: Headers, now: float, wall: float) -> None:
         """The response head is there."""
         self.status = status
-        self._reading = reading_of(self._asked, self.ticket.target, wall)
+        self._reading = structs.replace(self._reading, wall=wall)
         if status >= 400:
             self.body = ErrorBody(self._dialect, status, headers, self._reading)
             self.phase = Phase.COLLECTING

@@ -114,7 +114,9 @@ class AssembledBody(Body):
         self._decode = decoder_of(dialect, reading)
         self._envelope = envelope
         self._decoder = frames_of(dialect)
-        self._normaliser = Normaliser(include_usage=True, legacy_functions=legacy_functions)
+        self._normaliser = Normaliser(
+            include_usage=True, legacy_functions=legacy_functions, seed=reading.seed
+        )
         self._chunks: list[Chunk] = []
         self._size = 0
 

@@ -230,7 +230,7 @@ class ChatExchange(Exchange):
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
         refused = self._shared.refusals.of(ticket.target.refuses)
-        attempt = Attempt(self._history.next_number(), ticket, self._request, now, refused)
+        attempt = Attempt(self._history.next_number(), ticket, self._request, self.request_id, now, refused)
         self._live[attempt.number] = attempt
         self._history.begin(attempt)
         return [OpenUpstream(attempt.number, attempt.request)]

@@ -125,7 +125,9 @@ class StreamBody(Body):
         self._expected = envelope  # where the provider names no id, time or model
         self._envelope: Envelope | None = None
         self._decoder = frames_of(dialect)
-        self._normaliser = Normaliser(include_usage=include_usage, legacy_functions=legacy_functions)
+        self._normaliser = Normaliser(
+            include_usage=include_usage, legacy_functions=legacy_functions, seed=reading.seed
+        )
         self._held: list[bytes] = []
         self._preamble = 0  # bytes that went or will go into it
         self._shape: Shape | None = None
@@ -218,7 +220,7 @@ class StreamBody(Body):
                 return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
-            if text and settled(self._decode):
+            if text and not chunk.remembered and settled(self._decode):
                 self._shape = learn(frame.raw, out[before], text)
         if normaliser.done:
             self._complete(out)

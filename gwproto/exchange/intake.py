@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from gwproto.config import Quirks, overlaid
 from gwproto.failures import Failure, FailureClass
@@ -116,23 +116,19 @@ def _bad_header(name: str, allowed: str) -> Failure:
     )
 
 
-def reading_of(request: ChatRequest, target: Target, wall: float) -> Reading:
-    """What there is to know when the answer of ``target`` is read; its head came at ``wall``."""
-    return Reading(
-        provider=target.provider.like,
-        think_inline=target.model.quirks.think_inline or "no",
-        max_tokens=request.max_tokens,
-        wall=wall,
-    )
+class Written(Struct, frozen=True, gc=False):
+    """A request as one target gets it. ``reading``: what there is to know when the answer comes, but for its time."""
+
+    request: UpstreamRequest
+    dropped: tuple[str, ...]  # parameters left out on the way
+    effort: str  # applied
+    reading: Reading
 
 
-def request_for(
-    request: ChatRequest, target: Target, refused: frozenset[str] = frozenset()
-) -> tuple[UpstreamRequest, tuple[str, ...], str]:
-    """``request`` written for ``target``, the parameters dropped on the way, and the effort applied.
-
-    ``refused``: fields to leave out beside those the catalog tells of.
-    """
+def write(
+    request: ChatRequest, target: Target, request_id: str, refused: frozenset[str] = frozenset()
+) -> Written:
+    """``request`` written for ``target``. ``refused``: fields to leave out beside those the catalog tells of."""
     provider, model = target.provider, target.model
     dialect = DIALECTS[provider.format]
     effort, fields = _effort(request, target, dialect)
@@ -158,7 +154,13 @@ def request_for(
         body=encoded.body,
         credential=target.credential,
     )
-    return upstream, encoded.dropped, effort
+    reading = Reading(
+        provider=provider.like,
+        think_inline=model.quirks.think_inline or "no",
+        max_tokens=request.max_tokens or encoded.max_tokens,
+        seed=request_id,
+    )
+    return Written(upstream, encoded.dropped, effort, reading)
 
 
 def _effort(request: ChatRequest, target: Target, dialect: Dialect) -> tuple[str, Mapping[str, object]]:

@@ -281,7 +281,8 @@ class Router:
         health = self._settings.health
         if failure.kind is FailureClass.CREDITS and failure.retry_after is not None:
             return min(max(MIN_RETRY_AFTER, failure.retry_after), DAY)
-        return health.model_cooldown if failure.reaction.scope is Scope.MODEL else health.auth_cooldown
+        scope = failure.scope or failure.reaction.scope
+        return health.model_cooldown if scope is Scope.MODEL else health.auth_cooldown
 
     # Looking
 

@@ -1,7 +1,8 @@
-"""Streams on bytes: the WHATWG EventSource grammar, both directions, and lines of JSON."""
+"""Streams on bytes: the WHATWG EventSource grammar, both directions, lines of JSON, and AWS's binary frames."""
 
 from gwproto.sse.decoder import Decoder, Frame
 from gwproto.sse.encoder import DONE, KEEP_ALIVE, encode
+from gwproto.sse.eventstream import EventStreamDecoder
 from gwproto.sse.ndjson import LineDecoder
 
-__all__ = ["DONE", "KEEP_ALIVE", "Decoder", "Frame", "LineDecoder", "encode"]
+__all__ = ["DONE", "KEEP_ALIVE", "Decoder", "EventStreamDecoder", "Frame", "LineDecoder", "encode"]

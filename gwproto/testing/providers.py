@@ -84,7 +84,7 @@ class SimulatedProvider:
         self.served += 1
         knobs = self.knobs
         path = target.partition("?")[0].rstrip("/")
-        if knobs.api_key and self.format.key(headers) != knobs.api_key:
+        if knobs.api_key and self.format.key(headers, target) != knobs.api_key:
             return self._error(401)
         wanted = self.format.find(method, target)
         if wanted == "models":
@@ -111,6 +111,7 @@ class SimulatedProvider:
         if faulty and knobs.garbage:
             return self._garbage(knobs.garbage)
         try:
+            self.format.check(headers)
             ask = self.format.decode(body, target)
         except BadRequest as problem:
             return self._error(problem.status, problem.message, problem.param, problem.code)
@@ -186,7 +187,8 @@ class SimulatedProvider:
         code: str | None = None,
         headers: Headers = (),
     ) -> list[Step]:
-        return self._reply(status, (_JSON, *headers), self.format.error(status, message, param, code))
+        body = self.format.error(status, message, param, code)
+        return self._reply(self.format.statuses.get(status, status), (_JSON, *headers), body)
 
     def _reply(self, status: int, headers: Headers, body: bytes) -> list[Step]:
         length = (b"content-length", b"%d" % len(body))

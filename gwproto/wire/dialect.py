@@ -22,7 +22,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    framing: Literal["sse", "ndjson"]
+    framing: Literal["sse", "ndjson", "eventstream"]
     # Towards a provider.
     encode_request: Callable[[ChatRequest, Rendering], EncodedRequest]
     stream_decoder: Callable[[Reading], ChunkDecoder]  # one for each stream; takes the data of its events

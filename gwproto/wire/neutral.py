@@ -55,6 +55,7 @@ class Reading(Struct, frozen=True, gc=False, kw_only=True):
     provider: str = ""  # as the catalog knows it: whose habits its errors have
     think_inline: Literal["no", "tagged", "opened"] = "no"  # as in Quirks
     max_tokens: int | None = None  # what the request allowed
+    seed: str = ""  # tells this answer's made-up ids from those of others
     wall: float = 0.0  # when the answer's head came, in seconds since the epoch; 0.0: unknown
 
 
@@ -68,6 +69,7 @@ class EncodedRequest(Struct, frozen=True, gc=False):
     path: str
     body: bytes
     dropped: tuple[str, ...] = ()
+    max_tokens: int | None = None  # its limit on the answer, where the client has set none
 
 
 class ToolFragment(Struct, frozen=True, gc=False):
@@ -110,6 +112,7 @@ class Chunk(Struct, frozen=True, gc=False):
     null_usage: bool = (
         False  # … but they say ``"usage":null``, which only a client that asked for usage expects
     )
+    remembered: bool = False  # its decoder has kept something of it, and must see every other like it
 
 
 class Envelope(Struct, frozen=True, gc=False):

@@ -60,6 +60,9 @@ _FINISHES: dict[str, str] = {
             "spii",
             "language",
             "image_safety",
+            "image_prohibited_content",
+            "image_recitation",
+            "jailbreak",
             "model_armor",
             "guardrail_intervened",
             "refusal",
@@ -70,7 +73,10 @@ _FINISHES: dict[str, str] = {
 }
 _FAILED_FINISHES: dict[str, FailureClass] = {
     **dict.fromkeys(
-        ("error", "network_error", "malformed_model_output", "malformed_response", "other"),
+        (
+            *("error", "network_error", "malformed_model_output", "malformed_response", "other"),
+            *("image_other", "no_image"),
+        ),
         FailureClass.SERVER,
     ),
     "timeout": FailureClass.TIMEOUT,
@@ -161,11 +167,13 @@ class Normaliser:
     ``finished`` (every choice has its finish), otherwise it was cut off.
     """
 
-    def __init__(self, *, include_usage: bool, legacy_functions: bool = False) -> None:
+    def __init__(self, *, include_usage: bool, legacy_functions: bool = False, seed: str = "") -> None:
         """``include_usage``: the client asked for the usage chunk.
 
-        ``legacy_functions``: the client speaks ``function_call``; otherwise that becomes a tool call.
+        ``legacy_functions``: the client speaks ``function_call``; otherwise that becomes a tool call. ``seed``: what ids
+        are made from, where neither a call nor its answer has one.
         """
+        self._seed = seed
         self._include_usage = include_usage
         self._legacy = legacy_functions
         self._choices: list[_Choice] = []
@@ -322,7 +330,7 @@ class Normaliser:
             if fragment.arguments or "custom" in fragment.extra:
                 call.arguments = True
             if first:
-                id_ = id_ or call_id(chunk.id, chunk.created, index, call.index, fragment.name)
+                id_ = id_ or call_id(chunk.id or self._seed, chunk.created, index, call.index, fragment.name)
                 out.append(
                     ToolFragment(call.index, id_, fragment.name or "", fragment.arguments, fragment.extra)
                 )

@@ -101,12 +101,14 @@ PROVIDERS: tuple[Row, ...] = (
         row(_F.FORBIDDEN, "not found for account", at=(404,)),
         row(_F.AUTH, "authorization failed", at=(403,)),
     ),
-    # OpenRouter: free models share one limit for a key; a request may cost more than is left; 403 is moderation.
+    # OpenRouter: free models share one limit for a key; of what is left a smaller request may be paid.
     *_of(
         "openrouter",
         row(_F.RATE_DAY, "free-models-per-day", "daily", at=(429,), scope=Scope.KEY, delay="utc_day"),
         row(_F.RATE_MINUTE, "free-models-per-min", at=(429,), scope=Scope.KEY, delay="minute"),
-        row(_F.CREDITS, "can only afford", "tokens limit exceeded", at=(402,), scope=Scope.REQUEST),
+        row(
+            _F.CREDITS, "can only afford", "tokens limit exceeded", at=(402,), scope=Scope.TARGET, delay=60.0
+        ),
         row(_F.INVALID, "no endpoints found that support", at=(404,)),
         row(_F.OVERLOADED, r"provider_(?:overloaded|unavailable)"),
         row(_F.OVERLOADED, at=(502, 524)),

@@ -7,6 +7,7 @@ works, since every format knows both.
 from collections.abc import Iterable
 
 from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.sse import eventstream
 from gwproto.sse.decoder import Decoder, Frame
 from gwproto.sse.ndjson import LineDecoder
 from gwproto.wire.dialect import ChunkDecoder, ChunkEncoder, Dialect
@@ -16,8 +17,10 @@ from gwproto.wire.normalise import Normaliser
 from gwproto.wire.thinking import ThinkDecoder, without_thinking
 
 
-def frames_of(dialect: Dialect) -> Decoder | LineDecoder:
+def frames_of(dialect: Dialect) -> Decoder | LineDecoder | eventstream.EventStreamDecoder:
     """What cuts this format's streams into events."""
+    if dialect.framing == "eventstream":
+        return eventstream.EventStreamDecoder()
     return Decoder() if dialect.framing == "sse" else LineDecoder()
 
 
@@ -80,7 +83,7 @@ class StreamTranslator:
         self._target = target
         self._frames = frames_of(source)
         self._decode = decoder_of(source, reading)
-        self._normaliser = Normaliser(include_usage=True)
+        self._normaliser = Normaliser(include_usage=True, seed=reading.seed)
         self._expected = envelope
         self._encode: ChunkEncoder | None = None
         self.complete = False
@@ -142,8 +145,11 @@ class StreamTranslator:
 
     def _fail(self, failure: Failure, out: list[bytes]) -> None:
         self.failure = failure
-        error = error_body(failure, self._target)
-        out.append(error + b"\n" if self._target.framing == "ndjson" else b"data: " + error + b"\n\n")
+        error, framing = error_body(failure, self._target), self._target.framing
+        if framing == "eventstream":
+            out.append(eventstream.encode_error(error))
+        else:
+            out.append(error + b"\n" if framing == "ndjson" else b"data: " + error + b"\n\n")
 
 
 def error_body(failure: Failure, target: Dialect) -> bytes:

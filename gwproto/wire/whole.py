@@ -8,9 +8,9 @@ from gwproto.wire.neutral import Chunk, Completion
 from gwproto.wire.normalise import Normaliser
 
 
-def completed(chunks: Iterable[Chunk]) -> Completion | Failure:
-    """The answer that a provider's chunks spell, normalised, or why they spell none."""
-    normaliser = Normaliser(include_usage=True)
+def completed(chunks: Iterable[Chunk], seed: str = "") -> Completion | Failure:
+    """The answer that a provider's chunks spell, normalised, or why they spell none. ``seed``: as in ``Reading``."""
+    normaliser = Normaliser(include_usage=True, seed=seed)
     normal: list[Chunk] = []
     for chunk in chunks:
         normal += normaliser.receive(chunk)

@@ -7,7 +7,7 @@ import msgspec
 
 from gwproto.testing.answers import Answer, Ask, tokens
 from gwproto.testing.formats.anthropic_requests import decode, signature
-from gwproto.testing.formats.format import Format, Stamp, Stream, bearer, header, pieces
+from gwproto.testing.formats.format import BadRequest, Format, Stamp, Stream, bearer, header, pieces
 from gwproto.values import Headers
 
 _encode = msgspec.json.Encoder().encode
@@ -15,7 +15,13 @@ _encode = msgspec.json.Encoder().encode
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-def key(headers: Headers) -> str:
+def check(headers: Headers) -> None:
+    """Raises :class:`BadRequest`: every request says which version of the API it means."""
+    if not header(headers, b"anthropic-version"):
+        raise BadRequest("anthropic-version: header is required")
+
+
+def key(headers: Headers, target: str) -> str:
     """``x-api-key``, or a bearer token as OAuth has it."""
     return header(headers, b"x-api-key") or bearer(headers)
 
@@ -184,6 +190,7 @@ FORMAT = Format(
     base="/v1",
     id_prefix="msg_",
     key=key,
+    check=check,
     find=find,
     decode=decode,
     whole=whole,

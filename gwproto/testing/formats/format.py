@@ -4,7 +4,7 @@ Formats here are independent of ``gwproto.wire`` on purpose: a mistake shared by
 They are as strict as the real providers, and the official SDKs are tested against them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -54,7 +54,9 @@ class Format(Struct, frozen=True, kw_only=True):
     base: str  # the path of its base URL
     id_prefix: str
     stream_type: bytes = EVENT_STREAM
-    key: Callable[[Headers], str]  # the key that a request carries
+    key: Callable[[Headers, str], str]  # the key that a request carries, by its headers and target
+    check: Callable[[Headers], None] = lambda headers: None  # raises BadRequest for headers that are missing
+    statuses: Mapping[int, int] = {}  # where the real provider answers with another status
     find: Callable[[str, str], Literal["chat", "models", "", "wrong_method"]]  # method, target
     decode: Callable[[bytes, str], Ask]  # body, target; raises BadRequest
     whole: Callable[[Ask, tuple[Answer, ...], Stamp], bytes]
@@ -76,6 +78,6 @@ def header(headers: Headers, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in headers if key == name), "")
 
 
-def bearer(headers: Headers) -> str:
-    """The key after ``Bearer`` (RFC 6750, 2.1)."""
+def bearer(headers: Headers, target: str = "") -> str:
+    """The key after ``Bearer`` (RFC 6750, 2.1), whatever the target."""
     return header(headers, b"authorization").removeprefix("Bearer ")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from typing import Literal
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
@@ -297,8 +297,9 @@ def limits(limit: int, remaining: int, reset: float) -> Headers:
     return ()
 
 
-def key(headers: Headers) -> str:
-    return header(headers, b"x-goog-api-key")
+def key(headers: Headers, target: str) -> str:
+    """The header, or the query's ``key``."""
+    return header(headers, b"x-goog-api-key") or "".join(parse_qs(urlsplit(target).query).get("key", ()))
 
 
 FORMAT = Format(
@@ -307,6 +308,7 @@ FORMAT = Format(
     id_prefix="",
     stream_type=b"text/event-stream",
     key=key,
+    statuses=STATUSES,
     find=find,
     decode=decode,
     whole=whole,

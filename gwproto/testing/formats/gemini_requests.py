@@ -25,25 +25,25 @@ class _Message(Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class _Blob(_Message):
+class _Blob(_Message, frozen=True):
     data: str
     mime_type: str
     display_name: str = ""
 
 
-class _File(_Message):
+class _File(_Message, frozen=True):
     file_uri: str
     mime_type: str = ""
     display_name: str = ""
 
 
-class _Call(_Message):
+class _Call(_Message, frozen=True):
     name: str
     id: str = ""
     args: Fields = {}
 
 
-class Response(_Message):
+class Response(_Message, frozen=True):
     name: str
     response: Fields
     id: str = ""
@@ -52,7 +52,7 @@ class Response(_Message):
     parts: list[Fields] = []
 
 
-class Part(_Message):
+class Part(_Message, frozen=True):
     text: str | None = None
     thought: bool = False
     thought_signature: str = ""
@@ -79,7 +79,7 @@ class Part(_Message):
         return bool(self.text or self.thought_signature) or any(one is not None for one in data)
 
 
-class _Content(_Message):
+class _Content(_Message, frozen=True):
     parts: list[Part] = []
     role: str = "user"
 
@@ -96,7 +96,7 @@ class _Content(_Message):
         return "".join(part.text for part in self.parts if part.text and not part.thought)
 
 
-class _Declaration(_Message):
+class _Declaration(_Message, frozen=True):
     name: str
     description: str = ""
     parameters: Fields | None = None
@@ -106,7 +106,7 @@ class _Declaration(_Message):
     behavior: str = ""
 
 
-class _Tool(_Message):
+class _Tool(_Message, frozen=True):
     function_declarations: list[_Declaration] = []
     google_search: Fields | None = None
     google_search_retrieval: Fields | None = None
@@ -117,23 +117,23 @@ class _Tool(_Message):
     file_search: Fields | None = None
 
 
-class _Calling(_Message):
+class _Calling(_Message, frozen=True):
     mode: Literal["MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"] = "MODE_UNSPECIFIED"
     allowed_function_names: list[str] = []
 
 
-class _ToolConfig(_Message):
+class _ToolConfig(_Message, frozen=True):
     function_calling_config: _Calling = _Calling()
     retrieval_config: Fields | None = None
 
 
-class Thinking(_Message):
+class Thinking(_Message, frozen=True):
     include_thoughts: bool = False
     thinking_budget: int | None = None
     thinking_level: Literal["", "MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"] = ""
 
 
-class _Config(_Message):
+class _Config(_Message, frozen=True):
     stop_sequences: list[str] = []
     response_mime_type: str = ""
     response_schema: Fields | None = None
@@ -156,7 +156,7 @@ class _Config(_Message):
     media_resolution: str = ""
 
 
-class Request(_Message):
+class Request(_Message, frozen=True):
     contents: list[_Content] = []
     model: str = ""
     system_instruction: _Content = _Content()

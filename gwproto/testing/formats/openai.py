@@ -20,7 +20,7 @@ class _Url(Struct, frozen=True):
 class _Part(Struct, frozen=True):
     type: str = "text"
     text: str = ""
-    image_url: _Url | None = None
+    image_url: _Url | str | None = None  # the latter is Mistral's
 
 
 class _Message(Struct, frozen=True):
@@ -36,7 +36,8 @@ class _Message(Struct, frozen=True):
     @property
     def images(self) -> tuple[str, ...]:
         parts = self.content if isinstance(self.content, list) else ()
-        return tuple(image_name(part.image_url.url) for part in parts if part.image_url is not None)
+        urls = [part.image_url for part in parts if part.image_url is not None]
+        return tuple(image_name(url if isinstance(url, str) else url.url) for url in urls)
 
 
 class _Function(Struct, frozen=True):
@@ -193,7 +194,10 @@ def _logprobs(said: tuple[str, ...]) -> dict[str, object]:
 
 
 def stream(ask: Ask, choices: tuple[Answer, ...], stamp: Stamp, words: int) -> Stream:
-    """``words`` tokens to a chunk. With usage asked for every other chunk carries ``usage: null``."""
+    """``words`` tokens to a chunk. With usage asked for every other chunk carries ``usage: null``.
+
+    A call whose arguments fit into one chunk comes whole, as Groq's and Mistral's do.
+    """
     nothing = {"usage": None} if ask.include_usage else {}
 
     def chunk(
@@ -213,14 +217,15 @@ def stream(ask: Ask, choices: tuple[Answer, ...], stamp: Stamp, words: int) -> S
         for piece in pieces(answer.reasoning, words):
             content.append(chunk(index, {"reasoning_content": "".join(piece)}))
         for number, call in enumerate(answer.calls):
+            said = tokens(call.arguments)
             head = {
                 "index": number,
                 "id": _call_id(stamp, index, number),
                 "type": "function",
-                "function": {"name": call.name, "arguments": ""},
+                "function": {"name": call.name, "arguments": "" if len(said) > words else call.arguments},
             }
             content.append(chunk(index, {"tool_calls": [head]}))
-            for piece in pieces(tokens(call.arguments), words):
+            for piece in pieces(said if len(said) > words else (), words):
                 fragment = {"index": number, "function": {"arguments": "".join(piece)}}
                 content.append(chunk(index, {"tool_calls": [fragment]}))
         for piece in pieces(answer.tokens, words):
@@ -279,15 +284,9 @@ def error(
 
 
 def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
-    """The list of models."""
-    return _encode(
-        {
-            "object": "list",
-            "data": [
-                {"id": name, "object": "model", "created": created, "owned_by": owner} for name in names
-            ],
-        }
-    )
+    """The list of models. Without ``type`` and ``capabilities`` Mistral's client cannot read it."""
+    about = {"object": "model", "created": created, "owned_by": owner, "type": "base", "capabilities": {}}
+    return _encode({"object": "list", "data": [{"id": name, **about} for name in names]})
 
 
 def error_event(status: int) -> bytes:
@@ -318,7 +317,7 @@ FORMAT = Format(
     name="openai",
     base="/v1",
     id_prefix="chatcmpl-",
-    key=lambda headers: bearer(headers) or header(headers, b"api-key"),  # the latter is Azure's
+    key=lambda headers, _: bearer(headers) or header(headers, b"api-key"),  # the latter is Azure's
     find=find,
     decode=decode,
     whole=whole,

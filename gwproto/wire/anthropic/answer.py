@@ -163,9 +163,7 @@ class _Stream:
     def _thinking(self, index: int, text: str) -> Chunk:
         if index in self._thoughts:
             self._thoughts[index].texts.append(text)
-        # The second delta says nothing. A frame of one might be relayed without being decoded once its like is
-        # known, and what is signed must be kept whole.
-        return Chunk((Delta(reasoning=text), Delta()))
+        return Chunk((Delta(reasoning=text),), remembered=True)  # what is signed must be kept whole
 
     def _arguments(self, index: int, text: str) -> Chunk:
         if index not in self._tools:
@@ -260,7 +258,7 @@ def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
     except WireError as error:
         return _bad(f"The provider's answer cannot be read: {error}.")
     failure = in_band_failure(fields, reading)
-    return failure or completed(_chunks(fields, reading))
+    return failure or completed(_chunks(fields, reading), reading.seed)
 
 
 def _chunks(fields: RawFields, reading: Reading) -> list[Chunk]:

@@ -16,7 +16,7 @@ from gwproto.failures import Failure, WireError
 from gwproto.values import Usage
 from gwproto.wire.dialect import ChunkDecoder
 from gwproto.wire.neutral import Chunk, Completion, Delta, RawFields, Reading
-from gwproto.wire.ollama.native import count_of, failure_in, members
+from gwproto.wire.native import count_of, failure_in, members
 from gwproto.wire.openai import completion as openai
 from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import (
@@ -196,4 +196,4 @@ def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
         choice_extra=_logprobs(list_of(fields.get("logprobs"))),
     )
     id_ = text_of(fields.get("id")) or ""
-    return completed([Chunk((delta,), id_, usage=_usage(fields.get("usage")), done=True)])
+    return completed([Chunk((delta,), id_, usage=_usage(fields.get("usage")), done=True)], reading.seed)

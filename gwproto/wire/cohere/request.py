@@ -26,7 +26,7 @@ from gwproto.wire.conversation import (
 )
 from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
-from gwproto.wire.ollama.native import refusal, unreadable, without
+from gwproto.wire.native import refusal, unreadable, without
 from gwproto.wire.openai import request as openai
 
 PATH = "/chat"

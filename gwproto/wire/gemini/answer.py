@@ -205,7 +205,7 @@ def _odd_part(fields: RawFields) -> _Part:
 def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
     """A 200's body, normalised, or why it is no answer. It may be an array of a stream's events: one without SSE."""
     try:
-        return completed([decode_event(event, reading) for event in _events(body)])
+        return completed([decode_event(event, reading) for event in _events(body)], reading.seed)
     except WireError:
         return openai.decode_completion(body, reading)  # the words for what is no JSON are every format's
 

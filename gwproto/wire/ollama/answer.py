@@ -12,7 +12,7 @@ from gwproto.values import Usage
 from gwproto.wire.dialect import ChunkDecoder
 from gwproto.wire.neutral import Chunk, Completion, Delta, RawFields, Reading, ToolFragment
 from gwproto.wire.normalise import call_id
-from gwproto.wire.ollama.native import count_of, failure_in, members
+from gwproto.wire.native import count_of, failure_in, members
 from gwproto.wire.openai import completion as openai
 from gwproto.wire.openai.parts import fields_of, list_of, text_of, tool_fragment, value_of
 from gwproto.wire.whole import completed
@@ -128,7 +128,7 @@ def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
         chunks = _chunks(body, stream_decoder(reading))
     except WireError:
         return openai.decode_completion(body, reading)  # which says what is wrong with it
-    answer = completed(chunks)
+    answer = completed(chunks, reading.seed)
     if isinstance(answer, Completion) and not any(chunk.done for chunk in chunks):
         return Failure(FailureClass.TRUNCATED, "The provider's answer was cut off.")
     return answer

@@ -24,7 +24,7 @@ from gwproto.wire.conversation import (
 )
 from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
-from gwproto.wire.ollama.native import unreadable, without
+from gwproto.wire.native import unreadable, without
 from gwproto.wire.openai import request as openai
 from gwproto.wire.openai.parts import value_of
 

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.sse.decoder import repaired
 from gwproto.wire.neutral import (
     UNREAD,
     Completion,
@@ -87,16 +88,17 @@ def decode_completion(body: bytes, reading: Reading = UNREAD) -> Completion | Fa
     """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all."""
     if too_deep(body):
         return _bad("The provider's answer is cut short or nested too deeply.")
+    # msgspec notices invalid UTF-8 only in the strings it looks at.
+    valid = body if body.isascii() else repaired(body)
     try:
-        plain = _plain_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # msgspec notices invalid UTF-8 only in the strings it looks at, and what is odd is looked at piece by piece.
-        body = body.decode("utf-8", "replace").encode()
-        try:
-            return _decode_odd(body, reading)
-        except WireError as error:
-            return _bad(f"The provider's answer cannot be read: {error}.")
-    return _decode_plain(plain)
+        if valid is body:
+            return _decode_plain(_plain_decoder.decode(body))
+    except msgspec.DecodeError:
+        pass
+    try:
+        return _decode_odd(valid, reading)
+    except WireError as error:
+        return _bad(f"The provider's answer cannot be read: {error}.")
 
 
 def _decode_plain(plain: _Completion) -> Completion:
@@ -165,7 +167,7 @@ def _decode_odd(body: bytes, reading: Reading) -> Completion | Failure:
         usage, _ = decode_usage(fields_of(fields["x_groq"]).get("usage", NULL))
     choices: list[CompletionChoice] = []
     for position, raw in enumerate(list_of(fields.pop("choices", None))):
-        choice = _odd_choice(fields_of(raw), position, id_, created)
+        choice = _odd_choice(fields_of(raw), position, id_ or reading.seed, created)
         if isinstance(choice, Failure):
             return choice
         choices.append(choice)

@@ -161,11 +161,11 @@ def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
         return answer
     fields = fields_of(answer)
     if "choices" not in fields and "output" in fields:
-        return completed([chunk_of_response(fields), Chunk(done=True)])
+        return completed([chunk_of_response(fields), Chunk(done=True)], reading.seed)
     if "choices" not in fields and not _NATIVE.isdisjoint(fields):
         chunk = _native(fields)
         cut = _used_up(chunk.usage, reading) and not any(delta.tools for delta in chunk.deltas)
-        return completed([chunk, Chunk((Delta(finish="length"),) if cut else (), done=True)])
+        return completed([chunk, Chunk((Delta(finish="length"),) if cut else (), done=True)], reading.seed)
     completion = openai.decode_completion(bytes(memoryview(answer)), reading)
     if isinstance(completion, Failure):
         return completion

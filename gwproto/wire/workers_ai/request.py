@@ -69,7 +69,9 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
             else {"type": "json_schema", "json_schema": wanted.schema}
         )
     body = merged(merged(body, rendering.effort), rendering.body)
-    return EncodedRequest(PATH + quote(rendering.model, safe="/@:"), _encode(body), tuple(dropped))
+    path = PATH + quote(rendering.model, safe="/@:")
+    limit = body.get("max_tokens")
+    return EncodedRequest(path, _encode(body), tuple(dropped), limit if isinstance(limit, int) else None)
 
 
 def _said(request: ChatRequest) -> list[Turn]:
