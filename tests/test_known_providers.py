@@ -134,7 +134,7 @@ def allows(quirks: Quirks) -> None:
     assert quirks.tool_keys is None or {"name", "description", "parameters"} <= quirks.tool_keys
     assert (quirks.tool_choices or {}).keys() <= {"auto", "none", "required", "named"}
     windows = quirks.limit_windows or {}
-    assert windows.keys() <= {"requests", "tokens"}
+    assert windows.keys() <= {"requests", "tokens", "input-tokens", "output-tokens"}
     assert set(windows.values()) <= {"second", "minute", "hour", "day"}
     if isinstance(quirks.effort, dict):
         assert quirks.effort.keys() <= set(get_args(Level))

@@ -91,6 +91,18 @@ def test_text(service: Service, ask: Any) -> None:
     assert sent.headers["authorization"] == f"Bearer {KEY}"
 
 
+def test_a_text_in_many_pieces(service: Service) -> None:
+    service.provider.knobs = Knobs(api_key=KEY)
+    try:
+        with service.client.chat.stream(**asked("Good morning", {})) as events:
+            pieces = [event.data.choices[0].delta.content for event in events]
+    finally:
+        service.provider.knobs = KNOBS
+    texts = [piece for piece in pieces if isinstance(piece, str)]
+    assert len(texts) > 5
+    assert "".join(texts) == 'You said "Good morning", and sim heard you.'
+
+
 def test_usage(service: Service) -> None:
     answer = service.client.chat.complete(**asked("Good morning", {}))
     assert answer.model == MODEL

@@ -2,7 +2,6 @@
 client, and never an exception. ``make deep`` tries 10,000 examples of each."""
 
 import json
-import random
 from typing import Any
 
 import pytest
@@ -13,11 +12,10 @@ from strategies import JSON
 from gwproto.exchange.body import MAX_BODY, choose
 from gwproto.exchange.gears import Body
 from gwproto.failures import Failure, FailureClass, WireError
-from gwproto.testing import Data, SimulatedProvider
 from gwproto.wire.dialects import DIALECTS, Dialect
-from gwproto.wire.neutral import ChatRequest, Completion, Envelope, Reading, Rendering
-from gwproto.wire.openai.request import parse_request
+from gwproto.wire.neutral import Completion, Envelope, Reading
 from gwproto.wire.translate import frames_of
+from support.formats import answered, requested
 
 ENVELOPE = Envelope("id", 1, "model")
 READING = Reading(provider="", max_tokens=50, wall=1.7e9)
@@ -33,30 +31,11 @@ REQUESTS: list[dict[str, Any]] = [
 ]
 
 
-def requested(**fields: Any) -> ChatRequest:
-    body = {"messages": [{"role": "user", "content": "Hé"}], **fields}
-    request = parse_request(json.dumps(body).encode())
-    assert isinstance(request, ChatRequest)
-    return request
-
-
-def answered(dialect: Dialect, fields: dict[str, Any], *, stream: bool) -> bytes:
-    """What a simulated provider answers, whole."""
-    provider = SimulatedProvider("p", models=["model"], rng=random.Random(1), format=dialect.name)
-    encoded = dialect.encode_request(requested(stream=stream, **fields), Rendering(model="model"))
-    headers = ((b"anthropic-version", b"2023-06-01"),)
-    steps = provider.respond("POST", provider.format.base + encoded.path, headers, encoded.body, 1.7e9)
-    return b"".join(step.action.data for step in steps if isinstance(step.action, Data))
-
-
 STREAMS = {
-    name: [answered(dialect, fields, stream=True) for fields in REQUESTS]
-    for name, dialect in DIALECTS.items()
+    name: [b"".join(answered(name, requested(stream=True, **fields))) for fields in REQUESTS]
+    for name in DIALECTS
 }
-ANSWERS = {
-    name: [answered(dialect, fields, stream=False) for fields in REQUESTS]
-    for name, dialect in DIALECTS.items()
-}
+ANSWERS = {name: [b"".join(answered(name, requested(**fields))) for fields in REQUESTS] for name in DIALECTS}
 
 
 def strict(document: bytes) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gwproto.config import Quirks, Settings
-from gwproto.exchange.intake import request_for
+from gwproto.exchange.intake import write
 from gwproto.loading import load
 from gwproto.routing.catalog import Catalog, compile_catalog
 from gwproto.wire.effort import OPENAI_EFFORTS, Efforts, efforts_of, merged, nearest
@@ -113,12 +113,12 @@ def said(catalog: Catalog, model: str, effort: str) -> tuple[str, dict[str, Any]
     body = {"messages": [{"role": "user", "content": "Q"}], "reasoning_effort": effort, "max_tokens": 9}
     request = parse_request(json.dumps(body).encode())
     assert isinstance(request, ChatRequest)
-    upstream, dropped, applied = request_for(request, targets[0])
-    assert dropped == ()
-    fields = json.loads(upstream.body)
+    written = write(request, targets[0], "r1")
+    assert written.dropped == ()
+    fields = json.loads(written.request.body)
     for name in ("model", "messages", "max_tokens", "max_completion_tokens"):
         fields.pop(name, None)
-    return applied, fields
+    return written.effort, fields
 
 
 def effort(level: str | None) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from gwproto.wire.openai import errors
 from gwproto.wire.openai.errors import decode_error, in_band_failure
 from gwproto.wire.openai.parts import fields_of
 from gwproto.wire.taxonomy import ROWS, WORDS
+from gwproto_ops.deployment import known_providers
 
+KNOWN = known_providers()
 WALL = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 MINUTE = 40.0  # what is left of it then
 UTC_DAY = 35200.0
@@ -439,7 +441,9 @@ CASES: tuple[Case, ...] = (
 
 
 def meaning(case: Case) -> tuple[str, str, float | None]:
-    reading = Reading(provider=case.provider, wall=WALL)
+    entry = KNOWN.get(case.provider)
+    windows = entry.quirks.limit_windows if entry is not None else None
+    reading = Reading(provider=case.provider, limit_windows=windows or {}, wall=WALL)
     body = b"" if case.body is None else json.dumps(case.body).encode()
     if case.status:
         headers = tuple((name.encode(), value.encode()) for name, value in case.headers.items())

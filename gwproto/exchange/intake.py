@@ -158,6 +158,7 @@ def write(
         provider=provider.like,
         think_inline=model.quirks.think_inline or "no",
         max_tokens=request.max_tokens or encoded.max_tokens,
+        limit_windows=model.quirks.limit_windows or {},
         seed=request_id,
     )
     return Written(upstream, encoded.dropped, effort, reading)

@@ -4,6 +4,7 @@ Never the status alone: a 429 may mean no money, a 413 a rate limit, a 400 a bad
 code, type, known detail fields, known headers and the message's beginning are read, since messages echo prompts.
 """
 
+import re
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -74,8 +75,8 @@ def _fits(one: Row, status: int | None, words: tuple[str, ...], text: str, limit
         return False
     return (
         not one.codes.isdisjoint(words)
-        or (one.pattern is not None and one.pattern.search(text) is not None)
-        or (one.limits is not None and one.limits.search(limits) is not None)
+        or (one.pattern != "" and re.search(one.pattern, text) is not None)
+        or (one.limits != "" and re.search(one.limits, limits) is not None)
     )
 
 

@@ -55,6 +55,7 @@ class Reading(Struct, frozen=True, gc=False, kw_only=True):
     provider: str = ""  # as the catalog knows it: whose habits its errors have
     think_inline: Literal["no", "tagged", "opened"] = "no"  # as in Quirks
     max_tokens: int | None = None  # what the request allowed
+    limit_windows: Mapping[str, str] = {}  # what "requests" and "tokens" in rate limit headers are per
     seed: str = ""  # tells this answer's made-up ids from those of others
     wall: float = 0.0  # when the answer's head came, in seconds since the epoch; 0.0: unknown
 

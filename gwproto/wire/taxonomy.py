@@ -4,7 +4,6 @@ A provider's own rows go first, then words that mean one thing wherever they sta
 written, then the status alone. :mod:`gwproto.wire.classify` reads it. Rows are in order: the first that fits counts.
 """
 
-import re
 from typing import Literal
 
 from msgspec import Struct
@@ -26,12 +25,9 @@ class Row(Struct, frozen=True, gc=False, kw_only=True):
     provider: str = ""  # "": any
     statuses: frozenset[int] = frozenset()  # empty: any, and none
     codes: frozenset[str] = frozenset()  # code or type, in lower case
-    pattern: re.Pattern[str] | None = (
-        None  # occurs in code, type, hints or the message's beginning, in lower case
-    )
-    limits: re.Pattern[str] | None = (
-        None  # occurs in what the headers say of limits: "spent requests day", "none …"
-    )
+    # Regular expressions, compiled when first looked for: most are not, in most processes.
+    pattern: str = ""  # occurs in code, type, hints or the message's beginning, in lower case
+    limits: str = ""  # occurs in what the headers say of limits: "spent requests day", "none …"
     scope: Scope | None = None  # None: the class's own
     delay: float | Calendar | None = None  # seconds, where the provider asks for none
 
@@ -50,8 +46,8 @@ def row(
         kind=kind,
         statuses=frozenset(at),
         codes=frozenset(codes.split()),
-        pattern=re.compile("|".join(markers)) if markers else None,
-        limits=re.compile(limits) if limits else None,
+        pattern="|".join(markers),
+        limits=limits,
         scope=scope,
         delay=delay,
     )
@@ -81,8 +77,6 @@ _SPEND_LIMITS = (
 PROVIDERS: tuple[Row, ...] = (
     # OpenAI: error codes guide. Spending limits are those of a month.
     *_of("openai", row(_F.CREDITS, codes=_SPEND_LIMITS, delay="utc_month")),
-    # Groq: the requests that its headers count are a day's.
-    *_of("groq", row(_F.RATE_DAY, at=(429,), limits=r"spent requests\b", delay="utc_day")),
     # Cerebras: a minute's bucket is refilled in half of it; a queue in seconds, whatever x-should-retry says.
     *_of(
         "cerebras",

@@ -14,6 +14,7 @@ from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.policy.auth import ClientKey
 from gwproto.routing.catalog import compile_catalog
 from gwproto.testing import Connection, Stall, Visit
+from gwproto.wire.dialects import VOCABULARIES
 
 KEY = "canary-client-key"
 SECRET = "canary-provider-secret"
@@ -37,6 +38,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     arrivals: tuple[Arrival, ...]
     settings: dict[str, Any] = {}
     providers: int = 2
+    format: str = "openai"  # what providers speak
     drain_after: float = math.inf  # the process is asked to stop
     unready_after: float = math.inf  # it says by /readyz that it will
     slow: bool = False  # takes time for a reason that the data do not show
@@ -92,6 +94,7 @@ def configuration(scenario: Scenario, base_urls: Mapping[str, str] | None = None
     providers = tuple(
         ProviderSettings(
             name=name,
+            format=scenario.format,
             base_url=base_urls[name],
             models=(ModelSettings(id=f"{name}-m", upstream=f"{name}/model"),),
         )
@@ -100,7 +103,7 @@ def configuration(scenario: Scenario, base_urls: Mapping[str, str] | None = None
     settings = msgspec.convert(
         {"providers": msgspec.to_builtins(providers), **scenario.settings}, Settings, strict=False
     )
-    catalog = compile_catalog(settings, {name: (name,) for name in PROVIDERS})
+    catalog = compile_catalog(settings, {name: (name,) for name in PROVIDERS}, VOCABULARIES)
     return Configuration(settings, catalog, (ClientKey("test", hashlib.sha256(KEY.encode()).digest()),))
 
 
@@ -123,7 +126,7 @@ _SHOWN = frozenset(
 )
 _HIDDEN = frozenset((b"x-gateway-request-id",))
 _CREATED = re.compile(r'"created":\d+')
-_ID = re.compile(r"chatcmpl-[0-9a-f]{24,32}")
+_ID = re.compile(r"(chatcmpl-|\bcall_)[0-9a-f]{24,32}")  # made from the request's
 
 
 def seen(status: int, headers: Headers, body: bytes, ending: str, outcome: Outcome | None) -> Seen:
@@ -138,7 +141,7 @@ def seen(status: int, headers: Headers, body: bytes, ending: str, outcome: Outco
     return Seen(
         status=status,
         headers=tuple(shown),
-        body=_ID.sub("chatcmpl-#", _CREATED.sub('"created":0', text)),
+        body=_ID.sub(r"\1#", _CREATED.sub('"created":0', text)),
         ending=ending,
         outcome=outcome.ending.value,
         error=outcome.error,

@@ -175,6 +175,7 @@ def row(
     drain_after: float = math.inf,
     unready_after: float = math.inf,
     slow: bool = False,
+    format: str = "openai",
 ) -> Scenario:
     """A row of the table: one streamed request (``whole``: not streamed) unless it says otherwise."""
     return Scenario(
@@ -186,4 +187,5 @@ def row(
         drain_after=drain_after,
         unready_after=unready_after,
         slow=slow,
+        format=format,
     )

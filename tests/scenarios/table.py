@@ -1,11 +1,12 @@
 """The table: one row, one situation. Runners and goldens are beside it."""
 
-from scenarios import bad, clients, good
+from scenarios import bad, clients, formats, good
 
 TABLE = (
     *good.REQUESTS,
     *good.SHAPES,
     *good.FRAMING,
+    *formats.NATIVE,
     *bad.BEFORE_CONTENT,
     *bad.STATUSES,
     *bad.AFTER_CONTENT,

@@ -4,6 +4,5 @@ from gwproto.testing.formats import anthropic, cohere, gemini, ollama, openai, w
 from gwproto.testing.formats.format import Format
 
 FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT
-    for module in (openai, gemini, anthropic, workers_ai, cohere, ollama)
+    module.FORMAT.name: module.FORMAT for module in (openai, gemini, anthropic, workers_ai, cohere, ollama)
 }

@@ -97,9 +97,7 @@ class _Stream:
         """An exception says its message in its payload, or is no more than it; an error in a header."""
         words = (text_of(payload.get("message")), text_of(fields.get("m")), text_of(fields.get("p")))
         message = next((text for text in words if text), "")
-        return failure_of(
-            read_signs({"type": text_of(fields["x"]), "message": message}), {}, self._reading
-        )
+        return failure_of(read_signs({"type": text_of(fields["x"]), "message": message}), {}, self._reading)
 
     def start_call(self, index: int, call: RawFields) -> Chunk:
         """A block begins; all but tool calls do without saying so."""

@@ -100,7 +100,7 @@ _ERROR_KEYS = frozenset(("message", "detail", "errors"))
 
 def failure_of(signs: Signs, headers: dict[str, str], reading: Reading) -> Failure:
     """The failure for what was read. ``headers``: those of a response that is all failure, else none."""
-    limits = read_limits(headers, {}, reading.wall)
+    limits = read_limits(headers, reading.limit_windows, reading.wall)
     row = classify(msgspec.structs.replace(signs, limits=in_words(limits)), reading.provider)
     delay = _asked_delay(row.kind, signs, headers, limits, reading.wall)
     if delay is None:
