@@ -12,6 +12,7 @@ from strategies import JSON
 from gwproto.exchange.body import MAX_BODY, choose
 from gwproto.exchange.gears import Body
 from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.sse.eventstream import encode_message
 from gwproto.wire.dialects import DIALECTS, Dialect
 from gwproto.wire.neutral import Completion, Envelope, Reading
 from gwproto.wire.translate import frames_of
@@ -208,7 +209,14 @@ TEXT = {
     "workers_ai": b'data: {"response":%b}\n\n',
     "cohere": b'data: {"type":"content-delta","index":0,"delta":{"message":{"content":{"text":%b}}}}\n\n',
     "ollama": b'{"model":"m","created_at":"x","message":{"role":"assistant","content":%b},"done":false}\n',
+    "bedrock": b'{"contentBlockIndex":0,"delta":{"text":%b}}',
 }
+
+
+def saying(name: str, text: bytes) -> bytes:
+    """An event of this text, a JSON string that may be none, and may have more beside it."""
+    event = TEXT[name] % text
+    return encode_message("event", "contentBlockDelta", event) if name == "bedrock" else event
 
 
 @NAMES
@@ -223,7 +231,7 @@ TEXT = {
     ],
 )
 def test_almost_a_text(name: str, text: bytes, content: str | None) -> None:
-    out, failure = passed_on(DIALECTS[name], [TEXT[name] % text], stream=True)
+    out, failure = passed_on(DIALECTS[name], [saying(name, text)], stream=True)
     if content is None:
         return
     assert failure is not None  # there is no end
@@ -238,7 +246,7 @@ def test_almost_a_text(name: str, text: bytes, content: str | None) -> None:
 )
 def test_values_of_no_use_beside_the_text(name: str, value: bytes) -> None:
     """Unknown keys with values that strict JSON does not have, or that nobody expects."""
-    event = (TEXT[name] % b'"A"').replace(b'"A"', b'"A","unheard_of":' + value, 1)
+    event = saying(name, b'"A","unheard_of":' + value)
     out, _ = passed_on(DIALECTS[name], [event], stream=True)
     if out:
         assert b'"A"' in out
@@ -247,15 +255,15 @@ def test_values_of_no_use_beside_the_text(name: str, value: bytes) -> None:
 @NAMES
 def test_duplicate_keys(name: str) -> None:
     """The last one counts, as in every JSON parser that clients use."""
-    event = TEXT[name] % b'"A"'
-    out, _ = passed_on(DIALECTS[name], [event.replace(b':"A"', b':"Z","twice":1,"twice":2', 1)], stream=True)
+    event = saying(name, b'"Z","twice":1,"twice":2')
+    out, _ = passed_on(DIALECTS[name], [event], stream=True)
     assert b'"Z"' in out
 
 
 @NAMES
 @pytest.mark.parametrize("stream", [False, True])
 def test_too_deep(name: str, stream: bool) -> None:
-    for deep in (b"[" * 100_000, b'{"a":' * 100_000, TEXT[name] % (b"[" * 200 + b"]" * 200)):
+    for deep in (b"[" * 100_000, b'{"a":' * 100_000, saying(name, b"[" * 200 + b"]" * 200)):
         _, failure = passed_on(DIALECTS[name], [deep], stream=stream)
         assert failure is not None
         assert failure.kind in (FailureClass.SERVER, FailureClass.TRUNCATED, FailureClass.EMPTY)
@@ -264,7 +272,7 @@ def test_too_deep(name: str, stream: bool) -> None:
 @NAMES
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_line_over_a_mebibyte(name: str, stream: bool) -> None:
-    line = TEXT[name] % (b'"' + b"x" * (1 << 20) + b'"')
+    line = saying(name, b'"' + b"x" * (1 << 20) + b'"')
     _, failure = passed_on(
         DIALECTS[name], [line[i : i + 65536] for i in range(0, len(line), 65536)], stream=stream
     )
