@@ -59,8 +59,8 @@ def decode_known(providers: bytes, models: bytes) -> dict[str, KnownProvider]:
     known = {}
     for entry in filter(None, entries):
         own = rows.get(entry.models_of or entry.name, [])
-        if entry.models_of:  # in another format: what says the effort there says nothing here
-            own = [replace(model, quirks=replace(model.quirks, effort=None)) for model in own]
+        if entry.models_of:
+            own = [replace(model, quirks=_by_its_levels(model.quirks, entry.quirks)) for model in own]
         quirks = overlaid(compatible, entry.quirks) if entry.compatible and compatible else entry.quirks
         prefixed = tuple([replace(model, id=f"{entry.name}-{model.id}") for model in own])
         known[entry.name] = replace(entry, quirks=quirks, models=prefixed)
@@ -68,6 +68,17 @@ def decode_known(providers: bytes, models: bytes) -> dict[str, KnownProvider]:
     if problems:
         raise ConfigurationError(tuple(problems))
     return known
+
+
+def _by_its_levels(native: Quirks, way: Quirks) -> Quirks:
+    """A model's quirks for a second way to it: of its effort only those levels that are known there, too.
+
+    What says them in its own format says nothing in another.
+    """
+    levels = native.effort
+    if levels is not None:
+        levels = tuple([level for level in levels if way.effort is None or level in way.effort])
+    return replace(native, effort=levels)
 
 
 class _Row(ModelSettings, frozen=True, kw_only=True):
@@ -269,16 +280,17 @@ def _providers(
             problems.append(
                 (PROVIDERS_VARIABLE, f"unknown provider {name}{_nearest(name, (*known, *providers))}")
             )
-    for entry in (*(known[name] for name in wanted if name in known), *discovered):
+    asked = [known[name] for name in dict.fromkeys(wanted) if name in known]
+    for entry in (*asked, *(entry for entry in discovered if entry.name not in wanted)):
         named = entry.name in wanted
+        if entry.name in providers or (entry.named_only and not named):
+            continue
         variable = entry.credential(environ, named=named)
         evidence = entry.host_env if entry.keyless else variable
-        if entry.named_only and not named:
-            continue
         missing = entry.missing(environ)
         if missing and named:
             problems.append((PROVIDERS_VARIABLE, f"{entry.name} needs {' and '.join(missing)}"))
-        elif entry.name not in providers and not missing and (named or environ.get(evidence, "").strip()):
+        elif not missing and (named or environ.get(evidence, "").strip()):
             origins[f"providers.{entry.name}"] = PROVIDERS_VARIABLE if named else evidence
             providers[entry.name] = _inherit(ProviderSettings(name=entry.name), entry, {}, environ, origins)
     chosen = dict.fromkeys(wanted) if wanted else providers

@@ -333,6 +333,22 @@ class TestPlaces:
                 # Fields of the other format would be no use here.
                 assert not any(isinstance(model.quirks.effort, dict) for model in entry.models)
 
+    @pytest.mark.parametrize(
+        ("id_", "levels"),
+        [
+            ("gemini_compat-2.5-pro", ("minimal", "low", "medium", "high")),
+            ("gemini_compat-2.5-flash", ("none", "low", "medium", "high")),
+            ("gemini_compat-4-hydrogen", ("low", "medium", "high")),
+            ("gemini_compat-gemma-3-27b", None),
+            ("cohere_compat-command-a-reasoning", ("none", "high")),
+            ("workers_ai_compat-gpt-oss-120b", ()),
+            ("ollama_compat-qwen3-8b", ("none", "high")),
+        ],
+    )
+    def test_a_second_way_has_the_levels_of_effort_that_both_know(self, id_: str, levels: object) -> None:
+        (model,) = (model for entry in KNOWN.values() for model in entry.models if model.id == id_)
+        assert model.quirks.effort == levels
+
 
 class TestVariablesInAddresses:
     def test_they_are_filled_in(self) -> None:
@@ -351,14 +367,16 @@ class TestVariablesInAddresses:
         assert found(environ) == []
         assert found({**environ, variable: " "}) == []
         assert found({**environ, variable: "https://x.example"}) == [name]
-        assert set(problems({**environ, "GWPROTO_PROVIDERS": name})) == {
-            ("GWPROTO_PROVIDERS", f"{name} needs {variable}")
-        }
+        assert problems({**environ, "GWPROTO_PROVIDERS": f"{name},{name}"}) == (
+            ("GWPROTO_PROVIDERS", f"{name} needs {variable}"),
+        )
         assert problems(environ, f"[[providers]]\nname = '{name}'") == (
             ("providers[0].base_url", f"needs {variable}"),
         )
         written = only(environ, f"[[providers]]\nname = '{name}'\nbase_url = 'https://x.example'")
         assert written.base_url == "https://x.example"
+        named = {**environ, "GWPROTO_PROVIDERS": name}
+        assert found(named, f"[[providers]]\nname = '{name}'\nbase_url = 'https://x.example'") == [name]
 
     def test_several_are_named_together(self) -> None:
         entry = KnownProvider(name="two", base_url="https://{A_HOST}/{B_PATH}", key_env=("KEY",))
@@ -367,7 +385,7 @@ class TestVariablesInAddresses:
         assert entry.address({"A_HOST": "a", "B_PATH": "b/"}) == ("https://a/b", "default")
         with pytest.raises(ConfigurationError) as caught:
             load(None, {"GWPROTO_PROVIDERS": "two"}, {}, known={"two": entry})
-        assert set(caught.value.problems) == {("GWPROTO_PROVIDERS", "two needs A_HOST and B_PATH")}
+        assert caught.value.problems == (("GWPROTO_PROVIDERS", "two needs A_HOST and B_PATH"),)
 
 
 class TestLike:

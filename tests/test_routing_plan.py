@@ -233,14 +233,18 @@ def test_what_a_format_or_a_provider_has_no_words_for_is_asked_of_others() -> No
         provider("wordless", format="odd"),
         provider("lacking", quirks=Quirks(lacks=frozenset({"image_url"}))),
         provider("open", ModelSettings(id="open-model", capabilities=("vision", "n"))),
+        provider(
+            "small",
+            ModelSettings(id="small-model", quirks=Quirks(lacks=frozenset({"image_url", "n", "files"}))),
+        ),
     )
     made.catalog = compile_catalog(made.settings, {}, {"odd": Vocabulary(lacks=frozenset({"n", "files"}))})
     made.router.reconfigure(made.catalog, made.settings, made.now)
-    everybody = ["lacking/lacking-model", "open/open-model", "wordless/wordless-model"]
+    everybody = ["lacking/lacking-model", "open/open-model", "small/small-model", "wordless/wordless-model"]
     assert sorted(candidates(made.plan())) == everybody
     by_address = made.plan(needs=frozenset({"vision", "image_url"}))
     assert sorted(candidates(by_address)) == ["open/open-model", "wordless/wordless-model"]
-    assert [reason for _, reason in by_address.removed] == ["lacks image_url"]
+    assert [reason for _, reason in by_address.removed] == ["lacks image_url"] * 2
     assert sorted(candidates(made.plan(needs=frozenset({"n"})))) == everybody[:2]
     assert sorted(candidates(made.plan(needs=frozenset({"files"})))) == everybody[:2]
 

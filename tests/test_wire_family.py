@@ -11,8 +11,9 @@ from msgspec import Raw
 from wirestream import events, translate
 
 from gwproto.config import Quirks
-from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
+from gwproto.wire.neutral import ChatRequest, Completion, EncodedRequest, Rendering
 from gwproto.wire.openai.adapt import adapt, short_id, without_keywords
+from gwproto.wire.openai.completion import decode_completion
 from gwproto.wire.openai.parts import tool_fragment
 from gwproto.wire.openai.request import encode_request, parse_request
 from gwproto_ops.deployment import known_providers
@@ -678,3 +679,19 @@ def test_an_id_spelled_null_is_none() -> None:
     assert [call[2] for call in calls] == [0, 1]
     assert "null" not in [call[3] for call in calls]
     assert calls[0][3] != calls[1][3]
+
+
+def test_nor_is_it_one_where_nothing_else_is_odd() -> None:
+    call = {**CALL, "id": "null"}
+    head = {"id": "c1", "created": 1, "model": "m"}
+    piece = {"index": 0, "delta": {"tool_calls": [{"index": 0, **call}]}, "finish_reason": None}
+    chunk = {**head, "object": "chat.completion.chunk", "choices": [piece]}
+    out = events(translate([b"data: " + json.dumps(chunk).encode() + b"\n\n", b"data: [DONE]\n\n"]))
+    ((_, _, _, id_, _),) = (event for event in out if event[0] == "K")
+    assert id_.startswith("call_")
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+    answer = {**head, "object": "chat.completion", "choices": [choice]}
+    completion = decode_completion(json.dumps(answer).encode())
+    assert isinstance(completion, Completion)
+    assert (completion.choices[0].tools[0].id or "").startswith("call_")

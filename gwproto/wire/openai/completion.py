@@ -21,6 +21,7 @@ from gwproto.wire.openai.errors import clean, in_band_failure
 from gwproto.wire.openai.parts import (
     MAX_CHOICE,
     NULL,
+    CallId,
     answer_fields,
     choice_index,
     created_of,
@@ -44,7 +45,7 @@ class _Function(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class _Call(Struct, gc=False, forbid_unknown_fields=True):
-    id: Annotated[str, Meta(min_length=1)]
+    id: CallId
     type: Literal["function"]
     function: _Function
 

@@ -3,8 +3,10 @@
 These are the slow paths: plain chunks and answers are decoded into types in one step and never come here.
 """
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from gwproto.failures import WireError
 from gwproto.wire.neutral import Chunk, Completion, Envelope, RawFields, ToolFragment
@@ -13,6 +15,9 @@ from gwproto.wire.openai.usage import encode_usage
 NULL = Raw(b"null")
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 MAX_CHOICE = 127  # n is at most 128
+
+#: The id of a tool call. Mistral's SDK writes a missing one as the word.
+CallId = Annotated[str, Meta(min_length=1, pattern="^(?!null$)")]
 
 encoder = msgspec.json.Encoder()
 _decode_fields = msgspec.json.Decoder(RawFields).decode

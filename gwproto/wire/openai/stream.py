@@ -19,6 +19,7 @@ from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import (
     MAX_CHOICE,
     NULL,
+    CallId,
     answer_fields,
     choice_index,
     created_of,
@@ -47,7 +48,7 @@ class _Function(Struct, gc=False, forbid_unknown_fields=True):
 
 class _Tool(Struct, gc=False, forbid_unknown_fields=True):
     index: int
-    id: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    id: CallId | UnsetType = UNSET
     type: Literal["function"] | UnsetType = UNSET
     function: _Function | UnsetType = UNSET
 
