@@ -29,6 +29,7 @@ from gwproto import (
 from gwproto.config import (
     LimitSettings,
     ProviderTimeouts,
+    Quirks,
     RetrySettings,
     RoutingSettings,
     ServerSettings,
@@ -75,6 +76,53 @@ def outcome_of(exchange: Any) -> Any:
     assert exchange.finished
     assert exchange.outcome is not None
     return exchange.outcome
+
+
+# How a target is asked
+
+
+def test_the_models_name_may_stand_in_the_address_and_a_query_behind_it() -> None:
+    address = "http://a.example/deployments/{model}"
+    model = {"id": "a-model", "upstream": "org/x y"}
+    made = gateway(provider("a", base_url=address, query={"api-version": "1"}, model=model))
+    request = opened(begin(made, body())[1]).request
+    assert request.target == "/deployments/org/x%20y/chat/completions?api-version=1"
+    made = gateway(provider("a", format="gemini", query={"key": "1"}))
+    request = opened(begin(made, body(stream=True))[1]).request
+    assert request.target == "/v1/models/a-model:streamGenerateContent?alt=sse&key=1"
+
+
+def test_effort_is_asked_for_as_the_model_knows_it() -> None:
+    def asked(effort: str, **model: Any) -> tuple[Any, str]:
+        made = gateway(provider("a", model={"id": "a-model", **model}))
+        exchange, commands = begin(made, body(reasoning_effort=effort))
+        field = json.loads(opened(commands).request.body).get("reasoning_effort")
+        return field, sent_head(feed(exchange, START, *answer(1, completion())))[1][
+            "x-gateway-reasoning-effort"
+        ]
+
+    assert asked("max") == ("max", "max")
+    assert asked("max", quirks=Quirks(effort=("none", "low", "high"))) == ("high", "high")
+    assert asked("none", quirks=Quirks(effort=("low",))) == ("low", "low")
+    assert asked("low", quirks=Quirks(effort=())) == (None, "auto")
+    assert asked("low", capabilities=("tools",)) == (None, "none")
+    assert asked("auto") == (None, "auto")
+
+
+def test_reasoning_inside_the_text_stands_where_reasoning_belongs() -> None:
+    thinking = {"id": "a-model", "quirks": Quirks(think_inline="tagged")}
+    exchange, _ = begin(gateway(provider("a", model=thinking)), body())
+    commands = feed(exchange, START, *answer(1, completion("<think>Hm.</think>Yes.")))
+    message = json.loads(sent_body(commands))["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Yes.", "Hm.")
+    exchange, _ = begin(gateway(provider("a", model=thinking)), body(stream=True))
+    pieces = [text("<thi"), text("nk>Hm."), text("Hm.</think>"), text("Yes."), text("<think>"), STOP, DONE]
+    commands = feed(exchange, START, *streaming(ROLE, *pieces))
+    deltas = [
+        json.loads(event[6:])["choices"][0]["delta"] for event in sent_body(commands).split(b"\n\n")[:-3]
+    ]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Hm.Hm."
+    assert "".join(delta.get("content") or "" for delta in deltas) == "Yes.<think>"
 
 
 # One attempt that goes well

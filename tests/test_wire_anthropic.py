@@ -298,7 +298,7 @@ def test_a_refusal_is_text() -> None:
     [
         (b"", "EMPTY", "The provider's answer was empty."),
         (b"<html>502 Bad Gateway</html>", "SERVER", "The provider's answer is not JSON: 502 Bad Gateway"),
-        (b"[1]", "SERVER", "The provider's answer is not JSON: [1]"),
+        (b"[1]", "EMPTY", "The provider's answer has no choices."),
         (b'{"type":', "SERVER", "The provider's answer cannot be read: not JSON."),
         (b'{"a":' * 200, "SERVER", "The provider's answer is cut short or nested too deeply."),
         (b"{}", "EMPTY", "The provider's answer has neither content nor a finish reason."),

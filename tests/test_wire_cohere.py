@@ -194,7 +194,11 @@ def test_json_and_tools_exclude_each_other() -> None:
     assert free["response_format"] == {"type": "json_object"}
     beside, encoded = encode(response_format=wanted, tools=[tool("f")])
     assert "response_format" not in beside
-    assert encoded.dropped == ("response_format",)
+    assert encoded.dropped == ()
+    said = beside["messages"][0]
+    assert said["role"] == "system"
+    assert "JSON object alone" in said["content"]
+    assert said["content"].endswith(json.dumps(schema))
 
 
 def test_options_are_brought_into_range() -> None:

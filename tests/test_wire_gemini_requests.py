@@ -431,10 +431,10 @@ def test_json_and_functions_exclude_each_other_before_gemini_3() -> None:
     assert dropped == ()
     assert "generationConfig" not in body
     (part,) = body["systemInstruction"]["parts"]
-    assert part["text"].startswith("S\n\nUnless you call a function, answer with a JSON object alone")
+    assert part["text"].startswith("S\n\nUnless you call a tool, answer with a JSON object alone")
     assert json.loads(part["text"].partition("schema: ")[2]) == SCHEMA
     body, _ = written(response_format={"type": "json_object"}, tools=TOOLS)
-    assert body["systemInstruction"]["parts"][0]["text"].endswith("no Markdown.")
+    assert body["systemInstruction"]["parts"][0]["text"].endswith("no code fence.")
 
 
 # Requests of this format's clients

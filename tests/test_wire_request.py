@@ -433,6 +433,24 @@ def test_dropped_fields_are_named() -> None:
     assert "unheard_of" in request.fields
 
 
+def test_a_temperature_over_the_providers_highest_is_lowered() -> None:
+    assert sent(accept(temperature=1.5), quirks=Quirks(max_temperature=1.0))["temperature"] == 1.0
+    assert sent(accept(temperature=0.5), quirks=Quirks(max_temperature=1.0))["temperature"] == 0.5
+    assert "temperature" not in sent(accept(), quirks=Quirks(max_temperature=1.0))
+    cold = Quirks(max_temperature=1.0, drop=frozenset({"temperature"}))
+    assert "temperature" not in sent(accept(temperature=1.5), quirks=cold)
+
+
+def test_what_says_the_effort_joins_what_the_client_sent() -> None:
+    effort = {"chat_template_kwargs": {"enable_thinking": True}}
+    body = sent(accept(chat_template_kwargs={"a": 1}), effort=effort)
+    assert body["chat_template_kwargs"] == {"a": 1, "enable_thinking": True}
+    assert sent(accept(chat_template_kwargs=7), effort=effort)["chat_template_kwargs"] == {
+        "enable_thinking": True
+    }
+    assert sent(accept(), effort=effort)["chat_template_kwargs"] == {"enable_thinking": True}
+
+
 def test_configured_fields_are_added() -> None:
     assert sent(accept(seed=1), body={"seed": 2, "x": []}) == {
         "messages": [USER],

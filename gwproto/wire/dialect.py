@@ -17,8 +17,8 @@ ChunkEncoder = Callable[[Chunk], bytes]
 class Dialect(Struct, frozen=True, kw_only=True):
     """One format.
 
-    What decodes a stream raises nothing but :class:`~gwproto.failures.WireError`, and that only for what is not JSON, or
-    no object. What encodes is given what a normaliser let through.
+    What decodes a stream raises nothing but :class:`~gwproto.failures.WireError`, and that only for what is not JSON,
+    or no object. What encodes is given what a normaliser let through.
     """
 
     name: str

@@ -1,27 +1,48 @@
-"""What native formats have in common: a request without what a model refuses, and JSON objects read tolerantly."""
-
-from collections.abc import Set
+"""What formats other than OpenAI's have in common: requests cut to what a target takes, JSON read tolerantly."""
 
 import msgspec
 from msgspec.structs import replace
 
-from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.config import Quirks
+from gwproto.failures import Failure, WireError
+from gwproto.wire.conversation import ResponseFormat
 from gwproto.wire.neutral import ChatRequest, RawFields, Reading
 from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import fields_of, text_of, value_of
+from gwproto.wire.openai.request import refusal
 from gwproto.wire.strict import repair, too_deep
 
 
-def without(request: ChatRequest, names: Set[str]) -> ChatRequest:
-    """``request`` as if the client had not sent the fields ``names``."""
-    fields = {name: value for name, value in request.fields.items() if name not in names}
-    limited = "max_tokens" in fields or "max_completion_tokens" in fields
-    return replace(
-        request,
-        fields=fields,
-        temperature=request.temperature if "temperature" in fields else None,
-        max_tokens=request.max_tokens if limited else None,
-    )
+def taken(
+    request: ChatRequest, quirks: Quirks, parameters: frozenset[str], hottest: float | None = None
+) -> tuple[ChatRequest, list[str]]:
+    """``request`` as if the client had sent only what a model takes, and the names of all else.
+
+    ``parameters``: what its format has words for; ``hottest``: the highest temperature, where its quirks name none.
+    """
+    refused = quirks.drop or frozenset()
+    dropped = [name for name in request.fields if name in refused or name not in parameters]
+    temperature, limit = request.temperature, request.max_tokens
+    hottest = hottest if quirks.max_temperature is None else quirks.max_temperature
+    if temperature is not None and hottest is not None:
+        temperature = min(temperature, hottest)
+    if not refused.isdisjoint(request.fields):
+        fields = {name: value for name, value in request.fields.items() if name not in refused}
+        limited = "max_tokens" in fields or "max_completion_tokens" in fields
+        temperature = temperature if "temperature" in fields else None
+        n = request.n if "n" in fields else 1
+        request = replace(request, fields=fields, max_tokens=limit if limited else None, n=n)
+    if temperature != request.temperature:
+        request = replace(request, temperature=temperature)
+    return request, dropped
+
+
+def in_words(wanted: ResponseFormat) -> str:
+    """JSON asked for where it cannot be demanded."""
+    text = "Unless you call a tool, answer with a JSON object alone: no other text, no code fence."
+    if wanted.schema is None:
+        return text
+    return f"{text} It must match this JSON schema: {bytes(memoryview(wanted.schema)).decode()}"
 
 
 def members(data: bytes) -> RawFields:
@@ -50,14 +71,7 @@ def count_of(fields: RawFields, name: str) -> int | None:
     return int(value) if isinstance(value, (int, float)) and 0 <= value < 1 << 53 else None
 
 
-def refusal(message: str, code: str, param: str | None = None) -> Failure:
-    """Why a client's request is refused."""
-    return Failure(
-        FailureClass.INVALID, message[:300], status=400, type="invalid_request_error", code=code, param=param
-    )
-
-
 def unreadable(error: Exception) -> Failure:
     """The refusal of a request body that msgspec cannot decode."""
     code = "invalid_type" if isinstance(error, msgspec.ValidationError) else "invalid_json"
-    return refusal(f"The request body cannot be read: {error}.", code)
+    return refusal(code, f"The request body cannot be read: {error}.")

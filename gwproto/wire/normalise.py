@@ -170,8 +170,8 @@ class Normaliser:
     def __init__(self, *, include_usage: bool, legacy_functions: bool = False, seed: str = "") -> None:
         """``include_usage``: the client asked for the usage chunk.
 
-        ``legacy_functions``: the client speaks ``function_call``; otherwise that becomes a tool call. ``seed``: what ids
-        are made from, where neither a call nor its answer has one.
+        ``legacy_functions``: the client speaks ``function_call``; otherwise that becomes a tool call. ``seed``: what
+        ids are made from, where neither a call nor its answer has one.
         """
         self._seed = seed
         self._include_usage = include_usage

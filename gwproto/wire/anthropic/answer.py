@@ -13,8 +13,10 @@ from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.values import Usage
 from gwproto.wire.classify import Signs
 from gwproto.wire.dialect import ChunkDecoder
+from gwproto.wire.native import members
 from gwproto.wire.neutral import Chunk, Completion, Delta, RawFields, Reading, ToolFragment
-from gwproto.wire.openai.errors import clean, failure_of, in_band_failure
+from gwproto.wire.openai import completion as openai
+from gwproto.wire.openai.errors import failure_of, in_band_failure
 from gwproto.wire.openai.parts import fields_of, list_of, text_of, value_of
 from gwproto.wire.strict import repair, too_deep
 from gwproto.wire.whole import completed
@@ -240,23 +242,12 @@ def usage_of(usage: RawFields) -> Usage | None:
     return Usage(prompt, output, prompt + output, read, thinking, written)
 
 
-def _bad(message: str) -> Failure:
-    return Failure(FailureClass.SERVER, message, code="bad_upstream_response")
-
-
 def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
     """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all."""
-    if too_deep(body):
-        return _bad("The provider's answer is cut short or nested too deeply.")
-    text = body.decode("utf-8", "replace").strip()
-    if not text:
-        return Failure(FailureClass.EMPTY, "The provider's answer was empty.", code="bad_upstream_response")
-    if not text.startswith("{"):
-        return _bad(f"The provider's answer is not JSON: {clean(text[:2000])}"[:300])
     try:
-        fields = _fields(text)
-    except WireError as error:
-        return _bad(f"The provider's answer cannot be read: {error}.")
+        fields = members(body)
+    except WireError:
+        return openai.decode_completion(body, reading)  # which says what is wrong with it
     failure = in_band_failure(fields, reading)
     return failure or completed(_chunks(fields, reading), reading.seed)
 

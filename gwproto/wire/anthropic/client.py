@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec import Raw, Struct
 
-from gwproto.failures import Failure, FailureClass
+from gwproto.failures import Failure
 from gwproto.wire.neutral import ChatRequest
 from gwproto.wire.openai import request as openai
 from gwproto.wire.openai.parts import NULL
@@ -110,21 +110,12 @@ class _Refused(Exception):
     """Carries the refusal of something that only Anthropic has out of the depth."""
 
 
-def _refusal(code: str, message: str, param: str | None = None) -> Failure:
-    return Failure(
-        FailureClass.INVALID,
-        message[:300],
-        status=400,
-        type="invalid_request_error",
-        code=code,
-        param=param and param[:100],
-    )
-
-
 def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
     """A client's request, or why it is refused; ``path`` says nothing in this format."""
     if too_deep(body):
-        return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
+        return openai.refusal(
+            "invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep."
+        )
     try:
         body.decode()
         request = _decoder.decode(body)
@@ -133,11 +124,11 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
         match = _PLACE.fullmatch(str(error))
         where = match["path"] if match else None
         what = match["what"] if match else ""
-        return _refusal("invalid_type", f"{where}: {what}" if where else what, where)
+        return openai.refusal("invalid_type", f"{where}: {what}" if where else what, where)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _refusal("invalid_json", f"The request body could not be parsed as JSON: {error}.")
+        return openai.refusal("invalid_json", f"The request body could not be parsed as JSON: {error}.")
     except _Refused as refused:
-        return _refusal("unsupported_value", str(refused))
+        return openai.refusal("unsupported_value", str(refused))
 
 
 def _translated(body: _Body) -> Json:

@@ -19,7 +19,6 @@ from gwproto.wire.conversation import (
     ResponseFormat,
     Tool,
     Turn,
-    ignored,
     options_of,
     parallel_calls_of,
     response_format_of,
@@ -28,6 +27,7 @@ from gwproto.wire.conversation import (
     turns_of,
 )
 from gwproto.wire.effort import merged
+from gwproto.wire.native import in_words, taken
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai.adapt import without_keywords
 from gwproto.wire.openai.parts import value_of
@@ -73,7 +73,6 @@ _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(RawFields)
 
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
-_JSON_ONLY = "Answer with one JSON object and nothing else: no text around it, no code fence."
 _LEAST_BUDGET = 1024  # tokens of thinking
 _LEAST_TOP_P = 0.95  # beside thinking
 
@@ -81,9 +80,7 @@ _LEAST_TOP_P = 0.95  # beside thinking
 def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
     """The body for one target; ``dropped`` names what the client sent and the target does not take."""
     quirks = rendering.quirks
-    refused = [name for name in request.fields if quirks.drop and name in quirks.drop]
-    dropped = [*refused, *(name for name in ignored(request, PARAMETERS) if name not in refused)]
-    request = _without(request, refused)
+    request, dropped = taken(request, quirks, PARAMETERS, 1.0)
     turns = turns_of(request)
     format = response_format_of(request)
     options = options_of(request)
@@ -103,7 +100,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     if format is not None and format.schema is not None:
         schema = closed(_schema(format.schema, quirks))
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-    body |= _sampling(options, quirks)
+    body |= _sampling(options)
     if options.user:
         body["metadata"] = {"user_id": options.user}
     if request.stream:
@@ -119,26 +116,19 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     return EncodedRequest(PATH, _encode(body), tuple(dropped))
 
 
-def _without(request: ChatRequest, names: Iterable[str]) -> ChatRequest:
-    fields = {name: value for name, value in request.fields.items() if name not in names}
-    temperature = request.temperature if "temperature" in fields else None
-    return msgspec.structs.replace(request, fields=fields, temperature=temperature)
-
-
 def _system(turns: Iterable[Turn], format: ResponseFormat | None) -> str:
     texts = [turn.text for turn in turns if turn.role == "system"]
     if format is not None and format.schema is None:
-        texts.append(_JSON_ONLY)
+        texts.append(in_words(format))
     return "\n\n".join(text for text in texts if text.strip())
 
 
-def _sampling(options: Options, quirks: Quirks) -> Block:
+def _sampling(options: Options) -> Block:
     fields: Block = {}
     if stop := [word for word in options.stop if word.strip()]:
         fields["stop_sequences"] = stop
     if options.temperature is not None:
-        hottest = 1.0 if quirks.max_temperature is None else quirks.max_temperature
-        fields["temperature"] = min(options.temperature, hottest)
+        fields["temperature"] = options.temperature
     elif options.top_p is not None:  # models from 4.1 on refuse both at once
         fields["top_p"] = options.top_p
     if options.top_k is not None:

@@ -15,10 +15,12 @@ from gwproto.sse.eventstream import EventStreamDecoder
 from gwproto.values import Usage
 from gwproto.wire.bedrock.reasoning import Block, kept, signed
 from gwproto.wire.dialect import ChunkDecoder
+from gwproto.wire.native import count_of, members
 from gwproto.wire.neutral import Chunk, Completion, Delta, RawFields, Reading, ToolFragment
+from gwproto.wire.openai import completion as openai
 from gwproto.wire.openai.errors import clean, failure_of, in_band_failure, read_signs
 from gwproto.wire.openai.parts import fields_of, list_of, text_of, value_of
-from gwproto.wire.strict import repair, too_deep
+from gwproto.wire.strict import too_deep
 from gwproto.wire.whole import completed
 
 
@@ -69,10 +71,7 @@ class _Stream:
 
     def _odd(self, data: bytes) -> Chunk:
         """Every other event, and deltas that are not as documented."""
-        text = data.decode("utf-8", "replace").strip()
-        if text and not text.startswith("{"):
-            raise WireError("not a JSON object")
-        fields = _fields(text) if text else {}
+        fields = members(data)
         if "w" in fields:
             raise WireError(clean(text_of(fields["w"]) or ""))
         payload = fields_of(fields.get("p"))
@@ -162,14 +161,6 @@ def stream_decoder(reading: Reading) -> ChunkDecoder:
     return _Stream(reading)
 
 
-def _fields(text: str) -> RawFields:
-    document = text.encode()
-    try:
-        return fields_of(document)
-    except msgspec.DecodeError:
-        return fields_of(repair(document))
-
-
 def _index(payload: RawFields) -> int:
     index = value_of(payload.get("contentBlockIndex"))
     return index if type(index) is int else -1
@@ -181,43 +172,25 @@ def _input(raw: Raw | None) -> str:
     return text if text.startswith("{") else ""
 
 
-def _count(raw: Raw | None) -> int | None:
-    value = value_of(raw)
-    return value if type(value) is int and value >= 0 else None
-
-
 def usage_of(usage: RawFields) -> Usage | None:
     """The counts. Bedrock's ``inputTokens`` leave out what was read from the cache or written to it."""
-    read = _count(usage.get("cacheReadInputTokens"))
-    written = _count(usage.get("cacheWriteInputTokens"))
-    prompt = (_count(usage.get("inputTokens")) or 0) + (read or 0) + (written or 0)
-    output = _count(usage.get("outputTokens")) or 0
+    read, written = count_of(usage, "cacheReadInputTokens"), count_of(usage, "cacheWriteInputTokens")
+    prompt = (count_of(usage, "inputTokens") or 0) + (read or 0) + (written or 0)
+    output = count_of(usage, "outputTokens") or 0
     if not (prompt or output):
         return None
     return Usage(prompt, output, prompt + output, read, None, written)
 
 
-def _bad(message: str, kind: FailureClass = FailureClass.SERVER) -> Failure:
-    return Failure(kind, message, code="bad_upstream_response")
-
-
 def decode_completion(body: bytes, reading: Reading) -> Completion | Failure:
-    """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all."""
-    if body.startswith(b"\0"):
+    """A 200's body, normalised, or why it is no answer. The frames of a stream are one too."""
+    if body.startswith(b"\0"):  # the zero that frames' lengths begin with, and no JSON does
         return _streamed(body, reading)
-    if too_deep(body):
-        return _bad("The provider's answer is cut short or nested too deeply.")
-    text = body.decode("utf-8", "replace").strip()
-    if not text:
-        return _bad("The provider's answer was empty.", FailureClass.EMPTY)
-    if not text.startswith("{"):
-        return _bad(f"The provider's answer is not JSON: {clean(text[:2000])}"[:300])
     try:
-        fields = _fields(text)
-    except WireError as error:
-        return _bad(f"The provider's answer cannot be read: {error}.")
-    failure = in_band_failure(fields, reading)
-    return failure or completed(_chunks(fields, reading))
+        fields = members(body)
+    except WireError:
+        return openai.decode_completion(body, reading)  # which says what is wrong with it
+    return in_band_failure(fields, reading) or completed(_chunks(fields, reading), reading.seed)
 
 
 def _chunks(fields: RawFields, reading: Reading) -> list[Chunk]:
@@ -232,7 +205,6 @@ def _chunks(fields: RawFields, reading: Reading) -> list[Chunk]:
 
 
 def _streamed(body: bytes, reading: Reading) -> Completion | Failure:
-    """Frames where one object was asked for: no JSON begins with the zero that frames' lengths do."""
     frames, decode = EventStreamDecoder(), _Stream(reading)
     chunks: list[Chunk] = []
     try:
@@ -240,10 +212,11 @@ def _streamed(body: bytes, reading: Reading) -> Completion | Failure:
             chunk = decode(frame.data)
             chunks.append(chunk)
             if chunk.done or chunk.failure is not None:
-                return completed(chunks)
+                return completed(chunks, reading.seed)
         frames.end()
     except WireError as error:
-        return _bad(f"The provider's answer cannot be read: {error}.")
+        message = f"The provider's answer cannot be read: {error}."
+        return Failure(FailureClass.SERVER, message, code="bad_upstream_response")
     if any(delta.finish for chunk in chunks for delta in chunk.deltas):
-        return completed(chunks)
-    return Failure(FailureClass.TRUNCATED, "The provider's stream broke off.", code="stream_truncated")
+        return completed(chunks, reading.seed)
+    return Failure(FailureClass.TRUNCATED, "The provider's answer was cut off.", code="stream_truncated")

@@ -11,8 +11,9 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Raw, Struct
 
-from gwproto.failures import Failure, FailureClass
+from gwproto.failures import Failure
 from gwproto.wire.bedrock.messages import DOCUMENTS
+from gwproto.wire.native import unreadable
 from gwproto.wire.neutral import ChatRequest
 from gwproto.wire.openai import request as openai
 from gwproto.wire.openai.parts import NULL
@@ -174,40 +175,23 @@ _decoder = msgspec.json.Decoder(_Body)
 _claudes = msgspec.json.Decoder(_Claudes)
 _encode = msgspec.json.Encoder().encode
 _PATH = re.compile(r"/model/(?P<model>[^/?]+)/converse(?P<stream>-stream)?(?:\?|\Z)")
-_PLACE = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 
 
 class _Refused(Exception):
     """Carries the refusal of something that only Bedrock has out of the depth."""
 
 
-def _refusal(code: str, message: str, param: str | None = None) -> Failure:
-    return Failure(
-        FailureClass.INVALID,
-        message[:300],
-        status=400,
-        type="invalid_request_error",
-        code=code,
-        param=param and param[:100],
-    )
-
-
 def parse_request(body: bytes, path: str) -> ChatRequest | Failure:
     """A client's request, or why it is refused; the path names the model, and says whether to stream."""
     if too_deep(body):
-        return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
+        return openai.refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
     try:
         body.decode()
         fields = _translated(_decoder.decode(body))
-    except msgspec.ValidationError as error:
-        match = _PLACE.fullmatch(str(error))
-        where = match["path"] if match else None
-        what = match["what"] if match else ""
-        return _refusal("invalid_type", f"{where}: {what}" if where else what, where)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return _refusal("invalid_json", f"The request body could not be parsed as JSON: {error}.")
+        return unreadable(error)
     except _Refused as refused:
-        return _refusal("unsupported_value", str(refused))
+        return openai.refusal("unsupported_value", str(refused))
     named = _PATH.search(path)
     if named is not None:
         fields["model"] = unquote(named["model"])

@@ -21,7 +21,6 @@ from gwproto.wire.conversation import (
     ResponseFormat,
     Tool,
     Turn,
-    ignored,
     options_of,
     response_format_of,
     tool_choice_of,
@@ -29,6 +28,7 @@ from gwproto.wire.conversation import (
     turns_of,
 )
 from gwproto.wire.effort import merged
+from gwproto.wire.native import in_words, taken
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai.adapt import without_keywords
 from gwproto.wire.openai.parts import value_of
@@ -50,10 +50,6 @@ _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(RawFields)
 
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
-_JSON_ONLY = "Answer with one JSON object and nothing else: no text around it, no code fence."
-_MATCHING = (
-    "Answer with JSON that matches this JSON schema and nothing else: no text around it, no code fence.\n"
-)
 _MORE = "additionalModelRequestFields"
 _LEAST_BUDGET = 1024  # tokens of thinking
 _LEAST_TOP_P = 0.95  # beside thinking
@@ -62,11 +58,8 @@ _LEAST_TOP_P = 0.95  # beside thinking
 def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
     """Path and body for one model; ``dropped`` names what it does not take, or the format has no words for."""
     quirks = rendering.quirks
-    refused = [name for name in request.fields if quirks.drop and name in quirks.drop]
-    dropped = [*refused, *(name for name in ignored(request, PARAMETERS) if name not in refused)]
-    asked = set(request.fields) - set(dropped)
-    if refused:
-        request = _without(request, refused)
+    request, dropped = taken(request, quirks, PARAMETERS, 1.0)
+    asked = request.fields.keys() - dropped
     turns = turns_of(request)
     conversation = Conversation()
     body: Block = {}
@@ -80,7 +73,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
             conversation.add(turn)
     messages = conversation.messages()
     body["messages"] = messages
-    if inference := _inference(options_of(request), quirks):
+    if inference := _inference(options_of(request)):
         body["inferenceConfig"] = inference
     if tools := _tools(request, turns, quirks):
         body["toolConfig"] = tools
@@ -107,33 +100,19 @@ def _inside(body: Mapping[str, object], name: str) -> Mapping[str, object]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _without(request: ChatRequest, names: Iterable[str]) -> ChatRequest:
-    """The request as if its client had not sent these fields."""
-    fields = {name: value for name, value in request.fields.items() if name not in names}
-    limited = not {"max_tokens", "max_completion_tokens"}.isdisjoint(fields)
-    return msgspec.structs.replace(
-        request,
-        fields=fields,
-        temperature=request.temperature if "temperature" in fields else None,
-        max_tokens=request.max_tokens if limited else None,
-    )
-
-
 def _system(turns: Iterable[Turn], format: ResponseFormat | None) -> list[str]:
     texts = [turn.text for turn in turns if turn.role == "system"]
     if format is not None:
-        schema = format.schema
-        texts.append(_JSON_ONLY if schema is None else _MATCHING + bytes(memoryview(schema)).decode())
+        texts.append(in_words(format))
     return [text for text in texts if text.strip()]
 
 
-def _inference(options: Options, quirks: Quirks) -> Block:
+def _inference(options: Options) -> Block:
     fields: Block = {}
     if options.max_tokens is not None:
         fields["maxTokens"] = options.max_tokens
     if options.temperature is not None:
-        hottest = 1.0 if quirks.max_temperature is None else quirks.max_temperature
-        fields["temperature"] = min(options.temperature, hottest)
+        fields["temperature"] = options.temperature
     if options.top_p is not None:
         fields["topP"] = options.top_p
     if stop := [word for word in options.stop if word.strip()]:

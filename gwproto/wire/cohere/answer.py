@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from gwproto.failures import Failure, WireError
 from gwproto.values import Usage
 from gwproto.wire.dialect import ChunkDecoder
-from gwproto.wire.neutral import Chunk, Completion, Delta, RawFields, Reading
 from gwproto.wire.native import count_of, failure_in, members
+from gwproto.wire.neutral import Chunk, Completion, Delta, RawFields, Reading
 from gwproto.wire.openai import completion as openai
 from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import (

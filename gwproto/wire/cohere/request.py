@@ -17,7 +17,6 @@ from gwproto.wire.conversation import (
     ToolChoice,
     Turn,
     arguments_object,
-    ignored,
     options_of,
     response_format_of,
     tool_choice_of,
@@ -25,8 +24,8 @@ from gwproto.wire.conversation import (
     turns_of,
 )
 from gwproto.wire.effort import merged
+from gwproto.wire.native import in_words, taken, unreadable
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
-from gwproto.wire.native import refusal, unreadable, without
 from gwproto.wire.openai import request as openai
 
 PATH = "/chat"
@@ -67,21 +66,18 @@ _encode = msgspec.json.Encoder().encode
 def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
     """The body for one model; ``dropped`` names what the client sent and cannot be said."""
     quirks = rendering.quirks
-    refused = quirks.drop or frozenset()
-    dropped = list(ignored(request, PARAMETERS - refused))
-    if refused:
-        request = without(request, refused)
+    request, dropped = taken(request, quirks, PARAMETERS)
     replay = quirks.replay or "tools"
     messages = [message for turn in turns_of(request) if (message := _message(turn, replay))]
     body: dict[str, object] = {"model": rendering.model, "messages": messages, "stream": request.stream}
     tools = _tools(tools_of(request), tool_choice_of(request) or ToolChoice())
     wanted = response_format_of(request)
     if tools and wanted is not None:
-        dropped.append("response_format")  # only one of both is taken
+        messages.insert(0, {"role": "system", "content": in_words(wanted)})  # only one of both is taken
     elif wanted is not None:
         schema = {} if wanted.schema is None else {"json_schema": wanted.schema}
         body["response_format"] = {"type": "json_object", **schema}
-    body |= tools | _sampling(options_of(request), quirks.max_temperature, dropped)
+    body |= tools | _sampling(options_of(request), dropped)
     return EncodedRequest(
         PATH, _encode(merged(merged(body, rendering.effort), rendering.body)), tuple(dropped)
     )
@@ -149,14 +145,12 @@ def _tool(tool: Tool) -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def _sampling(options: Options, hottest: float | None, dropped: list[str]) -> dict[str, object]:
+def _sampling(options: Options, dropped: list[str]) -> dict[str, object]:
     """The options, brought into the ranges that are taken here; what has no counterpart there is dropped."""
-    temperature, top_p, top_k, seed = options.temperature, options.top_p, options.top_k, options.seed
-    if temperature is not None and hottest is not None:
-        temperature = min(temperature, hottest)
+    top_p, top_k, seed = options.top_p, options.top_k, options.seed
     fields: dict[str, object] = {
         "max_tokens": options.max_tokens,
-        "temperature": temperature,
+        "temperature": options.temperature,
         "p": None if top_p is None else min(max(top_p, _LOWEST_P), _HIGHEST_P),
         "k": None if top_k is None else min(max(top_k, 0), _HIGHEST_K),
         "seed": seed,
@@ -256,7 +250,7 @@ def parse_request(body: bytes, path: str) -> ChatRequest | Failure:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return unreadable(error)
     if native.documents:
-        return refusal("'documents' are not supported.", "unsupported_parameter", "documents")
+        return openai.refusal("unsupported_parameter", "'documents' are not supported.", "documents")
     fields: dict[str, object] = {
         "model": native.model,
         "messages": list(map(_openai_message, native.messages)),

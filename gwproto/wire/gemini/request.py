@@ -6,7 +6,6 @@ from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
-from msgspec.structs import replace
 
 from gwproto.config import Quirks
 from gwproto.wire.conversation import (
@@ -14,12 +13,10 @@ from gwproto.wire.conversation import (
     Media,
     Options,
     Part,
-    ResponseFormat,
     Tool,
     ToolChoice,
     Turn,
     arguments_object,
-    ignored,
     options_of,
     response_format_of,
     tool_choice_of,
@@ -28,6 +25,7 @@ from gwproto.wire.conversation import (
 )
 from gwproto.wire.effort import Efforts, merged
 from gwproto.wire.gemini.details import signature_of
+from gwproto.wire.native import in_words, taken
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
 from gwproto.wire.openai.parts import encoder, fields_of
 
@@ -94,10 +92,7 @@ Fields = dict[str, object]
 def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
     """Path and body for one model; ``dropped`` names what it does not take, or the format has no words for."""
     quirks = rendering.quirks
-    refused = tuple([name for name in request.fields if name in (quirks.drop or ())])
-    dropped = refused + tuple([name for name in ignored(request, PARAMETERS) if name not in refused])
-    if refused:
-        request = _without(request, refused)
+    request, dropped = taken(request, quirks, PARAMETERS)
     turns = turns_of(request)
     system = [turn.text for turn in turns if turn.role == "system"]
     tools = tools_of(request)
@@ -106,7 +101,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     if wanted is not None:
         if tools and quirks.signatures is not True:
             # Before Gemini 3 functions and JSON exclude each other.
-            system.append(_asking_for(wanted))
+            system.append(in_words(wanted))
         else:
             config["responseMimeType"] = "application/json"
             if wanted.schema is not None:
@@ -127,7 +122,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     if config:
         body["generationConfig"] = config
     body = merged(merged(body, rendering.effort), rendering.body)
-    return EncodedRequest(_path(rendering.model, request.stream), encoder.encode(body), dropped)
+    return EncodedRequest(_path(rendering.model, request.stream), encoder.encode(body), tuple(dropped))
 
 
 def _path(model: str, stream: bool) -> str:
@@ -135,29 +130,14 @@ def _path(model: str, stream: bool) -> str:
     return f"/models/{quote(model.removeprefix('models/'))}:{method}"
 
 
-def _without(request: ChatRequest, names: tuple[str, ...]) -> ChatRequest:
-    """The request as if its client had not sent these fields."""
-    limited = {"max_tokens", "max_completion_tokens"}.isdisjoint(names)
-    return replace(
-        request,
-        fields={name: value for name, value in request.fields.items() if name not in names},
-        temperature=None if "temperature" in names else request.temperature,
-        max_tokens=request.max_tokens if limited else None,
-        n=1 if "n" in names else request.n,
-    )
-
-
 def _config(options: Options, rendering: Rendering) -> Fields:
-    temperature, seed, most = options.temperature, options.seed, options.max_tokens
-    hottest = rendering.quirks.max_temperature
-    if temperature is not None and hottest is not None:
-        temperature = min(temperature, hottest)
+    seed, most = options.seed, options.max_tokens
     if seed is not None and not -(1 << 31) <= seed < 1 << 31:
         seed &= 0x7FFFFFFF  # Google's are 32 bits wide
     if most is not None and rendering.max_output:
         most = min(most, rendering.max_output)  # more is refused, not ignored
     config: Fields = {
-        "temperature": temperature,
+        "temperature": options.temperature,
         "topP": options.top_p,
         "topK": options.top_k,
         "maxOutputTokens": most,
@@ -170,13 +150,6 @@ def _config(options: Options, rendering: Rendering) -> Fields:
         "logprobs": options.top_logprobs,
     }
     return {name: value for name, value in config.items() if value is not None}
-
-
-def _asking_for(wanted: ResponseFormat) -> str:
-    text = "Unless you call a function, answer with a JSON object alone: no other text, no Markdown."
-    if wanted.schema is None:
-        return text
-    return f"{text} It must match this JSON schema: {bytes(memoryview(wanted.schema)).decode()}"
 
 
 def _in_order_of_calls(turns: Iterable[Turn]) -> Iterator[Turn]:

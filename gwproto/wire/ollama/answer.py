@@ -10,9 +10,9 @@ from msgspec import Raw, Struct
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.values import Usage
 from gwproto.wire.dialect import ChunkDecoder
+from gwproto.wire.native import count_of, failure_in, members
 from gwproto.wire.neutral import Chunk, Completion, Delta, RawFields, Reading, ToolFragment
 from gwproto.wire.normalise import call_id
-from gwproto.wire.native import count_of, failure_in, members
 from gwproto.wire.openai import completion as openai
 from gwproto.wire.openai.parts import fields_of, list_of, text_of, tool_fragment, value_of
 from gwproto.wire.whole import completed

@@ -15,7 +15,6 @@ from gwproto.wire.conversation import (
     ToolChoice,
     Turn,
     arguments_object,
-    ignored,
     options_of,
     response_format_of,
     tool_choice_of,
@@ -23,8 +22,8 @@ from gwproto.wire.conversation import (
     turns_of,
 )
 from gwproto.wire.effort import merged
+from gwproto.wire.native import taken, unreadable
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
-from gwproto.wire.native import unreadable, without
 from gwproto.wire.openai import request as openai
 from gwproto.wire.openai.parts import value_of
 
@@ -71,16 +70,13 @@ _encode = msgspec.json.Encoder().encode
 def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
     """The body for one model; ``dropped`` names what the client sent and cannot be said."""
     quirks = rendering.quirks
-    refused = quirks.drop or frozenset()
-    dropped = ignored(request, PARAMETERS - refused)
-    if refused:
-        request = without(request, refused)
+    request, dropped = taken(request, quirks, PARAMETERS)
     # Streaming is the default here, so it is always said.
     body: dict[str, object] = {"model": rendering.model, "stream": request.stream}
     body["messages"] = [_message(turn, quirks.replay or "all") for turn in turns_of(request)]
     choice = tool_choice_of(request) or ToolChoice()
     if choice.mode == "required":
-        dropped += tuple(name for name in ("tool_choice", "function_call") if name in request.fields)
+        dropped += [name for name in ("tool_choice", "function_call") if name in request.fields]
     if tools := _offered(tools_of(request), choice):
         body["tools"] = [_tool(tool) for tool in tools]
     wanted = response_format_of(request)
@@ -91,9 +87,11 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
         body["logprobs"] = True
         if options.top_logprobs:
             body["top_logprobs"] = options.top_logprobs
-    if sampling := _sampling(options, quirks.max_temperature):
+    if sampling := _sampling(options):
         body["options"] = sampling
-    return EncodedRequest(PATH, _encode(merged(merged(body, rendering.effort), rendering.body)), dropped)
+    return EncodedRequest(
+        PATH, _encode(merged(merged(body, rendering.effort), rendering.body)), tuple(dropped)
+    )
 
 
 def _message(turn: Turn, replay: str) -> dict[str, object]:
@@ -129,13 +127,10 @@ def _tool(tool: Tool) -> dict[str, object]:
     return {"type": "function", "function": function}
 
 
-def _sampling(options: Options, hottest: float | None) -> dict[str, object]:
-    temperature = options.temperature
-    if temperature is not None and hottest is not None:
-        temperature = min(temperature, hottest)
+def _sampling(options: Options) -> dict[str, object]:
     fields: dict[str, object] = {
         "num_predict": options.max_tokens,
-        "temperature": temperature,
+        "temperature": options.temperature,
         "stop": options.stop or None,
         **{name: getattr(options, name) for name in _SAMPLING},
     }

@@ -16,6 +16,7 @@ from gwproto.failures import Failure, FailureClass
 from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai.adapt import adapt
+from gwproto.wire.openai.parts import value_of
 from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part
 from gwproto.wire.strict import MAX_DEPTH, too_deep
 
@@ -52,10 +53,11 @@ class _Refused(Exception):
 
     def __init__(self, code: str, message: str, param: str | None) -> None:
         super().__init__(message)
-        self.failure = _refusal(code, message, param)
+        self.failure = refusal(code, message, param)
 
 
-def _refusal(code: str, message: str, param: str | None = None) -> Failure:
+def refusal(code: str, message: str, param: str | None = None) -> Failure:
+    """Why a client's request is refused, with OpenAI's ``code``."""
     return Failure(
         FailureClass.INVALID,
         message[:300],
@@ -77,20 +79,20 @@ def _explain(error: msgspec.ValidationError) -> Failure:
     param = (match["path"] or "").replace("[...]", "")
     if missing := _MISSING.search(what):
         param = f"{param}.{missing[1]}" if param else missing[1]
-        return _refusal("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
+        return refusal("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
     if not param:
-        return _refusal("invalid_type", "The request body must be a JSON object.")
+        return refusal("invalid_type", "The request body must be a JSON object.")
     if bound := _BOUND.match(what):
         kind, comparison, limit = bound.groups()
         code = _BOUND_CODES[kind, comparison]
         subject = "a length" if kind in ("array", "str") else "a value"
-        return _refusal(code, f"Invalid '{param}': expected {subject} {comparison} {limit}.", param)
+        return refusal(code, f"Invalid '{param}': expected {subject} {comparison} {limit}.", param)
     if " matching regex " in what:  # the only one there is; a regular expression explains nothing to most
         message = f"Invalid value for '{param}': 1 to 64 of the characters A-Z a-z 0-9 . _ : - are allowed."
-        return _refusal("invalid_value", message, param)
+        return refusal("invalid_value", message, param)
     if ", got " in what:
-        return _refusal("invalid_type", f"Invalid type for '{param}': {_lower_first(what)}.", param)
-    return _refusal("invalid_value", f"Invalid value for '{param}': {_lower_first(what)}.", param)
+        return refusal("invalid_type", f"Invalid type for '{param}': {_lower_first(what)}.", param)
+    return refusal("invalid_value", f"Invalid value for '{param}': {_lower_first(what)}.", param)
 
 
 def _lower_first(text: str) -> str:
@@ -107,19 +109,19 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
             str(body, "utf-8")
         fields = _fields_decoder.decode(body)
         if too_deep(body):
-            return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
+            return refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
         typed = _body_decoder.decode(body)
         return _understand(typed, fields, b'"extra_content"' in body)
     except msgspec.ValidationError as error:
         return _explain(error)
     except UnicodeDecodeError:
-        return _refusal("invalid_json", "The request body is not valid UTF-8.")
+        return refusal("invalid_json", "The request body is not valid UTF-8.")
     except msgspec.DecodeError as error:
         if not body.strip():
-            return _refusal("invalid_json", "The request body is empty; a JSON object is expected.")
-        return _refusal("invalid_json", f"The request body could not be parsed as JSON: {error}.")
+            return refusal("invalid_json", "The request body is empty; a JSON object is expected.")
+        return refusal("invalid_json", f"The request body could not be parsed as JSON: {error}.")
     except RecursionError:
-        return _refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
+        return refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
     except _Refused as refused:
         return refused.failure
 
@@ -312,7 +314,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
         elif options is not None:
             dropped.append("stream_options")
     hottest = quirks.max_temperature
-    if hottest is not None and request.temperature is not None and request.temperature > hottest:
+    if hottest is not None and (request.temperature or 0) > hottest and "temperature" in fields:
         fields["temperature"] = Raw(_encoder.encode(hottest))
     if quirks is not STANDARD or request.extra_content:
         adapt(fields, quirks, dropped, extra_content=request.extra_content)
@@ -342,7 +344,7 @@ def _drop(fields: RawFields, quirks: Quirks) -> list[str]:
 def _lay_over(fields: RawFields, more: Mapping[str, object]) -> None:
     for name, value in more.items():
         if isinstance(value, Mapping) and name in fields:
-            known = msgspec.json.decode(fields[name])
+            known = value_of(fields[name])
             if isinstance(known, dict):
                 value = merged(known, value)
         fields[name] = Raw(_encoder.encode(value))

@@ -6,12 +6,12 @@ from urllib.parse import quote, unquote
 
 import msgspec
 from msgspec import Raw, Struct
-from msgspec.structs import replace
 
-from gwproto.failures import Failure, FailureClass
+from gwproto.failures import Failure
 from gwproto.wire import conversation
 from gwproto.wire.conversation import Media, Options, Tool, Turn
 from gwproto.wire.effort import merged
+from gwproto.wire.native import taken
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
 from gwproto.wire.openai import request as openai
 from gwproto.wire.strict import MAX_DEPTH, too_deep
@@ -47,15 +47,11 @@ _encode = msgspec.json.Encoder().encode
 
 def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest:
     """The body for one model; ``dropped`` names what the client sent and cannot be said."""
-    refused = rendering.quirks.drop or frozenset()
-    dropped = [name for name in request.fields if name in refused or name not in PARAMETERS]
-    request = replace(
-        request, fields={name: raw for name, raw in request.fields.items() if name not in refused}
-    )
+    request, dropped = taken(request, rendering.quirks, PARAMETERS)
     body: dict[str, object] = {"messages": list(map(_message, _said(request)))}
     if request.stream:
         body["stream"] = True
-    body |= _options(conversation.options_of(request), rendering, refused)
+    body |= _options(conversation.options_of(request), rendering)
     tools, told = _tools(request)
     if tools:
         body["tools"] = tools
@@ -113,17 +109,13 @@ def _part(part: conversation.Part) -> dict[str, object]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _options(options: Options, rendering: Rendering, refused: frozenset[str]) -> dict[str, object]:
+def _options(options: Options, rendering: Rendering) -> dict[str, object]:
     fields: dict[str, object] = {}
-    if refused.isdisjoint(("max_tokens", "max_completion_tokens")):
+    if {"max_tokens", "max_completion_tokens"}.isdisjoint(rendering.quirks.drop or ()):
         usual = min(rendering.max_output or _USUAL_OUTPUT, _MOST_OUTPUT)
         fields["max_tokens"] = options.max_tokens or usual
-    temperature = options.temperature
-    if temperature is not None and "temperature" not in refused:
-        hottest = rendering.quirks.max_temperature
-        fields["temperature"] = temperature if hottest is None else min(temperature, hottest)
-    fields |= {name: value for name in _SAMPLING if (value := getattr(options, name)) is not None}
-    return fields
+    names = ("temperature", *_SAMPLING)
+    return fields | {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def _tools(request: ChatRequest) -> tuple[list[dict[str, object]], bool]:
@@ -222,23 +214,21 @@ _SHARED = ("max_tokens", "temperature", *_SAMPLING)
 def parse_request(body: bytes, path: str) -> ChatRequest | Failure:
     """A native request as OpenAI's. ``path`` names the model after ``/run/``; a ``prompt`` is one user message."""
     if too_deep(body):
-        return _refusal(f"The request body is nested more than {MAX_DEPTH} levels deep.", "invalid_json")
+        return openai.refusal(
+            "invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep."
+        )
     try:
         str(body, "utf-8")
         native = _body.decode(body)
         fields = _openai(native)
     except msgspec.ValidationError as error:
-        return _refusal(f"Invalid request body: {error}.", "invalid_type")
+        return openai.refusal("invalid_type", f"Invalid request body: {error}.")
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _refusal("The request body could not be parsed as JSON.", "invalid_json")
+        return openai.refusal("invalid_json", "The request body could not be parsed as JSON.")
     model = path.partition("?")[0].partition(PATH)[2]
     if model:
         fields["model"] = unquote(model)
     return openai.parse_request(_encode(fields))
-
-
-def _refusal(message: str, code: str) -> Failure:
-    return Failure(FailureClass.INVALID, message[:300], status=400, type="invalid_request_error", code=code)
 
 
 def _openai(native: _Body) -> dict[str, object]:
