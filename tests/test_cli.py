@@ -539,6 +539,26 @@ def test_simulated_providers_alone() -> None:
         assert process.wait() == 130
 
 
+@pytest.mark.sockets
+def test_simulated_providers_by_format() -> None:
+    with running(
+        "providers-sim", "--port", "0", "--format", "cohere", "--format", "ollama", "--format", "cohere"
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().split() for _ in range(3)]
+        assert [name for name, *_ in lines] == ["demo-cohere:", "demo-ollama:", "demo-cohere-2:"]
+        with urllib.request.urlopen(f"{lines[1][1]}/api/tags") as answer:
+            assert [model["name"] for model in json.load(answer)["models"]] == ["ollama-demo"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
+def test_an_unknown_format_to_simulate(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "providers-sim", "--format", "smoke")
+    assert status == 1
+    assert err.startswith("--format: smoke is none of the formats known: openai, gemini")
+
+
 def test_a_second_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise BaseExceptionGroup("a nursery's", [KeyboardInterrupt()])

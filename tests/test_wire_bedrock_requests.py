@@ -29,7 +29,7 @@ MORE = "additionalModelRequestFields"
 
 def asked(**fields: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Q"}], **fields}
-    request = openai.parse_request(json.dumps(body).encode())
+    request = openai.parse_request(json.dumps(body, separators=(",", ":")).encode())
     assert isinstance(request, ChatRequest), request
     return request
 
@@ -380,7 +380,7 @@ def test_configuration_goes_last() -> None:
     ],
 )
 def test_budgets_fit(limit: int | None, max_output: int, sent: int | None, budget: int | None) -> None:
-    options = {} if limit is None else {"max_tokens": limit}
+    options: Any = {} if limit is None else {"max_tokens": limit}
     body, _ = encoded(effort=BUDGET, max_output=max_output, **options)
     assert body.get("inferenceConfig", {}).get("maxTokens") == sent
     assert body.get(MORE) == (budget and {"thinking": {"type": "enabled", "budget_tokens": budget}})
@@ -567,6 +567,7 @@ def test_native_turns() -> None:
                 },
                 {"role": "system", "content": [{"text": "S"}]},
                 {"role": "assistant", "content": [{"toolUse": {"toolUseId": "b", "name": "f"}}]},
+                {"role": "user", "content": [{"toolResult": {"toolUseId": "b", "content": []}}]},
                 {"role": "user", "content": []},
             ]
         }
@@ -591,6 +592,7 @@ def test_native_turns() -> None:
         {"role": "user", "content": "Go"},
         {"role": "system", "content": "S"},
         {"role": "assistant", "content": None, "tool_calls": [call("b", "f", "{}")]},
+        {"role": "tool", "tool_call_id": "b", "content": ""},
         {"role": "user", "content": ""},
     ]
 

@@ -4,5 +4,6 @@ from gwproto.testing.formats import anthropic, bedrock, cohere, gemini, ollama, 
 from gwproto.testing.formats.format import Format
 
 FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT for module in (openai, gemini, anthropic, workers_ai, cohere, ollama, bedrock)
+    module.FORMAT.name: module.FORMAT
+    for module in (openai, gemini, anthropic, workers_ai, cohere, ollama, bedrock)
 }

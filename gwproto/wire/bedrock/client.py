@@ -184,7 +184,9 @@ class _Refused(Exception):
 def parse_request(body: bytes, path: str) -> ChatRequest | Failure:
     """A client's request, or why it is refused; the path names the model, and says whether to stream."""
     if too_deep(body):
-        return openai.refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
+        return openai.refusal(
+            "invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep."
+        )
     try:
         body.decode()
         fields = _translated(_decoder.decode(body))
