@@ -17,14 +17,22 @@ CI = os.environ.get("CI") == "true"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "default"))
 
 _skipped: list[tuple[str, str]] = []
-_goldens: dict[tuple[str, str], bool] = {}  # by module and name: has every test of it passed?
+_golden_of: dict[str, tuple[str, str]] = {}  # by test: the golden's module and name
+_goldens: dict[tuple[str, str], bool] = {}  # has every test of it passed?
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = item.get_closest_marker("golden")
+        if marker is not None:
+            name = marker.args[0] if marker.args else item.name.partition("[")[2].rstrip("]")
+            _golden_of[item.nodeid] = item.nodeid.partition("::")[0], name
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _note(report)
-    if "golden" in report.keywords and "[" in report.nodeid:
-        module, _, test = report.nodeid.partition("::")
-        golden = module, test.partition("[")[2].rstrip("]")
+    golden = _golden_of.get(report.nodeid)
+    if golden is not None:
         _goldens[golden] = _goldens.get(golden, True) and report.passed
 
 

@@ -55,7 +55,11 @@ MEANING = {
     "audio": "audio",
     "modalities": "audio",
 }
-VARIABLES = {"AZURE_OPENAI_ENDPOINT": "https://azure.example/", "CLOUDFLARE_ACCOUNT_ID": "account"}
+VARIABLES = {
+    "AZURE_OPENAI_ENDPOINT": "https://azure.example/",
+    "CLOUDFLARE_ACCOUNT_ID": "account",
+    "AWS_REGION": "eu-west-1",
+}
 ALL_NAMED = {**VARIABLES, "GWPROTO_PROVIDERS": ",".join(name for name in KNOWN if KNOWN[name].models)}
 
 
@@ -255,6 +259,13 @@ PLACES = [
         "https://api.cloudflare.com/client/v4/accounts/account/ai/v1",
         "",
         "CLOUDFLARE_API_TOKEN",
+        "authorization",
+    ),
+    (
+        "bedrock",
+        "https://bedrock-runtime.eu-west-1.amazonaws.com",
+        "AWS_BEARER_TOKEN_BEDROCK",
+        "",
         "authorization",
     ),
     ("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY", "", "authorization"),

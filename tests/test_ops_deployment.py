@@ -226,7 +226,11 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
 
 
 KNOWN = deployment.known_providers()
-ADDRESSES = {"AZURE_OPENAI_ENDPOINT": "https://me.openai.azure.test/", "CLOUDFLARE_ACCOUNT_ID": "acc"}
+ADDRESSES = {
+    "AZURE_OPENAI_ENDPOINT": "https://me.openai.azure.test/",
+    "CLOUDFLARE_ACCOUNT_ID": "acc",
+    "AWS_REGION": "r",
+}
 
 
 @pytest.mark.parametrize("name", [name for name, entry in KNOWN.items() if entry.models])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
-from strategies import CHUNKS, JSON, bytewise, single_cuts
-from wirestream import check_chunks, events, translate
+from strategies import CHUNKS, JSON
+from wirestream import check_chunks, translate
 
 from gwproto.exchange.gears import StreamBody
 from gwproto.failures import Failure, WireError
@@ -39,56 +39,12 @@ GOLDENS = {
     for one in json.loads((Path(__file__).parent / "goldens" / "anthropic.json").read_text("utf-8"))
 }
 STREAMS = [name for name in GOLDENS if not name.startswith("Q")]
-CLASSES = {"overloaded": "OVERLOADED", "bad_upstream_response": "SERVER", "stream_truncated": "TRUNCATED"}
 ENVELOPE = Envelope("msg_1", 0, "claude")
 READING = Reading()
 
 
 def stream(reads: list[bytes]) -> list[bytes]:
     return translate(reads, dialect=DIALECT)
-
-
-def expected_events(golden: dict[str, Any]) -> list[list[Any]]:
-    """The golden's events, a failure by its class."""
-    out: list[list[Any]] = []
-    for event in golden["expected"]:
-        if event[0] == "FAIL":
-            return [["X", event[2]]]
-        out.append(["X", CLASSES[event[2]["code"]]] if event[0] == "X" else event)
-    return out
-
-
-def told(lines: list[bytes]) -> list[list[Any]]:
-    """The same of what came out."""
-    out = events(lines)
-    return [*out[:-1], ["X", out[-1][1].split()[0]]] if out[-1][0] == "X" else out
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_recorded_streams(name: str) -> None:
-    golden = GOLDENS[name]
-    data = golden["input"].encode()
-    expected = expected_events(golden)
-    whole = stream([data])
-    # What is held back before the first content is the exchange's matter.
-    assert [event for event in told(whole) if len(expected) > 1 or event != ["R", 0]] == expected
-    assert stream(bytewise(data)) == whole
-    for reads in single_cuts(data):
-        assert stream(reads) == whole
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_recorded_streams_cut_short(name: str) -> None:
-    data = GOLDENS[name]["input"].encode()
-    whole = events(stream([data]))
-    for end in range(len(data)):
-        got = events(stream([data[:end]]))
-        if got[-1][0] == "DONE":
-            assert any(event[0] == "F" for event in got)
-        else:
-            *before, last = [*got[:-1]] or [[""]]
-            assert before == whole[: len(before)]
-            assert str(whole[len(before)][-1]).startswith(str(last[-1]))
 
 
 def test_thinking_is_kept_for_replay() -> None:

@@ -73,6 +73,7 @@ NO_SCHEMA = {"type": "object", "properties": {}}
 BUDGET: dict[str, object] = {"thinking": {"type": "enabled", "budget_tokens": 2048}}
 
 
+@pytest.mark.golden("Q1")
 def test_a_request_with_everything() -> None:
     (golden,) = [one for one in GOLDENS if one["name"] == "Q1"]
     request = openai.parse_request(golden["input"].encode())

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
-from strategies import CHUNKS, JSON, bytewise, single_cuts
-from wirestream import check_chunks, events, translate
+from strategies import CHUNKS, JSON
+from wirestream import check_chunks, translate
 
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse import EventStreamDecoder
@@ -60,47 +60,6 @@ def recorded(name: str) -> bytes:
 
 def stream(reads: list[bytes]) -> list[bytes]:
     return translate(reads, dialect=DIALECT)
-
-
-def expected_events(name: str) -> list[list[Any]]:
-    """The golden's events, a failure by its class."""
-    *before, last = GOLDENS[name]["expected"]
-    if last[0] == "FAIL":
-        return [["X", last[2]]]
-    return [*before, ["X", last[2]["code"].upper()] if last[0] == "X" else last]
-
-
-def told(lines: list[bytes]) -> list[list[Any]]:
-    """The same of what came out."""
-    out = events(lines)
-    return [*out[:-1], ["X", out[-1][1].split()[0]]] if out[-1][0] == "X" else out
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("name", STREAMS)
-def test_recorded_streams(name: str) -> None:
-    data = recorded(name)
-    whole = stream([data])
-    assert told(whole) == expected_events(name)
-    assert stream(bytewise(data)) == whole
-    for reads in single_cuts(data):
-        assert stream(reads) == whole
-
-
-@pytest.mark.golden
-@pytest.mark.parametrize("name", STREAMS)
-def test_recorded_streams_cut_short(name: str) -> None:
-    """Every prefix gives a beginning of the whole, and never a clean end unless the stop was in sight."""
-    data = recorded(name)
-    whole = events(stream([data]))
-    for end in range(len(data)):
-        got = events(stream([data[:end]]))
-        if got[-1][0] == "DONE":
-            assert any(event[0] == "F" for event in got)
-        else:
-            *before, last = [*got[:-1]] or [[""]]
-            assert before == whole[: len(before)]
-            assert str(whole[len(before)][-1]).startswith(str(last[-1]))
 
 
 def test_reasoning_is_kept_for_replay() -> None:

@@ -101,6 +101,7 @@ def catalog() -> Catalog:
         "GWPROTO_PROVIDERS": ",".join(names),
         "AZURE_OPENAI_ENDPOINT": "https://azure.example",
         "CLOUDFLARE_ACCOUNT_ID": "account",
+        "AWS_REGION": "eu-west-1",
     }
     settings: Settings = load(None, environ, {}, known=known).settings
     return compile_catalog(settings, {})

@@ -35,6 +35,7 @@ def decode(status: int, body: Any = None, **headers: str) -> Failure:
     return decode_error(status, fields, data, Reading(wall=WALL))
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("golden", GOLDENS, ids=[one["name"] for one in GOLDENS])
 def test_recorded_errors(golden: dict[str, Any]) -> None:
     headers = tuple((name.encode(), value.encode()) for name, value in golden["headers"])
@@ -47,6 +48,7 @@ def test_recorded_errors(golden: dict[str, Any]) -> None:
     assert (failure.scope and failure.scope.name) == golden["scope"]
 
 
+@pytest.mark.golden
 @pytest.mark.parametrize("golden", GOLDENS, ids=[one["name"] for one in GOLDENS])
 def test_recorded_errors_of_somebody(golden: dict[str, Any]) -> None:
     """``general``: the class shows without knowing whose error it is."""

@@ -61,6 +61,7 @@ def offered(tools: object, choice: object = None, **quirks: Any) -> Any:
 
 
 class TestMistral:
+    @pytest.mark.golden("Q3")
     def test_the_golden_request(self) -> None:
         first, second = short_id("call_1"), short_id("call_2")
         result = encoded(SOURCE, KNOWN["mistral"].quirks)

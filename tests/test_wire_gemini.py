@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.structs import replace
-from strategies import JSON, TEXT, bytewise, cut, single_cuts
-from wirestream import ENVELOPE, events, translate
+from strategies import JSON, TEXT, cut
+from wirestream import ENVELOPE, translate
 
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse import Decoder
@@ -63,36 +63,7 @@ def plain(value: Any) -> Any:
 # Answers
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_streams(name: str) -> None:
-    golden = GOLDENS[name]
-    stream = golden["input"].encode()
-    out = heard([stream])
-    last = golden["expected"][-1]
-    if last[0] == "FAIL":
-        (failure,) = out
-        assert failure.decode().split()[0] == last[2]
-    elif last[0] == "X":
-        assert events(out[:-1]) == golden["expected"][:-1]
-        assert out[-1].decode() == f"{golden['kind']} {last[2]['message']}"
-    else:
-        assert events(out) == golden["expected"]
-    assert heard(bytewise(stream)) == out
-    for reads in single_cuts(stream):
-        assert heard(reads) == out
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_cut_short_is_no_whole_one(name: str) -> None:
-    stream = GOLDENS[name]["input"].encode()
-    for end in range(len(stream)):
-        got = events(heard([stream[:end]]))
-        if got[-1][0] == "DONE":
-            assert any(event[0] == "F" for event in got)
-        else:
-            assert got[-1][0] == "X"
-
-
+@pytest.mark.golden("B01")
 def test_an_array_of_events() -> None:
     golden = GOLDENS["B01"]
     completion = decode_completion(golden["input"].encode(), READING)

@@ -88,6 +88,7 @@ CALLS = [
 ]
 
 
+@pytest.mark.golden("Q2")
 def test_a_request() -> None:
     body, dropped = written(
         GEMINI_3,

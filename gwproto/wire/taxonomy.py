@@ -68,6 +68,14 @@ TYPE_STATUS: dict[str, int] = {
     "api_error": 500,
     "server_error": 500,
     "timeout_error": 504,
+    # Bedrock
+    "validationexception": 400,
+    "resourcenotfoundexception": 404,
+    "modeltimeoutexception": 408,
+    "modelerrorexception": 424,
+    "modelstreamerrorexception": 424,
+    "internalserverexception": 500,
+    "serviceunavailableexception": 503,
 }
 
 _SPEND_LIMITS = (

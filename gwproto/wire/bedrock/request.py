@@ -83,7 +83,7 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     unsaid = wanted is not None and wanted.mode == "none" and "toolConfig" in body
     _settle_thinking(body, messages, rendering.max_output)
     if unsaid or _inside(body, "toolConfig").get("toolChoice") != choice:
-        dropped += asked & {"tool_choice", "function_call"}
+        dropped += [name for name in ("tool_choice", "function_call") if name in asked]
     sampling = _inside(body, "inferenceConfig")
     words = {"temperature": "temperature", "top_p": "topP"}
     dropped += [name for name, ours in words.items() if name in asked and ours not in sampling]
