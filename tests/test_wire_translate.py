@@ -66,6 +66,18 @@ def test_a_stream_that_failed_ends_in_an_error_and_without_its_end_marker(
     assert b"[DONE]" not in out
 
 
+@pytest.mark.parametrize("target", DIALECTS)
+def test_a_failure_is_one_in_every_format(target: str) -> None:
+    """What a stream that broke off becomes is read as a failure again, with the same words."""
+    translator = StreamTranslator(OPENAI, DIALECTS[target], ENVELOPE)
+    data = translator.receive(TEXT) + translator.receive(b'data: {"error":{"message":"busy","code":503}}\n\n')
+    again = StreamTranslator(DIALECTS[target], OPENAI, ENVELOPE)
+    out = again.receive(data) + again.end()
+    assert again.failure is not None
+    assert again.failure.message == "busy"
+    assert b"[DONE]" not in out
+
+
 def test_reasoning_inside_the_text() -> None:
     inline = Reading(think_inline="tagged")
     thinking = TEXT.replace(b'"A"', b'"<think>B</think>A"')

@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from gwproto.failures import Failure
+from gwproto.sse.encoder import encode
 from gwproto.values import Headers
 from gwproto.wire.effort import Efforts
 from gwproto.wire.neutral import ChatRequest, Chunk, Completion, EncodedRequest, Envelope, Reading, Rendering
@@ -37,6 +38,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     encode_error: Callable[
         [int, str, str, str | None, str | None], bytes
     ]  # status, message, type, code, param
+    frame_error: Callable[[bytes], bytes] = encode  # an error's body as the last event of a stream
     # What it can say.
     parameters: frozenset[str]  # request fields it has words for
     open: bool = False  # unknown fields may be sent, and providers may take them

@@ -145,11 +145,7 @@ class StreamTranslator:
 
     def _fail(self, failure: Failure, out: list[bytes]) -> None:
         self.failure = failure
-        error, framing = error_body(failure, self._target), self._target.framing
-        if framing == "eventstream":
-            out.append(eventstream.encode_error(error))
-        else:
-            out.append(error + b"\n" if framing == "ndjson" else b"data: " + error + b"\n\n")
+        out.append(self._target.frame_error(error_body(failure, self._target)))
 
 
 def error_body(failure: Failure, target: Dialect) -> bytes:

@@ -1,5 +1,6 @@
 """Anthropic's Messages API, towards providers and towards clients."""
 
+from gwproto import sse
 from gwproto.wire.anthropic import answer, client, encode, request
 from gwproto.wire.dialect import Dialect
 from gwproto.wire.openai.errors import decode_error
@@ -15,6 +16,7 @@ DIALECT = Dialect(
     stream_encoder=encode.stream_encoder,
     encode_completion=encode.encode_completion,
     encode_error=encode.encode_error,
+    frame_error=lambda body: b"event: error\n" + sse.encode(body),
     parameters=request.PARAMETERS,
     lacks=frozenset(("n", "logprobs", "audio", "custom_tools")),
     efforts=request.EFFORTS,

@@ -15,6 +15,7 @@ DIALECT = Dialect(
     stream_encoder=writing.stream_encoder,
     encode_completion=writing.encode_completion,
     encode_error=writing.encode_error,
+    frame_error=lambda body: body + b"\n",
     parameters=request.PARAMETERS,
     lacks=frozenset(("n", "image_url", "audio", "files", "custom_tools")),
     efforts=request.EFFORTS,
