@@ -8,13 +8,15 @@ from unittest.mock import patch
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gwproto.exchange import gears
 from gwproto.exchange.body import MAX_BODY, choose
 from gwproto.exchange.gears import MAX_PREAMBLE, Body, StreamBody, learn
 from gwproto.failures import FailureClass
+from gwproto.wire.dialect import ChunkDecoder
 from gwproto.wire.dialects import DIALECTS
-from gwproto.wire.neutral import Envelope
+from gwproto.wire.neutral import Chunk, Envelope, Reading
 from support.conversation import DONE, ROLE, STOP, chunk, text
 
 OURS = Envelope(id="ours", created=7, model="m")
@@ -302,3 +304,38 @@ def test_an_assembled_stream_that_fails_after_its_last_read_fails() -> None:
     assert body.end() == b""
     assert body.failure is not None
     assert body.failure.message == "boom"
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_decoder_that_remembers_sees_every_event(remembered: bool) -> None:
+    seen: list[bytes] = []
+
+    def stream_decoder(reading: Reading) -> ChunkDecoder:
+        decode = DIALECTS["openai"].stream_decoder(reading)
+
+        def decode_and_note(data: bytes) -> Chunk:
+            seen.append(data)
+            return replace(decode(data), remembered=remembered)
+
+        return decode_and_note
+
+    dialect = replace(DIALECTS["openai"], stream_decoder=stream_decoder)
+    body = StreamBody(dialect, OURS, include_usage=False, legacy_functions=False)
+    sent = body.receive(ROLE + text("a") + text("b") + text("c"))
+    assert sent.count(b'"content"') == 4
+    assert len(seen) == (4 if remembered else 2)
+
+
+def test_named_events_are_spliced_too() -> None:
+    """What a client gets has no names, whatever a provider's events are called."""
+    body = StreamBody(DIALECTS["anthropic"], OURS, include_usage=False, legacy_functions=False)
+
+    def said(word: bytes) -> bytes:
+        data = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%b"}}' % word
+        return b"event: content_block_delta\ndata: %b\n\n" % data
+
+    first = body.receive(said(b"a") + said(b"b"))
+    assert body._shape is not None
+    assert not body._shape.relay
+    assert body.receive(said(b"c")) == first.split(b"\n\n")[1].replace(b'"b"', b'"c"') + b"\n\n"
+    assert b"event:" not in first

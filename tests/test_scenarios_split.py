@@ -45,7 +45,8 @@ def test_every_single_cut(scenario: Scenario) -> None:
     if scenario.timed or scenario.name == "byte_by_byte":
         return  # the untimed ones have the same bytes
     total = max(sum(_size(step) for step in connection.steps) for connection in scenario.script)
-    for where in range(1, total):
+    # Other formats' streams are cut everywhere in test_wire_goldens.
+    for where in range(1, total, 1 if scenario.format == "openai" else 11):
         seen = 0
 
         def cut(data: bytes, where: int = where) -> Iterable[bytes]:

@@ -1,7 +1,9 @@
 """The boto3 package against the simulated provider: what the official client sends is taken, and understood."""
 
+import gc
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import boto3  # type: ignore[import-untyped] # it has no types
@@ -39,7 +41,19 @@ def bedrock(url: str) -> Any:
     secure = url.replace("http:", "https:")
     client = boto3.client("bedrock-runtime", region_name="us-east-1", endpoint_url=secure, config=config)
     client.meta.events.register("before-send", in_the_clear)
+    _open.append(client)
     return client
+
+
+_open: list[Any] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    for client in _open:
+        client.close()
+    gc.collect()  # what a client has let go of warns here, not in somebody else's test
 
 
 def in_the_clear(request: Any, **_: object) -> None:
@@ -62,7 +76,8 @@ class Service:
     def converse_stream(self, messages: Any, client: Any = None, **more: Any) -> Any:
         """The same, streamed and put together again."""
         answer = (client or self.client).converse_stream(modelId=MODEL, messages=told(messages), **more)
-        return assembled(answer["stream"])
+        with closing(answer["stream"]) as events:
+            return assembled(events)
 
 
 def told(messages: Any) -> Any:

@@ -324,7 +324,7 @@ def test_no_answer_at_all(name: str, body: bytes, stream: bool) -> None:
 
 @NAMES
 def test_real_answers_survive_every_single_cut(name: str) -> None:
-    for body in STREAMS[name][:2]:
+    for body in STREAMS[name][:1]:
         whole = passed_on(DIALECTS[name], [body], stream=True)
         assert whole[1] is None
         for point in range(1, len(body)):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from gwproto.commands import Command
+from gwproto.commands import CloseUpstream, Command, OpenUpstream
 from gwproto.events import Event
 from gwproto.values import Outcome, RequestHead
 
@@ -45,3 +45,12 @@ class Exchange(ABC):
     @abstractmethod
     def abandon(self, now: float) -> Sequence[Command]:
         """Give up, however far this is; idempotent. What is returned closes and, where possible, answers."""
+
+
+_RANK: dict[type, int] = {CloseUpstream: 0, OpenUpstream: 2}
+
+
+def in_order(commands: list[Command]) -> list[Command]:
+    """Closes, then what the client sees, then opens: for a batch of two occasions."""
+    commands.sort(key=lambda command: _RANK.get(type(command), 1))
+    return commands

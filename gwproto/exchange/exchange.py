@@ -32,7 +32,7 @@ from gwproto.events import (
     UpstreamOpened,
 )
 from gwproto.exchange.attempt import Attempt, Phase
-from gwproto.exchange.base import Exchange
+from gwproto.exchange.base import Exchange, in_order
 from gwproto.exchange.course import Course
 from gwproto.exchange.gears import Body
 from gwproto.exchange.history import History
@@ -131,7 +131,7 @@ class ChatExchange(Exchange):
         commands: list[Command] = []
         while not self.finished and self.deadline <= now:
             commands += self._tick(now)
-        return _in_order(commands)
+        return in_order(commands)
 
     def abandon(self, now: float) -> Sequence[Command]:
         if self.finished:
@@ -269,7 +269,7 @@ class ChatExchange(Exchange):
             commands.append(SendData(out))
         if body.failure is not None:
             commands += self._failed(attempt, body.failure, now, close=open)
-            return _in_order(commands)
+            return in_order(commands)
         if body.complete:
             commands.append(SendEnd())
             self._shared.router.success(attempt.ticket, now)
@@ -392,15 +392,6 @@ class ChatExchange(Exchange):
             now, ending, response.status or 499, response.error, self._request
         )
         return commands
-
-
-_RANK: dict[type, int] = {CloseUpstream: 0, OpenUpstream: 2}
-
-
-def _in_order(commands: list[Command]) -> list[Command]:
-    """Closes, then what the client sees, then opens: for a batch of two occasions."""
-    commands.sort(key=lambda command: _RANK.get(type(command), 1))
-    return commands
 
 
 def _limit(seconds: float) -> float:

@@ -23,6 +23,7 @@ UNITS = (
     "test_exchange.py",
     "test_gears.py",
     "test_gateway.py",
+    "test_policy_refusals.py",
     "test_policy_retry.py",
     "test_rotation.py",
     "test_routing_health.py",

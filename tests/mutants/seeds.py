@@ -109,7 +109,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "an abort after the end",
     ),
     Mutant(
-        _EXCHANGE,
+        "exchange/base.py",
         "    commands.sort(key=lambda command: _RANK.get(type(command), 1))\n",
         "",
         "a close after what the client sees",
@@ -154,8 +154,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "            and self._history.attempts < self._max_attempts\n",
-        "            and self._history.attempts <= self._max_attempts\n",
+        "            failure.reaction.switch\n            and self._history.attempts < self._max_attempts\n",
+        "            failure.reaction.switch\n            and self._history.attempts <= self._max_attempts\n",
         "one attempt too many",
     ),
     Mutant(
@@ -166,9 +166,45 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "            and self._shared.budget.take(now)\n",
-        "",
+        "self._widened(target, failure)\n            and self._shared.budget.take(now)\n",
+        "self._widened(target, failure)\n",
         "retries without a budget",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "target.refuses, request.fields, failure)\n            and self._shared.budget.take(now)\n",
+        "target.refuses, request.fields, failure)\n",
+        "tries without a refused field, and without a budget",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "            and self._history.served is None\n            and self._history.attempts < self._max_attempts\n",
+        "            and self._history.served is None\n",
+        "tries without a refused field beyond the last",
+    ),
+    Mutant(
+        "policy/refusals.py",
+        " or field in VITAL or ",
+        " or ",
+        "a refused field takes the meaning along",
+    ),
+    Mutant(
+        "policy/refusals.py",
+        "        self._fields[target] = known | {field}\n",
+        "        self._fields[target] = frozenset({field})\n",
+        "only the last refusal is remembered",
+    ),
+    Mutant(
+        "exchange/gears.py",
+        "            if text and not chunk.remembered and settled(self._decode):\n",
+        "            if text and settled(self._decode):\n",
+        "what a decoder must see is spliced",
+    ),
+    Mutant(
+        "exchange/gears.py",
+        "            if text and not chunk.remembered and settled(self._decode):\n",
+        "            if text and not chunk.remembered:\n",
+        "thinking inside the text is spliced",
     ),
     Mutant(
         "exchange/course.py",
