@@ -5,6 +5,7 @@ import json
 import pytest
 from strategies import bytewise, single_cuts
 
+from gwproto.config import Quirks
 from gwproto.failures import Failure, FailureClass
 from gwproto.wire import openai
 from gwproto.wire.dialects import DIALECTS
@@ -110,6 +111,9 @@ def test_requests() -> None:
     fixed = translate_request(body, OPENAI, OPENAI, Rendering(model="m", effort={"reasoning_effort": "low"}))
     assert not isinstance(fixed, Failure)
     assert json.loads(fixed.body)["reasoning_effort"] == "low"
+    silent = translate_request(body, OPENAI, OPENAI, Rendering(model="m", quirks=Quirks(effort=())))
+    assert not isinstance(silent, Failure)
+    assert b"reasoning_effort" not in silent.body
     refusal = translate_request(b"{}", OPENAI, OPENAI, Rendering(model="m"))
     assert isinstance(refusal, Failure)
     assert refusal.param == "messages"

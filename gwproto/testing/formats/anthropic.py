@@ -1,7 +1,7 @@
 """Anthropic's Messages API as it speaks it itself."""
 
 import datetime
-from typing import Literal
+import re
 
 import msgspec
 
@@ -167,16 +167,6 @@ def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
     return _encode({"data": listed, "has_more": False, **ends})
 
 
-def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
-    """What a request line asks for."""
-    path = target.partition("?")[0].rstrip("/")
-    if path.endswith("/models") and method == "GET":
-        return "models"
-    if not path.endswith("/messages"):
-        return ""
-    return "chat" if method == "POST" else "wrong_method"
-
-
 def limits(limit: int, remaining: int, reset: float) -> Headers:
     """Rate limits in headers. The real ones tell the reset's time of day, which is not known here."""
     return (
@@ -191,7 +181,8 @@ FORMAT = Format(
     id_prefix="msg_",
     key=key,
     check=check,
-    find=find,
+    chat=re.compile("/messages$"),
+    listing=re.compile("/models$"),
     decode=decode,
     whole=whole,
     stream=stream,

@@ -1,15 +1,14 @@
 """Amazon Bedrock's Converse as its service speaks it, with an API key instead of a signature."""
 
+import re
 import struct
 import zlib
-from typing import Literal
 
 import msgspec
 
 from gwproto.testing.answers import Answer, Ask, tokens
 from gwproto.testing.formats.bedrock_requests import PATH, decode, signature
 from gwproto.testing.formats.format import Format, Stamp, Stream, bearer, pieces
-from gwproto.values import Headers
 
 _encode = msgspec.json.Encoder().encode
 
@@ -149,33 +148,18 @@ def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
     return _encode({"modelSummaries": summaries})
 
 
-def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
-    """What a request line asks for."""
-    path = target.partition("?")[0]
-    if path == "/foundation-models" and method == "GET":
-        return "models"
-    if not PATH.match(path):
-        return ""
-    return "chat" if method == "POST" else "wrong_method"
-
-
-def limits(limit: int, remaining: int, reset: float) -> Headers:
-    """Bedrock's limits are not told."""
-    return ()
-
-
 FORMAT = Format(
     name="bedrock",
     base="",
     id_prefix="",
     stream_type=b"application/vnd.amazon.eventstream",
     key=bearer,
-    find=find,
+    chat=PATH,
+    listing=re.compile("^/foundation-models$"),
     decode=decode,
     whole=whole,
     stream=stream,
     error=error,
     error_event=error_event,
     models=models,
-    limits=limits,
 )

@@ -351,16 +351,6 @@ def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
     )
 
 
-def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
-    """What a request line asks for."""
-    path = target.partition("?")[0].rstrip("/")
-    if path.endswith("/models") and method == "GET":
-        return "models"
-    if path != "/v2/chat":
-        return ""
-    return "chat" if method == "POST" else "wrong_method"
-
-
 def limits(limit: int, remaining: int, reset: float) -> Headers:
     """What a trial key is told; when it may go on it is not."""
     return (
@@ -374,7 +364,8 @@ FORMAT = Format(
     base="/v2",
     id_prefix="",
     key=bearer,
-    find=find,
+    chat=re.compile("^/v2/chat$"),
+    listing=re.compile("/models$"),
     decode=decode,
     whole=whole,
     stream=stream,

@@ -4,6 +4,7 @@ Formats here are independent of ``gwproto.wire`` on purpose: a mistake shared by
 They are as strict as the real providers, and the official SDKs are tested against them.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
@@ -57,14 +58,25 @@ class Format(Struct, frozen=True, kw_only=True):
     key: Callable[[Headers, str], str]  # the key that a request carries, by its headers and target
     check: Callable[[Headers], None] = lambda headers: None  # raises BadRequest for headers that are missing
     statuses: Mapping[int, int] = {}  # where the real provider answers with another status
-    find: Callable[[str, str], Literal["chat", "models", "", "wrong_method"]]  # method, target
+    chat: re.Pattern[str]  # found in the paths that chat is asked for
+    listing: re.Pattern[str]  # … and the models
     decode: Callable[[bytes, str], Ask]  # body, target; raises BadRequest
     whole: Callable[[Ask, tuple[Answer, ...], Stamp], bytes]
     stream: Callable[[Ask, tuple[Answer, ...], Stamp, int], Stream]  # the last: words to a chunk
     error: Callable[[int, str | None, str | None, str | None], bytes]  # status, message, param, code
     error_event: Callable[[int], bytes]  # the same inside a stream, framed
     models: Callable[[tuple[str, ...], int, str], bytes]  # names, created, owner
-    limits: Callable[[int, int, float], Headers]  # requests a minute, those left, seconds to the reset
+    # Requests a minute, those left, seconds to the reset; by default they are not told.
+    limits: Callable[[int, int, float], Headers] = lambda limit, remaining, reset: ()
+
+    def find(self, method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
+        """What a request line asks for."""
+        path = target.partition("?")[0].rstrip("/")
+        if method == "GET" and self.listing.search(path):
+            return "models"
+        if self.chat.search(path) is None:
+            return ""
+        return "chat" if method == "POST" else "wrong_method"
 
 
 def pieces(said: tuple[str, ...], words: int) -> Iterator[tuple[str, ...]]:

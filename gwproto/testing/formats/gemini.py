@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -18,14 +17,6 @@ _SIGNATURE = "c2ltdWxhdGVk"  # what Gemini 3 signs with here
 
 Json = object
 Fields = dict[str, object]
-
-
-def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
-    """What a request line asks for. A wrong method is as unknown as a wrong path (google.api.http)."""
-    path = target.partition("?")[0].rstrip("/")
-    if method == "GET" and path.endswith("/models"):
-        return "models"
-    return "chat" if method == "POST" and _TARGET.search(path) else ""
 
 
 def decode(body: bytes, target: str) -> Ask:
@@ -292,11 +283,6 @@ def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
     )
 
 
-def limits(limit: int, remaining: int, reset: float) -> Headers:
-    """None: the service has no such headers."""
-    return ()
-
-
 def key(headers: Headers, target: str) -> str:
     """The header, or the query's ``key``."""
     return header(headers, b"x-goog-api-key") or "".join(parse_qs(urlsplit(target).query).get("key", ()))
@@ -309,12 +295,12 @@ FORMAT = Format(
     stream_type=b"text/event-stream",
     key=key,
     statuses=STATUSES,
-    find=find,
+    chat=_TARGET,
+    listing=re.compile("/models$"),
     decode=decode,
     whole=whole,
     stream=stream,
     error=error,
     error_event=error_event,
     models=models,
-    limits=limits,
 )

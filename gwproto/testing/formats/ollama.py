@@ -11,7 +11,6 @@ from msgspec import Meta, Struct
 
 from gwproto.testing.answers import Answer, Ask, Call, Json, Tool, tokens
 from gwproto.testing.formats.format import BadRequest, Format, Stamp, Stream, bearer, pieces
-from gwproto.values import Headers
 
 _encode = msgspec.json.Encoder().encode
 
@@ -241,33 +240,18 @@ def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
     )
 
 
-def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
-    """What a request line asks for."""
-    path = target.partition("?")[0].rstrip("/")
-    if path == "/api/tags" and method == "GET":
-        return "models"
-    if path != "/api/chat":
-        return ""
-    return "chat" if method == "POST" else "wrong_method"
-
-
-def limits(limit: int, remaining: int, reset: float) -> Headers:
-    """Ollama's limits are not told."""
-    return ()
-
-
 FORMAT = Format(
     name="ollama",
     base="",
     id_prefix="",
     stream_type=b"application/x-ndjson",
     key=bearer,
-    find=find,
+    chat=re.compile("^/api/chat$"),
+    listing=re.compile("^/api/tags$"),
     decode=decode,
     whole=whole,
     stream=stream,
     error=error,
     error_event=error_event,
     models=models,
-    limits=limits,
 )

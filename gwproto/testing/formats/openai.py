@@ -1,7 +1,8 @@
 """OpenAI's chat format as providers speak it."""
 
 import math
-from typing import Annotated, Literal
+import re
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -294,16 +295,6 @@ def error_event(status: int) -> bytes:
     return b"data: %s\n\n" % error(status)
 
 
-def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
-    """What a request line asks for."""
-    path = target.partition("?")[0].rstrip("/")
-    if path.endswith("/models") and method == "GET":
-        return "models"
-    if not path.endswith("/chat/completions"):
-        return ""
-    return "chat" if method == "POST" else "wrong_method"
-
-
 def limits(limit: int, remaining: int, reset: float) -> Headers:
     """Rate limits in headers; the reset is a Go duration."""
     return (
@@ -318,7 +309,8 @@ FORMAT = Format(
     base="/v1",
     id_prefix="chatcmpl-",
     key=lambda headers, _: bearer(headers) or header(headers, b"api-key"),  # the latter is Azure's
-    find=find,
+    chat=re.compile("/chat/completions$"),
+    listing=re.compile("/models$"),
     decode=decode,
     whole=whole,
     stream=stream,

@@ -3,6 +3,7 @@
 Models with ``gpt-oss`` in their name answer in OpenAI's shape, inside the same envelope.
 """
 
+import re
 from typing import Literal
 from urllib.parse import unquote
 
@@ -12,7 +13,6 @@ from msgspec import Struct
 from gwproto.testing.answers import Answer, Ask, Tool, image_name, tokens
 from gwproto.testing.formats import openai
 from gwproto.testing.formats.format import BadRequest, Format, Stamp, Stream, bearer, pieces
-from gwproto.values import Headers
 
 _encode = msgspec.json.Encoder().encode
 _BASE = "/client/v4/accounts/acc/ai"
@@ -251,32 +251,17 @@ def models(names: tuple[str, ...], created: int, owner: str) -> bytes:
     return _encode({"success": True, "result": rows, "errors": [], "messages": []})
 
 
-def find(method: str, target: str) -> Literal["chat", "models", "", "wrong_method"]:
-    """What a request line asks for."""
-    path = target.partition("?")[0]
-    if path.endswith("/ai/models/search") and method == "GET":
-        return "models"
-    if _RUN not in unquote(path):
-        return ""
-    return "chat" if method == "POST" else "wrong_method"
-
-
-def limits(limit: int, remaining: int, reset: float) -> Headers:
-    """Rate limits in headers: it has none."""
-    return ()
-
-
 FORMAT = Format(
     name="workers_ai",
     base=_BASE,
     id_prefix="",
     key=bearer,
-    find=find,
+    chat=re.compile("/ai/run/"),
+    listing=re.compile("/ai/models/search$"),
     decode=decode,
     whole=whole,
     stream=stream,
     error=error,
     error_event=error_event,
     models=models,
-    limits=limits,
 )

@@ -1,101 +1,45 @@
-"""OpenAI's messages as those of the Messages API (Anthropic: messages API, tool use, vision, PDF support).
-
-Roles take turns, a user's comes first, and every tool call is answered at the head of the very next message. Clients
-that speak to OpenAI need obey none of this, so here it is made true.
-"""
+"""OpenAI's messages as those of the Messages API (Anthropic: messages API, tool use, vision, PDF support)."""
 
 import base64
 import binascii
-import hashlib
 import re
 from collections.abc import Iterable
 
 from gwproto.wire.anthropic.thinking import thinking_blocks
-from gwproto.wire.conversation import Media, Part, Turn, arguments_object
+from gwproto.wire.conversation import Call, Media, Part, Turn, arguments_object
+from gwproto.wire.dialogue import NO_RESULT, Block, Dialogue
 
-Block = dict[str, object]
-
-_ID = re.compile(r"[a-zA-Z0-9_-]+\Z")
-# In an assistant's message; what is not here comes between.
 _PLACES: dict[object, int] = {"thinking": 0, "redacted_thinking": 0, "tool_use": 2}
-_NO_RESULT = "The tool gave no result."
-_NOTHING = "."  # the least that a message may say
 
 
-class Conversation:
-    """Messages under construction, turn by turn."""
+class Conversation(Dialogue):
+    """The messages."""
 
-    def __init__(self) -> None:
-        self._messages: list[tuple[str, list[Block]]] = []  # role and content
-        self._users = False  # is it the user's turn?
-        self._results: list[Block] = []
-        self._said: list[Block] = []  # by the user, after the results
-        self._waiting: dict[str, list[str]] = {}  # calls without a result: our ids for them, by the client's
-        self._ids: set[str] = set()
+    id_pattern = re.compile(r"[a-zA-Z0-9_-]+\Z")
+    id_prefix = "toolu_"
 
-    def add(self, turn: Turn) -> None:
-        """The next turn, of any role but system."""
-        if turn.role == "assistant":
-            self._assistant(turn)
-            return
-        self._users = True
-        if turn.role == "tool" and self._waiting.get(turn.call_id):
-            result: Block = {"type": "tool_result", "tool_use_id": self._waiting[turn.call_id].pop(0)}
-            if all(isinstance(part, str) for part in turn.parts):
-                content: object = turn.text
-            else:
-                content = blocks_of(turn.parts)
-            self._results.append(result | {"content": content} if content else result)
-        else:
-            self._said += blocks_of(turn.parts)
+    def text(self, text: str) -> Block:
+        return {"type": "text", "text": text}
 
-    def messages(self) -> list[Block]:
-        """All of them; the last turn was added."""
-        self._end_user()
-        if not self._messages:
-            self._messages.append(("user", []))
-        role, content = self._messages[-1]
-        if role == "assistant" and content and content[-1]["type"] == "text":
-            content[-1]["text"] = str(content[-1]["text"]).rstrip()
-        nothing: list[Block] = [{"type": "text", "text": "."}]  # the least that a message may say
-        return [{"role": role, "content": content or nothing} for role, content in self._messages]
+    def place(self, block: Block) -> int:
+        return _PLACES.get(block["type"], 1)
 
-    def _end_user(self) -> None:
-        for ids in self._waiting.values():
-            self._results += [
-                {"type": "tool_result", "tool_use_id": id_, "content": _NO_RESULT, "is_error": True}
-                for id_ in ids
-            ]
-        self._waiting = {}
-        if self._users or self._results:
-            self._messages.append(("user", self._results + self._said))
-            self._users, self._results, self._said = False, [], []
+    def blocks(self, parts: Iterable[Part]) -> list[Block]:
+        return blocks_of(parts)
 
-    def _assistant(self, turn: Turn) -> None:
-        if self._users or not self._messages:
-            self._users = True  # the first turn is
-            self._end_user()
-            self._messages.append(("assistant", []))
-        content = self._messages[-1][1]
-        content += [*thinking_blocks(turn.extra), *blocks_of(turn.parts)]
-        for call in turn.calls:
-            id_ = self._id(call.id)
-            self._waiting.setdefault(call.id, []).append(id_)
-            content.append(
-                {"type": "tool_use", "id": id_, "name": call.name, "input": arguments_object(call.arguments)}
-            )
-        content.sort(key=lambda block: _PLACES.get(block["type"], 1))
+    def reasoning(self, turn: Turn) -> list[Block]:
+        return thinking_blocks(turn.extra)
 
-    def _id(self, id_: str) -> str:
-        """An id as Anthropic has them, and no other call's: the same one for the same conversation."""
-        if not _ID.match(id_):
-            id_ = "toolu_" + hashlib.blake2b(id_.encode("utf-8", "replace"), digest_size=12).hexdigest()
-        unique, number = id_, 1
-        while unique in self._ids:
-            number += 1
-            unique = f"{id_}_{number}"
-        self._ids.add(unique)
-        return unique
+    def call(self, id_: str, call: Call) -> Block:
+        return {"type": "tool_use", "id": id_, "name": call.name, "input": arguments_object(call.arguments)}
+
+    def result(self, id_: str, turn: Turn | None) -> Block:
+        block: Block = {"type": "tool_result", "tool_use_id": id_}
+        if turn is None:
+            return block | {"content": NO_RESULT, "is_error": True}
+        only_text = all(isinstance(part, str) for part in turn.parts)
+        content: object = turn.text if only_text else blocks_of(turn.parts)
+        return block | {"content": content} if content else block
 
 
 def blocks_of(parts: Iterable[Part]) -> list[Block]:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from gwproto.config import Body, Level, Quirks
-from gwproto.wire.anthropic.messages import Block, Conversation
+from gwproto.wire.anthropic.messages import Conversation
 from gwproto.wire.conversation import (
     ALWAYS,
     Options,
@@ -26,6 +26,7 @@ from gwproto.wire.conversation import (
     tools_of,
     turns_of,
 )
+from gwproto.wire.dialogue import Block
 from gwproto.wire.effort import merged
 from gwproto.wire.native import in_words, taken
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
