@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gwproto.wire.dialects import DIALECTS, VOCABULARIES
+
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "gwproto"
 RUNTIMES = ROOT / "runtimes"
@@ -208,7 +210,8 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import msgspec
 before = set(sys.modules)
-import gwproto, gwproto.loading, gwproto.testing
+import gwproto, gwproto.loading, gwproto.testing, gwproto.wire.dialects
+assert all(gwproto.wire.dialects.DIALECTS.values())  # each is loaded when it is asked for
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
@@ -218,7 +221,21 @@ def test_importing_the_core_loads_msgspec_and_the_standard_library_only() -> Non
         (sys.executable, "-I", "-c", PROBE, str(ROOT)), capture_output=True, text=True, check=True
     )
     loaded = set(json.loads(result.stdout))
-    assert "gwproto.gateway" in loaded
+    assert {"gwproto.gateway", "gwproto.wire.bedrock"} < loaded
     others = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
     assert others <= {"gwproto", "msgspec"}
     assert loaded & OUTSIDE == set()
+
+
+def test_formats_are_loaded_when_they_are_asked_for() -> None:
+    probe = "import sys, gwproto; print('gwproto.wire.openai' in sys.modules, 'gwproto.wire.gemini' in sys.modules)"
+    run = subprocess.run((sys.executable, "-c", probe), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["True", "False"]
+
+
+def test_there_is_no_other_format() -> None:
+    assert len(DIALECTS) == len(list(DIALECTS)) == 7
+    assert "smoke" not in DIALECTS
+    with pytest.raises(KeyError):
+        DIALECTS["smoke"]
+    assert set(VOCABULARIES) == set(DIALECTS)
