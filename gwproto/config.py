@@ -107,6 +107,10 @@ class ProviderTimeouts(Section, frozen=True):
     stream_total: Seconds | None = None
 
 
+#: What a request may need that some cannot do, or have no words for.
+Need = Literal[
+    "n", "logprobs", "audio", "files", "image_url", "custom_tools", "json", "json_schema", "tools", "vision"
+]
 Level = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max", "default"]
 Body = dict[str, object]
 
@@ -118,7 +122,7 @@ class Quirks(Section, frozen=True):
     drop: frozenset[str] | None = None  # request fields it refuses: dropped, and named
     keep: frozenset[str] | None = None  # request fields it takes, whatever else is said of them
     rename: dict[str, str] | None = None  # request fields it knows by another name
-    lacks: frozenset[str] | None = None  # needs that none of its models meets, beyond capabilities
+    lacks: frozenset[Need] | None = None  # needs that none of its models meets, beyond capabilities
     effort: tuple[Level, ...] | dict[Level, Body] | None = None
     """The levels of ``reasoning_effort`` it takes, or for each level the fields that say it; empty: none."""
     stream_usage: bool | None = None  # takes stream_options.include_usage

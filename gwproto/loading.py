@@ -46,7 +46,8 @@ S = TypeVar("S", bound=Section)
 def decode_known(providers: bytes, models: bytes) -> dict[str, KnownProvider]:
     """The known providers by name, from the two shipped tables (TOML; JSON, a row to a model).
 
-    A model's id gets its provider's name as prefix. Raises :class:`ConfigurationError`, and msgspec's own for the models.
+    A model's id gets its provider's name as prefix. Raises :class:`ConfigurationError`, and msgspec's own errors for
+    the models.
     """
     problems: Problems = []
     rows: dict[str, list[ModelSettings]] = {}
@@ -212,10 +213,19 @@ def _section_type(kind: Any) -> type[Section] | None:
 
 def _explain(kind: Any, error: ValidationError) -> str:
     # Never the value itself: it may be a secret in the wrong place.
-    if get_origin(kind) is Literal:
-        return "expected one of " + ", ".join(get_args(kind))
-    message = str(error).partition(" - at ")[0].replace("`", "")
+    message = str(error).partition(" - at ")[0].replace("`", "").replace(" | null", "")  # TOML has no null
+    if get_origin(kind) is Literal or message.startswith("Invalid enum value"):
+        return "expected one of " + ", ".join(dict.fromkeys(_words(kind)))
     return message[0].lower() + message[1:]
+
+
+def _words(kind: Any) -> Iterator[str]:
+    """Those that a type allows, wherever in it."""
+    for inner in get_args(kind):
+        if isinstance(inner, str):
+            yield inner
+        else:
+            yield from _words(inner)
 
 
 _TOML_TYPES = {

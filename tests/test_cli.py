@@ -101,6 +101,20 @@ class TestCheck:
         )
         assert lines["aliases.other"] == "m file"
 
+    def test_shows_the_quirks_in_force(self, capsys: pytest.CaptureFixture[str], config: str) -> None:
+        file = """
+            [[providers]]
+            name = "mine"
+            base_url = "http://127.0.0.1:9"
+            quirks = { drop = ["user", "seed"] }
+            models = [{ id = "m", quirks = { effort = ["low"] } }]
+        """
+        Path(config).write_text(file)
+        _, out, _ = run(capsys, "check", "--config", config)
+        lines = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
+        assert lines["providers.mine.quirks.drop"] == "seed, user file"
+        assert lines["providers.mine.models.m.quirks.effort"] == '["low"] file'
+
     @pytest.mark.parametrize("flags", [(), ("--json",)])
     def test_no_secret_is_shown(
         self, capsys: pytest.CaptureFixture[str], config: str, flags: tuple[str, ...]

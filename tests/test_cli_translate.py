@@ -69,6 +69,31 @@ def test_an_answer(pipe: Pipe, flag: tuple[str, ...]) -> None:
     assert json.loads(out)["choices"][0]["message"]["content"] == "A"
 
 
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        (
+            "workers_ai",
+            {"result": {"response": "A"}, "success": True, "errors": [], "messages": []},
+        ),
+        (
+            "anthropic",
+            {
+                "content": [
+                    {"type": "text", "text": "A"},
+                    {"type": "tool_use", "id": "t", "name": "f", "input": {"messages": []}},
+                ],
+                "stop_reason": "tool_use",
+            },
+        ),
+    ],
+)
+def test_answers_that_speak_of_messages(pipe: Pipe, source: str, answer: object) -> None:
+    status, out, err = pipe(json.dumps(answer).encode(), "--from", source, "--to", "openai")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["choices"][0]["message"]["content"] == "A"
+
+
 def test_an_error(pipe: Pipe) -> None:
     status, out, err = pipe(b'{"error":{"message":"no","code":"1113"}}', *OPENAI, "--provider", "zai")
     assert status == 1
@@ -87,6 +112,26 @@ def test_a_request_as_a_provider_gets_it(pipe: Pipe, flag: tuple[str, ...]) -> N
         "model": "mistral-large-latest",  # by the catalog's name as well as by the provider's
     }
     assert err == "POST …/chat/completions\ndropped: store\n"
+
+
+@pytest.mark.parametrize("target", ["openai", "anthropic", "cohere", "ollama"])
+def test_a_request_keeps_its_model(pipe: Pipe, target: str) -> None:
+    text = b'{"model":"m1","messages":[{"role":"user","content":"Q"}]}'
+    assert json.loads(pipe(text, "--from", "openai", "--to", target)[1])["model"] == "m1"
+    assert json.loads(pipe(text, "--from", "openai", "--to", target, "--model", "m2")[1])["model"] == "m2"
+
+
+@pytest.mark.parametrize(("model", "effort"), [("groq-gpt-oss-20b", "high"), ("groq-llama-3.1-8b", None)])
+def test_effort_is_for_models_that_reason(pipe: Pipe, model: str, effort: str | None) -> None:
+    text = b'{"messages":[{"role":"user","content":"Q"}],"reasoning_effort":"max"}'
+    out = pipe(text, *OPENAI, "--provider", "groq", "--model", model)[1]
+    assert json.loads(out).get("reasoning_effort") == effort
+
+
+def test_a_request_that_is_broken(pipe: Pipe) -> None:
+    status, out, err = pipe(b'{"messages":[],}', *OPENAI)
+    assert status == 1
+    assert err.startswith("request: invalid: The request body could not be parsed as JSON")
 
 
 def test_a_request_that_is_refused(pipe: Pipe) -> None:

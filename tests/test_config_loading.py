@@ -155,6 +155,34 @@ class TestProblems:
             ("aliases", "expected array, got str"),
         )
 
+    def test_of_quirks(self) -> None:
+        text = """
+            [[providers]]
+            name = "mine"
+            base_url = "http://h"
+            models = [{ id = "m", quirks = { effort = { hihg = { a = 1 } }, opne = true, lacks = ["visoin"] } }]
+            [providers.quirks]
+            effort = ["extreme"]
+            drop = "temperature"
+            rename = ["x"]
+            max_temperature = "1"
+            replay = "some"
+            tool_ids = 3
+        """
+        levels = "expected one of none, minimal, low, medium, high, xhigh, max, default"
+        needs = "n, logprobs, audio, files, image_url, custom_tools, json, json_schema, tools, vision"
+        assert sorted(problems(text)) == [
+            ("providers[0].models[0].quirks.effort", levels),
+            ("providers[0].models[0].quirks.lacks", f"expected one of {needs}"),
+            ("providers[0].models[0].quirks.opne", "unknown key; the nearest known one is open"),
+            ("providers[0].quirks.drop", "expected array, got str"),
+            ("providers[0].quirks.effort", levels),
+            ("providers[0].quirks.max_temperature", "expected float, got str"),
+            ("providers[0].quirks.rename", "expected object, got array"),
+            ("providers[0].quirks.replay", "expected one of nothing, tools, all"),
+            ("providers[0].quirks.tool_ids", "expected str, got int"),
+        ]
+
     @pytest.mark.parametrize(
         ("text", "expected"),
         [

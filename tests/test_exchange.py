@@ -912,3 +912,33 @@ def test_a_verdict_of_no_status_class_is_the_failures_own() -> None:
         commands = feed(exchange, START, *answer(attempt, gone, status=410))
     assert sent_head(commands)[0] == 404
     assert sent_error(commands)["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_client_of_functions_gets_a_function_call(stream: bool, streamed: bool) -> None:
+    """OpenAI: ``functions`` is the older form of ``tools``, and its answers are of the older form, too."""
+    exchange, _ = begin(gateway(), body(functions=[{"name": "f"}], stream=stream))
+    calls = [
+        {"index": number, "id": f"c{number}", "type": "function", "function": {"name": name, "arguments": ""}}
+        for number, name in enumerate("fg")
+    ]
+    if streamed:
+        finish = chunk({}, "tool_calls")
+        pieces = [chunk({"role": "assistant", "tool_calls": [call]}) for call in calls]
+        commands = feed(exchange, START, *streaming(*pieces, finish, DONE), UpstreamEnd(1))
+    else:
+        whole = json.loads(completion())
+        whole["choices"][0]["message"]["tool_calls"] = calls
+        commands = feed(exchange, START, *answer(1, json.dumps(whole).encode()))
+    said = sent_body(commands).decode()
+    assert "tool_calls" not in said
+    assert '"finish_reason":"function_call"' in said
+    if not stream:
+        assert json.loads(said)["choices"][0]["message"]["function_call"] == {"name": "f", "arguments": "{}"}
+    else:
+        events = [json.loads(event[6:]) for event in said.split("\n\n")[:-2]]
+        deltas = [event["choices"][0]["delta"] for event in events]
+        spoken = [delta["function_call"] for delta in deltas if "function_call" in delta]
+        assert spoken[0]["name"] == "f"
+        assert "".join(piece["arguments"] for piece in spoken) == "{}"

@@ -489,10 +489,10 @@ class TestOverlaid:
         assert overlaid(under, Quirks()) is under
 
     def test_what_is_refused_adds_up(self) -> None:
-        under = Quirks(drop=frozenset("ab"), lacks=frozenset("l"), schema_drop=frozenset("s"), open=False)
-        over = Quirks(drop=frozenset("c"), lacks=frozenset("m"), schema_drop=frozenset("t"))
+        under = Quirks(drop=frozenset("ab"), lacks=frozenset(["n"]), schema_drop=frozenset("s"), open=False)
+        over = Quirks(drop=frozenset("c"), lacks=frozenset(["audio"]), schema_drop=frozenset("t"))
         assert overlaid(under, over) == Quirks(
-            drop=frozenset("abc"), lacks=frozenset("lm"), schema_drop=frozenset("st"), open=False
+            drop=frozenset("abc"), lacks=frozenset(["n", "audio"]), schema_drop=frozenset("st"), open=False
         )
 
     def test_what_is_kept_is_not_dropped(self) -> None:

@@ -54,6 +54,24 @@ def test_a_field_that_is_named_is_learned(failure: Failure) -> None:
 @pytest.mark.parametrize(
     "failure",
     [
+        refused('"llama3" does not support thinking'),
+        refused("This model does not support the effort parameter."),
+        refused("adaptive thinking is not supported on this model"),
+        refused("thinking.adaptive: Extra inputs are not permitted", "thinking.adaptive", "extra_forbidden"),
+        refused('Unknown name "thinkingConfig": Cannot find field.'),
+        refused("`reasoning_effort` is not supported with this model"),
+    ],
+)
+def test_effort_is_learned_by_all_its_names(failure: Failure) -> None:
+    refusals = Refusals()
+    assert not refusals.learn(TARGET, {"user"}, failure)
+    assert refusals.learn(TARGET, {"user", "reasoning_effort"}, failure)
+    assert refusals.of(TARGET) == {"reasoning_effort"}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
         refused("Invalid value for 'user'.", "user", "invalid_value"),
         refused("Unsupported parameter: 'user'", "user", kind=FailureClass.SERVER),
         refused("Unsupported parameter: 'seed'"),
@@ -122,3 +140,22 @@ def test_the_error_is_final_without_a_try_left_or_when_it_comes_again() -> None:
 def test_a_field_the_client_did_not_send_is_no_reason_to_ask_again() -> None:
     exchange, _ = begin(gateway(provider("a")), body(seed=1))
     assert sent_head(feed(exchange, START, *answer(1, ERROR, status=400)))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("format", "error"),
+    [
+        ("openai", b'{"error":{"message":"Unrecognized request argument supplied: reasoning_effort"}}'),
+        ("ollama", b'{"error":"\\"llama3\\" does not support thinking"}'),
+    ],
+)
+def test_a_model_without_effort_is_asked_again_without_it(format: str, error: bytes) -> None:
+    made = gateway(provider("a", format=format))
+    exchange, commands = begin(made, body(reasoning_effort="high"))
+    asked = json.loads(opened(commands).request.body)
+    again = json.loads(opened(feed(exchange, START, *answer(1, error, status=400))).request.body)
+    assert asked.keys() - again.keys() <= {"reasoning_effort", "think"}
+    assert again.keys().isdisjoint(("reasoning_effort", "think"))
+    _, headers = sent_head(feed(exchange, START, *answer(2, error, status=400)))
+    assert headers["x-gateway-reasoning-effort"] == "none"
+    assert headers["x-gateway-dropped-params"] == "reasoning_effort"

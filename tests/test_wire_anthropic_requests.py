@@ -236,15 +236,16 @@ def test_sampling() -> None:
     body, dropped = encoded(**both)
     assert (body["temperature"], body["top_k"], body["stop_sequences"]) == (1.0, 3, ["END"])
     assert "top_p" not in body
-    assert dropped == ("logit_bias", "top_p")
+    assert dropped == ("logit_bias", "top_p", "stop")
     assert encoded(quirks=Quirks(max_temperature=0.5), temperature=0.7)[0]["temperature"] == 0.5
     body, dropped = encoded(quirks=Quirks(drop=frozenset(("temperature",))), **both)
     assert body["top_p"] == 0.5
     assert "temperature" not in body
-    assert dropped == ("temperature", "logit_bias")
+    assert dropped == ("temperature", "logit_bias", "stop")
     assert encoded(top_k="many")[1] == ("top_k",)
-    body, _ = encoded(stop=" ", safety_identifier="u2", stream=True)
+    body, dropped = encoded(stop=" ", safety_identifier="u2", stream=True)
     assert "stop_sequences" not in body
+    assert dropped == ("stop",)
     assert (body["metadata"], body["stream"]) == ({"user_id": "u2"}, True)
 
 

@@ -339,8 +339,10 @@ def test_options() -> None:
         "topP": 0.9,
         "stopSequences": ["a"],
     }
-    assert dropped == ("top_k",)
-    assert encoded(stop=[" "])[0].keys() == {"messages"}
+    assert dropped == ("top_k", "stop")
+    body, dropped = encoded(stop=[" "])
+    assert body.keys() == {"messages"}
+    assert dropped == ("stop",)
 
 
 def test_quirks() -> None:

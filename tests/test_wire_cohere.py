@@ -624,6 +624,11 @@ def test_what_is_no_answer(body: bytes, kind: FailureClass) -> None:
     assert failure.kind is kind
 
 
+def test_a_tool_call_that_is_none() -> None:
+    decode = DIALECT.stream_decoder(UNREAD)
+    assert decode(b'{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":null}}}') == Chunk()
+
+
 def test_odd_answers() -> None:
     answer = DIALECT.decode_completion(
         b'{"id":7,"message":{"content":"A\xff","tool_plan":"so","tool_calls":[{"function":{"name":7}},1]},'

@@ -108,7 +108,7 @@ class TestTurns:
                 "tool_calls": [
                     called("c1", "f", '{"x":1}'),
                     called("c2", "g", ""),
-                    {"id": "", "type": "custom", "custom": {"name": "h", "input": ""}},
+                    {"id": "", "type": "custom", "custom": {"name": "h", "input": 'say "A"'}},
                 ],
             },
             {"role": "tool", "tool_call_id": "c2", "content": "7", "name": "wrong"},
@@ -116,7 +116,8 @@ class TestTurns:
             {"role": "tool", "tool_call_id": "c4", "content": "9", "name": "own"},
         ]
         calling, *answers = turns_of(asked(messages))
-        assert calling.calls == (Call("c1", "f", '{"x":1}'), Call("c2", "g", "{}"), Call("call_0_2", ""))
+        custom = Call("call_0_2", "h", r'{"input":"say \"A\""}')
+        assert calling.calls == (Call("c1", "f", '{"x":1}'), Call("c2", "g", "{}"), custom)
         assert answers == [
             Turn("tool", ("7",), (), "c2", "g"),
             Turn("tool", ("8",), (), "c3", ""),

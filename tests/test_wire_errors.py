@@ -119,6 +119,8 @@ def test_status_alone(status: int, kind: str) -> None:
         ({"errors": ["m"]}, "m", None, None, None),
         ({"errors": [[1]]}, "The provider sent no message.", None, None, None),
         ({"error": True}, "The provider sent no message.", None, None, None),
+        ({"error": True, "message": "m", "code": "c"}, "m", None, "c", None),
+        ({"statusCode": 400, "error": "Bad Request", "message": "m"}, "m", "Bad Request", None, None),
         ("m", "m", None, None, None),
         ([], "The provider sent no message.", None, None, None),
         (7, "The provider sent no message.", None, None, None),
@@ -316,6 +318,10 @@ def test_delays_in_headers(headers: dict[str, str], expected: float | None) -> N
 )
 def test_delays_in_bodies(error: dict[str, Any], expected: float | None) -> None:
     assert decode(429, {"error": error}).retry_after == expected
+
+
+def test_a_delay_beside_the_error() -> None:
+    assert decode(429, {"error": {"message": "m"}, "retry_after": 5}).retry_after == 5.0
 
 
 def test_a_days_quota_ignores_the_minutes_delay() -> None:

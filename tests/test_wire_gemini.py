@@ -145,6 +145,17 @@ def test_no_usage(usage: Any) -> None:
     assert chunk.deltas == (Delta(content="A"),)
 
 
+def test_a_count_that_is_none_costs_no_other() -> None:
+    usage = {
+        "promptTokenCount": 4,
+        "candidatesTokenCount": None,
+        "thoughtsTokenCount": "?",
+        "totalTokenCount": 4,
+    }
+    chunk = stream_decoder(READING)(json.dumps({**candidate({"text": "A"}), "usageMetadata": usage}).encode())
+    assert chunk.usage == Usage(4, 0, 4)
+
+
 def test_json_that_only_python_reads() -> None:
     data = b'{"candidates":[{"content":{"parts":[{"text":"A\xff"}]},"avgLogprobs":NaN}]}'
     assert stream_decoder(READING)(data).deltas == (Delta(content="A\ufffd"),)

@@ -394,7 +394,7 @@ def only(*names: str) -> Any:
         ),
         (
             {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": only("f")}},
-            {"mode": "AUTO"},
+            {"mode": "VALIDATED", "allowedFunctionNames": ["f"]},
         ),
     ],
 )
@@ -504,6 +504,7 @@ def test_native_media() -> None:
                     "parts": [
                         {"inlineData": {"mimeType": "image/png", "data": "-_8="}},
                         {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}},
+                        {"inlineData": {"mimeType": "audio/mpeg", "data": "SUQz"}},
                         {"inline_data": {"mime_type": "application/pdf", "data": "JVBE"}},
                         {"fileData": {"mimeType": "image/jpeg", "fileUri": "https://e.com/a"}},
                         {"fileData": {"fileUri": "https://x/files/1"}},
@@ -515,6 +516,7 @@ def test_native_media() -> None:
     assert turn.parts == (
         Media("image", "image/png", "+/8="),
         Media("audio", "audio/wav", "AAAA"),
+        Media("audio", "audio/mp3", "SUQz"),
         Media("file", "application/pdf", "JVBE"),
         Media("image", url="https://e.com/a"),
         Media("file", url="https://x/files/1"),

@@ -12,8 +12,9 @@ from wirestream import check_chunks
 from gwproto.failures import Failure, FailureClass
 from gwproto.values import Usage
 from gwproto.wire.assemble import assemble, to_chunks
+from gwproto.wire.legacy import function_call, with_legacy_calls
 from gwproto.wire.neutral import Chunk, Completion, CompletionChoice, Delta, ToolFragment
-from gwproto.wire.normalise import Normaliser, call_id, failed_finish, function_call, map_finish
+from gwproto.wire.normalise import Normaliser, call_id, failed_finish, map_finish
 
 ROLE = Chunk((Delta(role=True, content=""),), "c1", 1, "m", verbatim=True)
 
@@ -266,6 +267,11 @@ def test_finished_is_every_opened_choice() -> None:
             [("a", "f", "{}"), (call_id("c1", 1, 0, 1, "g"), "g", "[]")],
         ),
         ([tool(ToolFragment(0, "a", "f")), tool(ToolFragment(0, None, "g", "[]"))], [("a", "f", "[]")]),
+        # The same index and name, no ids, in one chunk.
+        (
+            [tool(ToolFragment(0, "", "f", "{}"), ToolFragment(0, "", "f", "[]"))],
+            [(call_id("c1", 1, 0, 0, "f"), "f", "{}"), (call_id("c1", 1, 0, 1, "f"), "f", "[]")],
+        ),
         # No arguments at all.
         ([tool(ToolFragment(0, "a", "f"))], [("a", "f", "{}")]),
         # No id, no name.
@@ -310,6 +316,37 @@ def test_legacy_function_call() -> None:
         chunk(Delta(0, True, tools=(ToolFragment(0, id_, "f"),))),
         chunk(Delta(tools=(ToolFragment(0, arguments="{}"),), extra={"x": Raw(b"1")})),
         chunk(Delta(finish="tool_calls")),
+    ]
+
+
+def test_whole_answers_in_the_legacy_form() -> None:
+    call, other = ToolFragment(0, "c0", "f", "{}"), ToolFragment(1, "c1", "g", "{}")
+    plain = CompletionChoice(1, "A")
+    calling = CompletionChoice(0, tools=(call, other), finish="tool_calls")
+    cut = CompletionChoice(2, tools=(call,), finish="length")
+    untouched = Completion((plain,), verbatim=True)
+    assert with_legacy_calls(untouched) is untouched
+    legacy = {"function_call": Raw(b'{"name":"f","arguments":"{}"}')}
+    assert with_legacy_calls(Completion((calling, plain, cut), verbatim=True)) == Completion(
+        (
+            CompletionChoice(0, finish="function_call", extra=legacy),
+            plain,
+            CompletionChoice(2, finish="length", extra=legacy),
+        )
+    )
+
+
+def test_legacy_clients_get_the_first_call() -> None:
+    calls = chunk(Delta(role=True, tools=(ToolFragment(0, "a", "f"), ToolFragment(1, "b", "g", "{}"))))
+    other = chunk(Delta(tools=(ToolFragment(2, "c", "h"),)))
+    assert run(calls, other, chunk(Delta(finish="stop")), legacy=True) == [
+        chunk(Delta(role=True, extra={"function_call": Raw(b'{"name":"f","arguments":""}')})),
+        chunk(Delta(extra={"function_call": Raw(b'{"arguments":"{}"}')})),
+        chunk(Delta(finish="function_call")),
+    ]
+    assert run(chunk(Delta(tools=(ToolFragment(0, "a", "f", "{}"),))), other, legacy=True) == [
+        chunk(Delta(role=True, extra={"function_call": Raw(b'{"name":"f","arguments":"{}"}')})),
+        chunk(Delta(finish="function_call")),
     ]
 
 

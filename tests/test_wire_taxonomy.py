@@ -320,6 +320,7 @@ CASES: tuple[Case, ...] = (
         "gemini", 429, google("… free_tier_requests, limit: 0, model: m", "x", quota("PerDay")), "FORBIDDEN"
     ),
     Case("gemini", 429, google("billing", "x", quota("PerDay", "0"), RETRY), "FORBIDDEN", "", 20.5),
+    Case("gemini", 429, google("billing", "x", {"violations": [{"quotaId": "PerDay"}]}), "FORBIDDEN"),
     Case("gemini", 400, google("API key not valid.", "x", {"reason": "API_KEY_INVALID"}), "AUTH"),
     Case("gemini", 403, google("m", "PERMISSION_DENIED"), "AUTH"),
     Case("gemini", 400, google("User location is not supported", "FAILED_PRECONDITION"), "FORBIDDEN"),

@@ -7,6 +7,7 @@ from strategies import bytewise, single_cuts
 
 from gwproto.config import Quirks
 from gwproto.failures import Failure, FailureClass
+from gwproto.sse.decoder import MAX_EVENT
 from gwproto.wire import openai
 from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import Envelope, Reading, Rendering
@@ -65,6 +66,14 @@ def test_a_stream_that_failed_ends_in_an_error_and_without_its_end_marker(
     assert rest == b""
     assert set(json.loads(last.removeprefix(b"data: "))) == {"error"}
     assert b"[DONE]" not in out
+
+
+@pytest.mark.parametrize("data", [TEXT + STOP + b"data: [DONE]\n\n", TEXT + b"data: {\n\n"])
+def test_what_follows_the_verdict_changes_nothing(data: bytes) -> None:
+    verdict, _ = stream(data)
+    out, translator = stream(data, b"data: " + b"x" * MAX_EVENT, b"x")
+    assert out == verdict
+    assert translator.complete is (translator.failure is None)
 
 
 @pytest.mark.parametrize("target", DIALECTS)
@@ -157,3 +166,15 @@ def test_every_format_in_every_other(source: str, target: str) -> None:
     ]
     assert [tool["function"]["name"] for tool in said["tools"]] == ["f"]
     assert (said.get("max_tokens") or said.get("max_completion_tokens"), said["temperature"]) == (50, 0.5)
+
+
+@pytest.mark.parametrize("target", [name for name in DIALECTS if "n" in DIALECTS[name].lacks])
+def test_formats_with_one_choice_get_the_first(target: str) -> None:
+    other = TEXT.replace(b'"index":0', b'"index":1').replace(b'"A"', b'"B"')
+    translator = StreamTranslator(OPENAI, DIALECTS[target], ENVELOPE)
+    written = translator.receive(TEXT + other + STOP + STOP.replace(b'"index":0', b'"index":1'))
+    back = StreamTranslator(DIALECTS[target], OPENAI, ENVELOPE)
+    said = back.receive(written + translator.end()) + back.end()
+    assert back.complete
+    assert said.count(b'"content":"A"') == 1
+    assert b'"content":"B"' not in said

@@ -15,6 +15,7 @@ from gwproto.sse.encoder import DONE
 from gwproto.values import Headers
 from gwproto.wire.assemble import assemble, to_chunks
 from gwproto.wire.dialects import Dialect
+from gwproto.wire.legacy import with_legacy_calls
 from gwproto.wire.neutral import UNREAD, Chunk, Completion, Envelope, Reading
 from gwproto.wire.normalise import Normaliser
 from gwproto.wire.openai.completion import encode_completion
@@ -32,10 +33,13 @@ _FIELD = b"deir:"  # data event id retry, and a comment's colon
 class WholeBody(Body):
     """One object in, one object out."""
 
-    __slots__ = ("_dialect", "_envelope", "_pieces", "_reading", "_size")
+    __slots__ = ("_dialect", "_envelope", "_legacy_functions", "_pieces", "_reading", "_size")
 
-    def __init__(self, dialect: Dialect, envelope: Envelope, reading: Reading = UNREAD) -> None:
+    def __init__(
+        self, dialect: Dialect, envelope: Envelope, reading: Reading = UNREAD, *, legacy_functions: bool
+    ) -> None:
         super().__init__()
+        self._legacy_functions = legacy_functions
         self._dialect = dialect
         self._envelope = envelope
         self._reading = reading
@@ -66,6 +70,8 @@ class WholeBody(Body):
         return self._encode(result, body)
 
     def _encode(self, completion: Completion, body: bytes) -> bytes:
+        if self._legacy_functions:
+            completion = with_legacy_calls(completion)
         if completion.verbatim:
             return body
         return encode_completion(completion, named(completion, self._envelope))
@@ -74,7 +80,7 @@ class WholeBody(Body):
 class UnrolledBody(WholeBody):
     """One object in, event stream out."""
 
-    __slots__ = ("_include_usage", "_legacy_functions")
+    __slots__ = ("_include_usage",)
 
     def __init__(
         self,
@@ -85,9 +91,8 @@ class UnrolledBody(WholeBody):
         include_usage: bool,
         legacy_functions: bool,
     ) -> None:
-        super().__init__(dialect, envelope, reading)
+        super().__init__(dialect, envelope, reading, legacy_functions=legacy_functions)
         self._include_usage = include_usage
-        self._legacy_functions = legacy_functions
 
     def _encode(self, completion: Completion, body: bytes) -> bytes:
         normaliser = Normaliser(include_usage=self._include_usage, legacy_functions=self._legacy_functions)
@@ -228,5 +233,5 @@ def choose(
         body = UnrolledBody if whole else StreamBody
         return body(dialect, envelope, reading=reading, include_usage=include_usage, legacy_functions=legacy)
     if whole or start not in _FIELD:  # by one byte, or the choice would depend on how the bytes were split
-        return WholeBody(dialect, envelope, reading)
+        return WholeBody(dialect, envelope, reading, legacy_functions=legacy)
     return AssembledBody(dialect, envelope, reading, legacy_functions=legacy)

@@ -131,10 +131,11 @@ def write(
     """``request`` written for ``target``. ``refused``: fields to leave out beside those the catalog tells of."""
     provider, model = target.provider, target.model
     dialect = DIALECTS[provider.format]
-    effort, fields = _effort(request, target, dialect)
+    quirks = overlaid(model.quirks, Quirks(drop=refused)) if refused else model.quirks
+    effort, fields = _effort(request, target, quirks, dialect)
     rendering = Rendering(
         model=model.upstream,
-        quirks=overlaid(model.quirks, Quirks(drop=refused)) if refused else model.quirks,
+        quirks=quirks,
         effort=fields,
         body=provider.body,
         max_output=model.max_output,
@@ -164,15 +165,19 @@ def write(
     return Written(upstream, encoded.dropped, effort, reading)
 
 
-def _effort(request: ChatRequest, target: Target, dialect: Dialect) -> tuple[str, Mapping[str, object]]:
+def _effort(
+    request: ChatRequest, target: Target, quirks: Quirks, dialect: Dialect
+) -> tuple[str, Mapping[str, object]]:
     """The effort in force at ``target`` (a level, ``auto`` for its default, ``none`` without such a control), and the
     fields that ask for it."""
-    model = target.model
-    if model.capabilities is not None and "reasoning" not in model.capabilities:
+    capabilities = target.model.capabilities
+    if capabilities is not None and "reasoning" not in capabilities:
+        return "none", {}
+    if quirks.drop is not None and "reasoning_effort" in quirks.drop:
         return "none", {}
     if request.effort == "auto":
         return "auto", {}
-    efforts = efforts_of(model.quirks, dialect.efforts)
+    efforts = efforts_of(quirks, dialect.efforts)
     level = nearest(efforts, request.effort)
     return ("auto", {}) if level is None else (level, efforts[level])
 

@@ -25,7 +25,14 @@ _REFUSED = re.compile(
     r"|does(?: not|n't) support",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"""['"`]([a-z][a-z0-9_]*)['"`]|supplied: ([a-z][a-z0-9_]*)""")
+_NAME = re.compile(r"""['"`]([a-z][a-zA-Z0-9_]*)['"`]|supplied: ([a-z][a-z0-9_]*)""")
+# Effort is asked for by fields with other names, which not every model has.
+_EFFORT = re.compile(
+    r"support (?:the |adaptive |extended )?(?:thinking|reasoning|effort)\b"
+    r"|\b(?:thinking|reasoning|effort)(?: \w+)? (?:is|are) not (?:supported|permitted|allowed)",
+    re.IGNORECASE,
+)
+_EFFORT_FIELDS = ("think", "reasoning", "output_config", "chat_template_kwargs")
 
 Target = tuple[str, str]  # provider, and its name for the model
 
@@ -61,7 +68,8 @@ def _named(failure: Failure) -> str | None:
     said = f"{failure.code} {failure.type} {failure.message}"
     if _REFUSED.search(said) is None:
         return None
-    if failure.param:
-        return failure.param.partition(".")[0]
     quoted = _NAME.search(failure.message)
-    return quoted and (quoted[1] or quoted[2])
+    name = failure.param.partition(".")[0] if failure.param else quoted and (quoted[1] or quoted[2])
+    if (name or "").startswith(_EFFORT_FIELDS) or _EFFORT.search(failure.message):
+        return "reasoning_effort"
+    return name

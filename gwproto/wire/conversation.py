@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gwproto.wire.neutral import ChatRequest, RawFields
+from gwproto.wire.openai.parts import text_of
 
 _encode = msgspec.json.Encoder().encode
 _NULL = Raw(b"null")
@@ -136,6 +137,7 @@ class _Function(Struct, gc=False):
 class _Call(Struct, gc=False):
     id: str = ""
     function: _Function | None = None
+    custom: RawFields | None = None
     extra_content: Raw = _NULL
 
 
@@ -226,7 +228,12 @@ def turns_of(request: ChatRequest) -> list[Turn]:
 
 
 def _call(call: _Call, position: int, number: int) -> Call:
-    function = call.function or _Function("")
+    """A custom tool's input is text, which other formats' arguments hold as their only member."""
+    function = call.function
+    if function is None:
+        custom = call.custom or {}
+        given = {"input": text_of(custom.get("input")) or ""}
+        function = _Function(text_of(custom.get("name")) or "", _encode(given).decode())
     id_ = call.id or f"call_{position}_{number}"
     return Call(id_, function.name, function.arguments or "{}", _extra(call))
 

@@ -10,12 +10,12 @@ since only usage and the end marker follow a true one, holding it delays nothing
 
 import hashlib
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
 from gwproto.failures import Failure, FailureClass
 from gwproto.values import Usage
+from gwproto.wire.legacy import function_call, legacy_call
 from gwproto.wire.neutral import Chunk, Delta, RawFields, ToolFragment
 
 _MAX_CHOICES = 128  # OpenAI's limit on n
@@ -108,28 +108,9 @@ def map_finish(finish: str, *, calls: bool, function_call: bool = False) -> str:
     ``calls``: tool calls were made, so a ``stop`` is a lie. ``function_call``: the client speaks the legacy form.
     """
     mapped = _FINISHES.get(finish.lower(), "stop")
-    if mapped == "function_call" and not function_call:
-        return "tool_calls"
-    if mapped == "stop" and (calls or function_call):
+    if mapped in ("function_call", "tool_calls") or (mapped == "stop" and (calls or function_call)):
         return "function_call" if function_call else "tool_calls"
     return mapped
-
-
-class _FunctionCall(Struct, gc=False):
-    name: str | None = None
-    arguments: str | None = None
-
-
-_function_call = msgspec.json.Decoder(_FunctionCall)
-
-
-def function_call(raw: Raw) -> ToolFragment:
-    """The legacy ``function_call`` as a tool call's fragment."""
-    try:
-        call = _function_call.decode(raw)
-    except msgspec.ValidationError:
-        return ToolFragment()
-    return ToolFragment(name=call.name, arguments=call.arguments or "")
 
 
 def call_id(*seed: object) -> str:
@@ -170,8 +151,8 @@ class Normaliser:
     def __init__(self, *, include_usage: bool, legacy_functions: bool = False, seed: str = "") -> None:
         """``include_usage``: the client asked for the usage chunk.
 
-        ``legacy_functions``: the client speaks ``function_call``; otherwise that becomes a tool call. ``seed``: what
-        ids are made from, where neither a call nor its answer has one.
+        ``legacy_functions``: the client speaks ``function_call`` and gets it for tool calls; others get a tool call for
+        it. ``seed``: what ids are made from, where neither a call nor its answer has one.
         """
         self._seed = seed
         self._include_usage = include_usage
@@ -247,7 +228,9 @@ class Normaliser:
             if silent:
                 # A call without arguments: clients parse them as JSON.
                 fragments = tuple(ToolFragment(call.index, arguments="{}") for call in silent)
-                out.append(_bare(last, (Delta(index, tools=fragments),)))
+                tools, extra = self._worded(choice, fragments, {})
+                if tools or extra:
+                    out.append(_bare(last, (Delta(index, tools=tools, extra=extra),)))
             mapped = map_finish(finish or "stop", calls=bool(choice.calls), function_call=choice.legacy_call)
             out.append(_bare(last, (Delta(index, finish=mapped, choice_extra=choice.finish_extra),)))
         if self._include_usage and self.usage is not None:
@@ -282,7 +265,7 @@ class Normaliser:
                 extra = {name: value for name, value in extra.items() if name != "function_call"}
                 tools = (*tools, function_call(delta.extra["function_call"]))
         if tools:
-            tools = self._tools(choice, index, tools, chunk)
+            tools, extra = self._worded(choice, self._tools(choice, index, tools, chunk), extra)
         choice_extra = delta.choice_extra
         if finish is not None:
             # The first word counts; a later one may only say what the first did not.
@@ -312,17 +295,34 @@ class Normaliser:
             )
         )
 
+    def _worded(
+        self, choice: _Choice, calls: tuple[ToolFragment, ...], extra: RawFields
+    ) -> tuple[tuple[ToolFragment, ...], RawFields]:
+        """Tool calls and what else a delta has; the legacy form knows but one call."""
+        if not self._legacy:
+            return calls, extra
+        choice.legacy_call = True
+        for call in calls:
+            if call.index == 0:
+                extra = extra | legacy_call(call)
+        return (), extra
+
     def _tools(
         self, choice: _Choice, index: int, fragments: tuple[ToolFragment, ...], chunk: Chunk
     ) -> tuple[ToolFragment, ...]:
         out: list[ToolFragment] = []
+        named: set[int] = set()
         for position, fragment in enumerate(fragments):
             call = _find_call(choice, fragment, position, len(fragments))
+            if fragment.name and not fragment.id and call is not None and call.index in named:
+                call = None  # whatever its index: nobody names one call twice in a chunk
             first = call is None
             if call is None:
                 call = _Call(len(choice.calls), fragment.name)
                 choice.calls.append(call)
             id_ = fragment.id
+            if fragment.name:
+                named.add(call.index)
             if id_:
                 choice.by_id[id_] = call
             if fragment.index is not None:

@@ -6,6 +6,8 @@ works, since every format knows both.
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse import eventstream
 from gwproto.sse.decoder import Decoder, Frame
@@ -35,21 +37,19 @@ def decoder_of(dialect: Dialect, reading: Reading) -> ChunkDecoder:
 def translate_request(
     body: bytes, source: Dialect, target: Dialect, rendering: Rendering, path: str = ""
 ) -> EncodedRequest | Failure:
-    """A request for ``target``; a failure for one that ``source`` does not allow."""
+    """A request for ``target``; a failure for one that ``source`` does not allow.
+
+    A rendering without a model leaves the client's.
+    """
     request = source.parse_request(body, path)
     if isinstance(request, Failure):
         return request
+    rendering = replace(rendering, model=rendering.model or request.model)
     if request.effort != "auto" and not rendering.effort:
         efforts = efforts_of(rendering.quirks, target.efforts)
         level = nearest(efforts, request.effort)
         if level is not None:
-            rendering = Rendering(
-                model=rendering.model,
-                quirks=rendering.quirks,
-                effort=efforts[level],
-                body=rendering.body,
-                max_output=rendering.max_output,
-            )
+            rendering = replace(rendering, effort=efforts[level])
     return target.encode_request(request, rendering)
 
 
@@ -144,6 +144,8 @@ class StreamTranslator:
         self.complete = True
 
     def _fail(self, failure: Failure, out: list[bytes]) -> None:
+        if self.complete or self.failure is not None:
+            return
         self.failure = failure
         out.append(self._target.frame_error(error_body(failure, self._target)))
 

@@ -83,6 +83,9 @@ def _rows(
                     continue
                 masked = dict.fromkeys(value, "***") if isinstance(value, dict) else _shown(value)
                 yield f"{where}.{key}", masked, origin, INERT_FOR_PROVIDERS.get(key, "")
+        origin = loaded.origins.get(f"{where}.models", loaded.origins[where])
+        for model in provider.models:
+            yield from _quirks(f"{where}.models.{model.id}.quirks", model.quirks, origin)
     for alias, names in settings.aliases.items():
         yield f"aliases.{alias}", list(names), "file", ""
 

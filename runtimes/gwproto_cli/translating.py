@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import BinaryIO
 
+import msgspec
+
 from gwproto.config import Quirks, overlaid
 from gwproto.failures import ConfigurationError, Failure
 from gwproto.wire.dialects import DIALECTS, Dialect
@@ -30,6 +32,8 @@ def translate(source: str, target: str, what: str | None, provider: str, model: 
         for one in known[provider].models:
             if model in (one.id, one.upstream):
                 quirks, max_output, model = overlaid(quirks, one.quirks), one.max_output, one.upstream
+                if one.capabilities is not None and "reasoning" not in one.capabilities:
+                    quirks = overlaid(quirks, Quirks(effort=()))
     reading = Reading(provider=provider, think_inline=quirks.think_inline or "no")
     envelope = Envelope(id="translated", created=0, model=model or "unknown")
     pair = DIALECTS[source], DIALECTS[target]
@@ -45,7 +49,7 @@ def translate(source: str, target: str, what: str | None, provider: str, model: 
         failure = answer if isinstance(answer, Failure) else None
         stdout.write((error_body(answer, pair[1]) if isinstance(answer, Failure) else answer) + b"\n")
     else:
-        rendering = Rendering(model=model or "unknown", quirks=quirks, max_output=max_output)
+        rendering = Rendering(model=model, quirks=quirks, max_output=max_output)
         request = translate_request(first or stdin.read(), *pair, rendering)
         failure = request if isinstance(request, Failure) else None
         if isinstance(request, Failure):
@@ -72,7 +76,12 @@ def _looks_like(text: bytes, source: Dialect) -> str:
     start = text.lstrip(b" \t\r\n\xef\xbb\xbf")
     if not start.startswith((b"{", b"[")):
         return "stream"
-    if b'"messages"' in start or b'"contents"' in start:
+    try:
+        keys = set(msgspec.json.decode(start, type=dict[str, msgspec.Raw]))
+    except (msgspec.DecodeError, RecursionError):
+        keys = {name for name in ("messages", "contents") if b'"%b"' % name.encode() in start}
+    # Cloudflare's answers have messages, too.
+    if "contents" in keys or ("messages" in keys and "success" not in keys):
         return "request"
     lines = [line for line in start.splitlines() if line.strip()]
     several = source.framing == "ndjson" and len(lines) > 1 and all(line.startswith(b"{") for line in lines)

@@ -44,7 +44,8 @@ class _Stream:
             self._begun = True
             events.append({"type": "message_start", "message": _message(self._envelope, [], None, None)})
         for delta in chunk.deltas:
-            self._delta(delta, events)
+            if delta.choice == 0:  # the format has no others
+                self._delta(delta, events)
         if chunk.usage is not None:
             self._usage = chunk.usage
         if chunk.done:

@@ -114,6 +114,8 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     ]
     if body.get("tool_choice") != choice:
         dropped.append("tool_choice")
+    if any(not word.strip() for word in options.stop):
+        dropped.append("stop")
     return EncodedRequest(PATH, _encode(body), tuple(dropped))
 
 

@@ -73,7 +73,8 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
             conversation.add(turn)
     messages = conversation.messages()
     body["messages"] = messages
-    if inference := _inference(options_of(request)):
+    options = options_of(request)
+    if inference := _inference(options):
         body["inferenceConfig"] = inference
     if tools := _tools(request, turns, quirks):
         body["toolConfig"] = tools
@@ -87,6 +88,8 @@ def encode_request(request: ChatRequest, rendering: Rendering) -> EncodedRequest
     sampling = _inside(body, "inferenceConfig")
     words = {"temperature": "temperature", "top_p": "topP"}
     dropped += [name for name, ours in words.items() if name in asked and ours not in sampling]
+    if any(not word.strip() for word in options.stop):
+        dropped.append("stop")
     return EncodedRequest(_path(rendering.model, request.stream), _encode(body), tuple(dropped))
 
 

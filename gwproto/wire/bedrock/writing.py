@@ -42,7 +42,8 @@ class _Stream:
             self._begun = True
             events.append(_event("messageStart", role="assistant"))
         for delta in chunk.deltas:
-            self._delta(delta, events)
+            if delta.choice == 0:  # the format has no others
+                self._delta(delta, events)
         if chunk.usage is not None:
             self._usage = chunk.usage
         if chunk.done:

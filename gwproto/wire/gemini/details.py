@@ -4,6 +4,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gwproto.values import Usage
+from gwproto.wire.native import count_of
 from gwproto.wire.neutral import RawFields
 from gwproto.wire.openai.parts import NULL, encoder, fields_of, text_of
 
@@ -38,7 +39,9 @@ def decode_usage(raw: Raw) -> Usage | None:
     try:
         sent = _usage.decode(raw)
     except msgspec.ValidationError:
-        return None
+        fields = fields_of(raw)
+        counts = {name: count for name in fields if (count := count_of(fields, name)) is not None}
+        sent = msgspec.convert(counts, _UsageMetadata)
     prompt = sent.prompt_token_count + sent.tool_use_prompt_token_count
     completion, thoughts = sent.candidates_token_count, sent.thoughts_token_count
     if thoughts and prompt + completion != sent.total_token_count:

@@ -41,6 +41,7 @@ _OPTIONS = {
 }
 _MODES = {"AUTO": "auto", "NONE": "none", "ANY": "required", "VALIDATED": "auto"}
 _LEVELS = ("minimal", "low", "medium", "high", "xhigh")
+_SOUNDS = {"mpeg": "mp3", "x-wav": "wav"}
 _BUDGETS = ((0, "none"), (1024, "low"), (8192, "medium"))  # tokens; above: high
 
 _EMPTY = Raw(b"{}")
@@ -256,7 +257,8 @@ def _media(media_type: str, data: str) -> Fields:
     if kind == "image":
         return {"type": "image_url", "image_url": {"url": url}}
     if kind == "audio":
-        return {"type": "input_audio", "input_audio": {"data": data, "format": subtype}}
+        sound = {"data": data, "format": _SOUNDS.get(subtype, subtype)}
+        return {"type": "input_audio", "input_audio": sound}
     return {"type": "file", "file": {"file_data": url}}
 
 

@@ -245,8 +245,8 @@ def _takes_nothing(schema: Raw) -> bool:
 
 
 def _calling(choice: ToolChoice) -> Fields:
-    """Which functions are allowed can only be said where one must be called."""
-    fields: Fields = {"mode": _MODES[choice.mode]}
-    if choice.names and choice.mode == "required":
-        fields["allowedFunctionNames"] = choice.names
-    return fields
+    """With a choice among certain functions ``AUTO`` is ``VALIDATED`` (Gemini API: FunctionCallingConfig)."""
+    if not choice.names:
+        return {"mode": _MODES[choice.mode]}
+    mode = "ANY" if choice.mode == "required" else "VALIDATED"
+    return {"mode": mode, "allowedFunctionNames": choice.names}

@@ -171,10 +171,10 @@ def read_signs(document: Json, depth: int = 0) -> Signs:
     inner: Json = outer.get("error") or outer.get("errors") or outer
     if isinstance(inner, list):
         inner = inner[0]
-    if isinstance(inner, str):
-        inner = {**outer, "message": inner}
     if not isinstance(inner, dict):
-        return Signs()
+        # A text is the message, unless the one beside it says more: {"error": "Bad Request", "message": …}.
+        name = "type" if outer.get("message") else "message"
+        inner = {**outer, name: inner} if isinstance(inner, str) else outer
     message, param = _message(inner)
     code = inner.get("code")
     if code is None:
@@ -187,7 +187,7 @@ def read_signs(document: Json, depth: int = 0) -> Signs:
         message=message,
         hints=" ".join(_hints(inner)),
         retry_info=_retry_info(inner),
-        delay=_body_delay(inner),
+        delay=_body_delay(outer | inner),
         reset=_reset(inner),
     )
     return _unpacked(signs, depth)
@@ -262,7 +262,9 @@ def _hints(fields: dict[str, Json]) -> list[str]:
                 for violation in violations if isinstance(violations, list) else ():
                     if isinstance(violation, dict):
                         found.append(violation.get("quotaId"))
-                        found.append("limit: 0" if violation.get("quotaValue") == "0" else None)
+                        # Protobuf leaves a zero out.
+                        none = "quotaId" in violation and violation.get("quotaValue", "0") == "0"
+                        found.append("limit: 0" if none else None)
     for name in ("innererror", "metadata"):
         more = fields.get(name)
         if isinstance(more, dict):

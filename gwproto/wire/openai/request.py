@@ -176,7 +176,7 @@ def _understand(body: Body, fields: RawFields, extra_content: bool) -> ChatReque
         cache_key=body.prompt_cache_key,
         prompt_tokens=characters // _BYTES_PER_TOKEN + attachments * _ATTACHMENT_TOKENS,
         needs=frozenset(needs) if needs else _NO_NEEDS,
-        legacy_functions=bool(body.functions),
+        legacy_functions=bool(body.functions) and not body.tools,
         extra_content=extra_content,
     )
 
