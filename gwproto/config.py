@@ -259,10 +259,15 @@ class KnownProvider(Section, frozen=True):
         return next((name for name in names if environ.get(name, "").strip()), "")
 
     def address(self, environ: Mapping[str, str]) -> tuple[str, str]:
-        """The base URL and where it comes from: a variable's name or ``"default"``."""
+        """The base URL and where it comes from: a variable's name or ``"default"``.
+
+        Some providers' own SDKs, Anthropic's and Groq's among them, read the same variable and add the path themselves,
+        so a URL that has none gets the one that is known.
+        """
         variable = f"{self.name.upper()}_BASE_URL"
         if url := environ.get(variable, "").strip():
-            return url, variable
+            path = _PATH.fullmatch(self.base_url)
+            return (url.rstrip("/") + path[1] if path and _ROOT.fullmatch(url) else url), variable
         if self.host_env and (host := environ.get(self.host_env, "").strip()):
             return _server_url(host, self.host_path), self.host_env
         return _VARIABLE.sub(
@@ -278,6 +283,8 @@ class KnownProvider(Section, frozen=True):
 
 
 _VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+_ROOT = re.compile(r"https?://[^/]+/?")
+_PATH = re.compile(r"https?://[^/]+(/[^{]+)")  # one that needs no variable
 
 
 def _server_url(host: str, base: str) -> str:

@@ -469,8 +469,8 @@ def banner(process: subprocess.Popen[str]) -> dict[str, str]:
     return lines
 
 
-def chat(url: str, key: str) -> tuple[dict[str, str], dict[str, object]]:
-    body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}).encode()
+def chat(url: str, key: str, model: str = "auto") -> tuple[dict[str, str], dict[str, object]]:
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]}).encode()
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/chat/completions", body, headers)
     with urllib.request.urlopen(request) as response:
@@ -565,6 +565,21 @@ def test_simulated_providers_by_format() -> None:
             assert [model["name"] for model in json.load(answer)["models"]] == ["ollama-demo"]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
+
+
+@pytest.mark.sockets
+def test_a_known_provider_may_be_a_simulated_one() -> None:
+    """A credential and an address are all that it needs."""
+    model = "openai/gpt-oss-20b"
+    with running("providers-sim", "--port", "0", "--format", "openai", "--model", model) as simulated:
+        assert simulated.stdout is not None
+        _, url, _, served = simulated.stdout.readline().split()
+        assert served == model
+        variables = {"GROQ_API_KEY": "k", "GROQ_BASE_URL": url, "GATEWAY_API_KEY": "gw"}
+        with running("serve", "--port", "0", **variables) as process:
+            address = re.findall(r"http://127\.0\.0\.1:\d+", banner(process)["gwproto"])[0]
+            headers, _ = chat(address, "gw", model)
+            assert (headers["x-gateway-provider"], headers["x-gateway-model"]) == ("groq", model)
 
 
 def test_an_unknown_format_to_simulate(capsys: pytest.CaptureFixture[str]) -> None:

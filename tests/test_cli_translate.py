@@ -129,7 +129,7 @@ def test_effort_is_for_models_that_reason(pipe: Pipe, model: str, effort: str | 
 
 
 def test_a_request_that_is_broken(pipe: Pipe) -> None:
-    status, out, err = pipe(b'{"messages":[],}', *OPENAI)
+    status, _, err = pipe(b'{"messages":[],}', *OPENAI)
     assert status == 1
     assert err.startswith("request: invalid: The request body could not be parsed as JSON")
 

@@ -311,6 +311,21 @@ class TestPlaces:
         assert result.origins[f"providers.{name}.base_url"] == variable
         assert KNOWN[name].missing(environ) == ()
 
+    @pytest.mark.parametrize(
+        ("name", "url", "expected"),
+        [
+            ("anthropic", "https://api.anthropic.com", "https://api.anthropic.com/v1"),
+            ("groq", "http://proxy/", "http://proxy/openai/v1"),
+            ("deepseek", "http://proxy", "http://proxy"),
+            ("azure", "http://proxy", "http://proxy"),
+            ("workers_ai", "http://proxy", "http://proxy"),
+        ],
+    )
+    def test_its_address_may_be_without_a_path(self, name: str, url: str, expected: str) -> None:
+        """As the providers' own SDKs have it."""
+        environ = {"GWPROTO_PROVIDERS": name, f"{name.upper()}_BASE_URL": url}
+        assert only(environ).base_url == expected
+
     @pytest.mark.parametrize("name", [name for name, entry in KNOWN.items() if entry.models])
     def test_it_can_be_deployed(self, name: str) -> None:
         entry = KNOWN[name]

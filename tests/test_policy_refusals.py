@@ -159,3 +159,14 @@ def test_a_model_without_effort_is_asked_again_without_it(format: str, error: by
     _, headers = sent_head(feed(exchange, START, *answer(2, error, status=400)))
     assert headers["x-gateway-reasoning-effort"] == "none"
     assert headers["x-gateway-dropped-params"] == "reasoning_effort"
+
+
+def test_nothing_is_left_out_of_a_request_that_requires_every_field() -> None:
+    made = gateway(provider("a"))
+    required = {"x-gateway-require-params": "true"}
+    exchange, _ = begin(made, body(user="u"), headers=required)
+    assert sent_head(feed(exchange, START, *answer(1, ERROR, status=400)))[0] == 400
+    exchange, _ = begin(made, body(user="u"))
+    feed(exchange, START, *answer(1, ERROR, status=400), *answer(2, completion()))
+    _, commands = begin(made, body(user="u"), headers=required)
+    assert json.loads(opened(commands).request.body)["user"] == "u"  # though it is known to be refused

@@ -153,9 +153,16 @@ class TestMistral:
             "repetition",
         }
 
-    def test_a_last_turn_to_go_on_from_stays_marked(self) -> None:
-        last = {"role": "assistant", "content": "{", "prefix": True}
-        assert sent({"messages": [USER, last]}, KNOWN["mistral"].quirks)["messages"] == [USER, last]
+    def test_a_last_turn_to_go_on_from_is_marked(self) -> None:
+        said: dict[str, object] = {"role": "assistant", "content": "{"}
+        marked, unmarked = said | {"prefix": True}, said | {"prefix": False}
+        for last, expected in ((said, marked), (marked, marked), (unmarked, unmarked)):
+            after = sent({"messages": [USER, said, USER, last]}, KNOWN["mistral"].quirks)["messages"]
+            assert after == [USER, said, USER, expected]
+        calling = {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "123456789"}]}
+        empty = {"role": "assistant", "content": ""}
+        assert sent({"messages": [USER, calling]}, KNOWN["mistral"].quirks)["messages"] == [USER, calling]
+        assert sent({"messages": [empty]}, KNOWN["mistral"].quirks)["messages"] == []
 
 
 class TestWithoutQuirks:

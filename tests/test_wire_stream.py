@@ -543,3 +543,21 @@ def test_any_object_is_decoded_or_refused(value: dict[str, Any]) -> None:
         return
     if chunk.failure is None:
         encoded(chunk)
+
+
+def test_reasoning_in_openrouters_details() -> None:
+    details = [
+        {"type": "reasoning.text", "text": "Hm", "signature": "s"},
+        {"type": "reasoning.summary", "summary": "m."},
+        {"type": "reasoning.encrypted", "data": "x"},
+    ]
+
+    def said(**delta: object) -> Delta:
+        document = {"choices": [{"index": 0, "delta": {"reasoning_details": details, **delta}}]}
+        (only,) = decode_chunk(json.dumps(document).encode()).deltas
+        assert json.loads(bytes(memoryview(only.extra["reasoning_details"]))) == details  # to come back
+        return only
+
+    assert said().reasoning == "Hmm."
+    assert said(reasoning="Hmm.").reasoning == "Hmm."
+    assert said(reasoning="Hmm.", reasoning_content="Hm?").reasoning == "Hmm."

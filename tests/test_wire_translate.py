@@ -178,3 +178,16 @@ def test_formats_with_one_choice_get_the_first(target: str) -> None:
     assert back.complete
     assert said.count(b'"content":"A"') == 1
     assert b'"content":"B"' not in said
+
+
+def test_what_cannot_be_said_is_named() -> None:
+    part = {"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}
+    fields = {"n": 2, "logprobs": True, "store": True}
+    body = json.dumps({"messages": [{"role": "user", "content": [part]}], **fields}).encode()
+    request = translate_request(body, OPENAI, DIALECTS["anthropic"], Rendering(model="m"))
+    assert not isinstance(request, Failure)
+    assert request.dropped == ("store", "audio", "logprobs", "n")
+    quirks = Quirks(lacks=frozenset(["n", "logprobs"]), drop=frozenset(["logprobs"]))
+    request = translate_request(body, OPENAI, OPENAI, Rendering(model="m", quirks=quirks))
+    assert not isinstance(request, Failure)
+    assert request.dropped == ("logprobs", "n")

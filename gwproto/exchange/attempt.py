@@ -84,6 +84,8 @@ class Attempt:
         self.ticket = ticket
         self._asked = asked
         self._dialect = DIALECTS[provider.format]
+        if asked.require_params:
+            refused = frozenset()  # a refusal is better than an answer to less
         written = write(asked, ticket.target, request_id, refused)
         self._reading = written.reading
         self.request = written.request

@@ -77,6 +77,7 @@ class Course:
         """Was it only a field that ``target`` does not take? Takes a try without it from the budget if so."""
         return (
             failure.kind is FailureClass.INVALID
+            and not request.require_params
             and self._history.served is None
             and self._history.attempts < self._max_attempts
             and self._shared.refusals.learn(target.refuses, request.fields, failure)

@@ -39,7 +39,7 @@ def translate_request(
 ) -> EncodedRequest | Failure:
     """A request for ``target``; a failure for one that ``source`` does not allow.
 
-    A rendering without a model leaves the client's.
+    A rendering without a model leaves the client's. ``dropped`` also names the needs that cannot be met.
     """
     request = source.parse_request(body, path)
     if isinstance(request, Failure):
@@ -50,7 +50,10 @@ def translate_request(
         level = nearest(efforts, request.effort)
         if level is not None:
             rendering = replace(rendering, effort=efforts[level])
-    return target.encode_request(request, rendering)
+    encoded = target.encode_request(request, rendering)
+    # A router would have looked for another target.
+    unsaid = request.needs & (target.lacks | (rendering.quirks.lacks or frozenset()))
+    return replace(encoded, dropped=tuple(dict.fromkeys((*encoded.dropped, *sorted(unsaid)))))
 
 
 def translate_response(

@@ -104,6 +104,12 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
         metavar="FORMAT",
         help="run one provider that speaks this format; may be repeated (default: the three that serve starts)",
     )
+    simulated.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="a model that every one of them serves, as a known provider names it; may be repeated (default: one each)",
+    )
     simulated.set_defaults(run=_simulated_providers)
     if command == ["providers-sim"]:
         from gwproto_cli.knobs import add_knob_flags

@@ -167,8 +167,9 @@ def serve_simulated(options: argparse.Namespace) -> None:
     except msgspec.ValidationError as error:
         raise ConfigurationError((("knobs", str(error)),)) from None
     providers = demo_providers(demo=_chosen(options.format))
-    if knobs != Knobs():
-        for provider in providers:
+    for provider in providers:
+        provider.models = tuple(options.model or provider.models)
+        if knobs != Knobs():
             provider.knobs = knobs
     ports = [options.port + number if options.port else 0 for number in range(len(providers))]
 

@@ -21,6 +21,7 @@ _NO_ARGUMENTS = Raw(b'"{}"')
 _NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 #: Stands for a signature that another model's call cannot have (Google: thought signatures).
 _NO_SIGNATURE = Raw(b'{"google":{"thought_signature":"skip_thought_signature_validator"}}')
+_TRUE = Raw(b"true")
 _SYSTEM = Raw(b'"system"')
 _USER = Raw(b'"user"')
 _TOOL = Raw(b'"tool"')
@@ -183,6 +184,10 @@ def _messages(raw: Raw, quirks: Quirks) -> Raw:
             out.append(message)
     if quirks.system_role is False:
         out = _without_system(out)
+    if quirks.message_keys is not None and "prefix" in quirks.message_keys and out:
+        last = out[-1]
+        if _text.decode(last["role"]) == "assistant" and "tool_calls" not in last:
+            last.setdefault("prefix", _TRUE)  # else a last turn of the assistant's is refused (Mistral)
     return _raw(out)
 
 

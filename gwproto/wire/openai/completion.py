@@ -29,6 +29,7 @@ from gwproto.wire.openai.parts import (
     fields_of,
     first_of,
     list_of,
+    reasoning_of,
     split_content,
     text_of,
     tool_fragment,
@@ -185,8 +186,7 @@ def _odd_choice(choice: RawFields, position: int, id_: str, created: int) -> Com
     message = fields_of(choice.pop("message", None))
     message.pop("role", None)
     content, reasoning = split_content(message.pop("content", None))
-    for name in ("reasoning_content", "reasoning"):
-        reasoning = text_of(message.pop(name, None)) or reasoning
+    reasoning = reasoning_of(message) or reasoning
     refusal = text_of(message.pop("refusal", None)) or None
     tools: list[ToolFragment] = []
     for raw in list_of(message.pop("tool_calls", None)):

@@ -102,6 +102,19 @@ def split_content(raw: Raw | None) -> tuple[str | None, str | None]:
     return "".join(text) or None, "".join(reasoning) or None
 
 
+def reasoning_of(fields: RawFields) -> str | None:
+    """The reasoning of a delta or message under any of its names, which are taken out: some send it under two.
+
+    OpenRouter's ``reasoning_details`` are only read; they must come back as they are.
+    """
+    under = [text_of(fields.pop(name, None)) for name in ("reasoning", "reasoning_content")]
+    if found := under[0] or under[1]:
+        return found
+    details = [fields_of(one) for one in list_of(fields.get("reasoning_details"))]
+    pieces = [text_of(one.get("text")) or text_of(one.get("summary")) for one in details]
+    return "".join(filter(None, pieces)) or None
+
+
 def tool_fragment(raw: Raw) -> ToolFragment:
     """A piece of a tool call, or a whole one."""
     fields = fields_of(raw)

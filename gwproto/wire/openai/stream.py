@@ -28,6 +28,7 @@ from gwproto.wire.openai.parts import (
     first_of,
     list_of,
     one_line,
+    reasoning_of,
     split_content,
     text_of,
     tool_fragment,
@@ -243,9 +244,7 @@ def _odd_choice(choice: RawFields, position: int) -> Delta:
     delta = fields_of(choice.pop("delta", None))
     role = delta.pop("role", None) is not None
     content, reasoning = split_content(delta.pop("content", None))
-    # Some send the same text under both names.
-    for name in ("reasoning_content", "reasoning"):
-        reasoning = text_of(delta.pop(name, None)) or reasoning
+    reasoning = reasoning_of(delta) or reasoning
     refusal = text_of(delta.pop("refusal", None))
     delta.pop("index", None)  # Mistral repeats the choice's
     tools = tuple(tool_fragment(tool) for tool in list_of(delta.pop("tool_calls", None)))
