@@ -281,6 +281,13 @@ def _providers(
                     f"is required: {name} is no known provider{_nearest(name, known)}",
                 )
             )
+        elif (spoken := known.get(provider.format)) and spoken.format == provider.format != "openai":
+            # Another address that speaks a native format takes the key where that format's own provider does.
+            provider = replace(
+                provider,
+                auth_header=provider.auth_header if "auth_header" in table else spoken.auth_header,
+                headers={**spoken.headers, **provider.headers},
+            )
         providers[name] = provider
 
     discovered = known.values() if settings.routing.discover or not with_file else ()
@@ -337,5 +344,20 @@ def _inherit(
         headers={**(entry.headers if same_format else {}), **provider.headers},
         fallback=provider.fallback if "fallback" in table else entry.fallback,
         quirks=overlaid(entry.quirks, provider.quirks) if same_format else provider.quirks,
-        models=provider.models or entry.models,
+        models=_models(provider, entry, table, same_format) or entry.models,
     )
+
+
+def _models(
+    provider: ProviderSettings, entry: KnownProvider, table: Mapping[str, object], same_format: bool
+) -> tuple[ModelSettings, ...]:
+    """The provider's own models: what their tables leave out is as the shipped rows of the same name have it."""
+    rows = {row.upstream or row.id: row for row in entry.models} | {row.id: row for row in entry.models}
+    tables: Any = table.get("models", ())
+    models = []
+    for own, given in zip(provider.models, tables, strict=True):
+        if row := rows.get(own.upstream or own.id):
+            quirks = overlaid(row.quirks, own.quirks) if same_format else own.quirks
+            own = replace(row, **{key: getattr(own, key) for key in given} | {"quirks": quirks})
+        models.append(own)
+    return tuple(models)

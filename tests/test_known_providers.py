@@ -586,3 +586,43 @@ class TestDecoding:
     def test_wrong_models(self, change: tuple[bytes, bytes]) -> None:
         with pytest.raises(msgspec.ValidationError):
             decode_known(self.PROVIDERS, b"[" + self.ROW.replace(*change) + b"]")
+
+
+@pytest.mark.parametrize("format_", sorted(set(DIALECTS) - {"openai"}))
+def test_another_address_takes_the_key_where_its_format_has_it(format_: str) -> None:
+    text = f'[[providers]]\nname = "mine"\nformat = "{format_}"\nbase_url = "http://mine.example"\n'
+    mine = only({}, text)
+    assert (mine.auth_header, mine.headers) == (KNOWN[format_].auth_header, KNOWN[format_].headers)
+    own = only({}, text + 'auth_header = "x-own"\nheaders = { anthropic-version = "x" }\n')
+    assert own.auth_header == "x-own"
+    assert own.headers["anthropic-version"] == "x"
+
+
+def test_a_model_of_the_file_is_completed_from_the_shipped_row() -> None:
+    row = next(row for row in KNOWN["groq"].models if row.context_window and row.quirks != Quirks())
+    text = f"""
+        [[providers]]
+        name = "groq"
+        models = [
+            {{ id = "mine", upstream = "{row.upstream or row.id}", context_window = 7 }},
+            {{ id = "{row.id}", quirks = {{ drop = ["seed"] }} }},
+            {{ id = "unheard-of" }},
+        ]
+    """
+    mine, same, unheard = only({"GROQ_API_KEY": "k"}, text).models
+    assert mine == msgspec.structs.replace(row, id="mine", upstream=row.upstream or row.id, context_window=7)
+    assert same.context_window == row.context_window
+    assert same.quirks == overlaid(row.quirks, Quirks(drop=frozenset({"seed"})))
+    assert unheard == ModelSettings(id="unheard-of")
+
+
+def test_quirks_of_a_row_stay_with_its_format() -> None:
+    row = next(row for row in KNOWN["groq"].models if row.quirks != Quirks())
+    text = f"""
+        [[providers]]
+        name = "groq"
+        format = "ollama"
+        models = [{{ id = "{row.id}" }}]
+    """
+    (model,) = only({"GROQ_API_KEY": "k"}, text).models
+    assert (model.quirks, model.context_window) == (Quirks(), row.context_window)

@@ -69,6 +69,13 @@ def test_effort_is_learned_by_all_its_names(failure: Failure) -> None:
     assert refusals.of(TARGET) == {"reasoning_effort"}
 
 
+def test_what_was_thought_is_not_how_hard_to_think() -> None:
+    refusals = Refusals()
+    failure = refused("`reasoning_content` is not supported in messages")
+    assert not refusals.learn(TARGET, {"messages", "reasoning_effort"}, failure)
+    assert refusals.of(TARGET) == frozenset()
+
+
 @pytest.mark.parametrize(
     "failure",
     [

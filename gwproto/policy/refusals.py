@@ -33,6 +33,7 @@ _EFFORT = re.compile(
     re.IGNORECASE,
 )
 _EFFORT_FIELDS = ("think", "reasoning", "output_config", "chat_template_kwargs")
+_THOUGHTS = "reasoning_content"  # of a message: what was thought, not how hard
 
 Target = tuple[str, str]  # provider, and its name for the model
 
@@ -70,6 +71,8 @@ def _named(failure: Failure) -> str | None:
         return None
     quoted = _NAME.search(failure.message)
     name = failure.param.partition(".")[0] if failure.param else quoted and (quoted[1] or quoted[2])
+    if name == _THOUGHTS:
+        return name
     if (name or "").startswith(_EFFORT_FIELDS) or _EFFORT.search(failure.message):
         return "reasoning_effort"
     return name
