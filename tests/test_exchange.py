@@ -116,8 +116,8 @@ def test_reasoning_inside_the_text_stands_where_reasoning_belongs() -> None:
     message = json.loads(sent_body(commands))["choices"][0]["message"]
     assert (message["content"], message["reasoning_content"]) == ("Yes.", "Hm.")
     exchange, _ = begin(gateway(provider("a", model=thinking)), body(stream=True))
-    pieces = [text("<thi"), text("nk>Hm."), text("Hm.</think>"), text("Yes."), text("<think>"), STOP, DONE]
-    commands = feed(exchange, START, *streaming(ROLE, *pieces))
+    pieces = map(text, ("<thi", "nk>Hm.", "Hm.", "</think>", "Yes.", "<think>"))
+    commands = feed(exchange, START, *streaming(ROLE, *pieces, STOP, DONE))
     deltas = [
         json.loads(event[6:])["choices"][0]["delta"] for event in sent_body(commands).split(b"\n\n")[:-3]
     ]

@@ -134,8 +134,11 @@ def test_the_same_target_is_asked_again_without_the_field() -> None:
     assert json.loads(opened(commands).request.body)["user"] == "u"
 
 
-def test_the_error_is_final_without_a_try_left_or_when_it_comes_again() -> None:
+def test_the_error_is_final_without_a_try_or_budget_left_or_when_it_comes_again() -> None:
     made = gateway(provider("a"), retry=RetrySettings(max_attempts=1))
+    exchange, _ = begin(made, body(user="u"))
+    assert sent_head(feed(exchange, START, *answer(1, ERROR, status=400)))[0] == 400
+    made = gateway(provider("a"), retry=RetrySettings(budget_ratio=0, budget_floor=0))
     exchange, _ = begin(made, body(user="u"))
     assert sent_head(feed(exchange, START, *answer(1, ERROR, status=400)))[0] == 400
     made = gateway(provider("a"))
