@@ -166,7 +166,7 @@ class TestQuirks:
                 assert able is not None
                 for field in MEANING.keys() & (target.model.quirks.drop or frozenset()):
                     need = MEANING[field]
-                    assert need in target.provider.lacks or need not in able, (target.id, field)
+                    assert need in lacks or need not in able, (target.id, field)
 
     def test_the_compatible_ones_have_what_all_of_them_have(self) -> None:
         for entry in KNOWN.values():

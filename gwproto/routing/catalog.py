@@ -87,7 +87,6 @@ class Provider(Struct, frozen=True, gc=False):
     like: str = ""  # the known provider whose ways it has
     query: str = ""  # added to every request's target, without "?"
     vocabulary: Vocabulary = Vocabulary()  # its format's
-    lacks: frozenset[str] = frozenset()  # needs that none of its models meets
 
 
 class Target(Struct, frozen=True, eq=False):
@@ -207,7 +206,6 @@ def _provider(
         like=entry.like or entry.name,
         query=urlencode(entry.query),
         vocabulary=vocabulary,
-        lacks=vocabulary.lacks | (entry.quirks.lacks or frozenset()),
     )
 
 

@@ -315,7 +315,7 @@ class Planner:
 def _lacking(target: Target, demand: Demand, tokens: float) -> str:
     """Why this target can never serve this demand; ``""``: it can. What the catalog does not state is assumed."""
     model = target.model
-    lacking = demand.needs & (target.provider.lacks | (model.quirks.lacks or frozenset()))
+    lacking = demand.needs & (target.provider.vocabulary.lacks | (model.quirks.lacks or frozenset()))
     if model.capabilities is not None:
         lacking |= (demand.needs & CAPABILITIES) - model.capabilities
     if lacking:

@@ -240,7 +240,7 @@ class Router:
             self._throttle(state.circuit(scope), ticket, failure, now)
         elif reaction.effect is Effect.DISABLE:
             state.failures += 1
-            pause = self._disabled_for(failure)
+            pause = self._disabled_for(failure, scope)
             state.circuit(scope).keep_away(Cause.DISABLED, pause, failure.kind.value, now)
         state.changed()
         self._end(ticket)
@@ -277,11 +277,10 @@ class Router:
         if circuit.keep_away(Cause.THROTTLED, pause, failure.kind.value, now) and hint is None:
             circuit.caused_by = ticket.plan
 
-    def _disabled_for(self, failure: Failure) -> float:
+    def _disabled_for(self, failure: Failure, scope: Scope) -> float:
         health = self._settings.health
         if failure.kind is FailureClass.CREDITS and failure.retry_after is not None:
             return min(max(MIN_RETRY_AFTER, failure.retry_after), DAY)
-        scope = failure.scope or failure.reaction.scope
         return health.model_cooldown if scope is Scope.MODEL else health.auth_cooldown
 
     # Looking

@@ -12,13 +12,17 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gwproto.wire.neutral import ChatRequest, RawFields
-from gwproto.wire.openai.parts import text_of
+from gwproto.wire.openai.parts import NULL, text_of
 
 _encode = msgspec.json.Encoder().encode
-_NULL = Raw(b"null")
 
 #: Fields that every format says in its own way, or that say nothing of their own.
 ALWAYS = frozenset(("model", "messages", "stream", "stream_options", "reasoning_effort", "n", "logprobs"))
+#: Those and what every format has words for.
+COMMON = ALWAYS | {
+    *("max_tokens", "max_completion_tokens", "temperature", "top_p", "response_format"),
+    *("tools", "tool_choice", "functions", "function_call"),
+}
 
 
 class Media(Struct, frozen=True, gc=False):
@@ -138,7 +142,7 @@ class _Call(Struct, gc=False):
     id: str = ""
     function: _Function | None = None
     custom: RawFields | None = None
-    extra_content: Raw = _NULL
+    extra_content: Raw = NULL
 
 
 class _Message(Struct, gc=False):
@@ -151,13 +155,13 @@ class _Message(Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: object = None  # none of OpenAI's fields, so anything may stand here
     refusal: str | None = None
-    extra_content: Raw = _NULL
+    extra_content: Raw = NULL
 
 
 class _Declared(Struct, gc=False):
     name: str
     description: str | None = None
-    parameters: Raw = _NULL
+    parameters: Raw = NULL
     strict: bool | None = None
 
 
@@ -180,7 +184,7 @@ class _Choice(Struct, frozen=True, gc=False):
 
 class _Schema(Struct, gc=False):
     name: str
-    schema: Raw = _NULL
+    schema: Raw = NULL
     strict: bool | None = None
 
 
@@ -239,7 +243,7 @@ def _call(call: _Call, position: int, number: int) -> Call:
 
 
 def _extra(of: _Call | _Message) -> RawFields:
-    return {} if of.extra_content == _NULL else {"extra_content": of.extra_content}
+    return {} if of.extra_content == NULL else {"extra_content": of.extra_content}
 
 
 def _parts(message: _Message) -> Iterator[Part]:
@@ -298,7 +302,7 @@ def tools_of(request: ChatRequest) -> list[Tool]:
 
 
 def _given(raw: Raw) -> Raw | None:
-    return None if raw == _NULL else raw
+    return None if raw == NULL else raw
 
 
 def tool_choice_of(request: ChatRequest) -> ToolChoice | None:

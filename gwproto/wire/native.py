@@ -1,16 +1,21 @@
 """What formats other than OpenAI's have in common: requests cut to what a target takes, JSON read tolerantly."""
 
 import msgspec
+from msgspec import Raw
 from msgspec.structs import replace
 
 from gwproto.config import Quirks
 from gwproto.failures import Failure, WireError
 from gwproto.wire.conversation import ResponseFormat
 from gwproto.wire.neutral import ChatRequest, RawFields, Reading
+from gwproto.wire.openai.adapt import without_keywords
 from gwproto.wire.openai.errors import in_band_failure
-from gwproto.wire.openai.parts import fields_of, text_of, value_of
+from gwproto.wire.openai.parts import NO_PARAMETERS, fields_of, text_of, value_of
 from gwproto.wire.openai.request import refusal
 from gwproto.wire.strict import repair, too_deep
+
+_encode = msgspec.json.Encoder().encode
+_members = msgspec.json.Decoder(RawFields).decode
 
 
 def taken(
@@ -43,6 +48,23 @@ def in_words(wanted: ResponseFormat) -> str:
     if wanted.schema is None:
         return text
     return f"{text} It must match this JSON schema: {bytes(memoryview(wanted.schema)).decode()}"
+
+
+def object_schema(parameters: Raw | None, quirks: Quirks) -> Raw:
+    """A function's schema, where it must be of type object."""
+    if parameters is None:
+        return NO_PARAMETERS
+    if quirks.schema_drop and (value := value_of(parameters)) is not None:
+        parameters = Raw(_encode(without_keywords(value, quirks.schema_drop)))
+    schema = _members(parameters)
+    return parameters if "type" in schema else Raw(_encode({"type": "object", **schema}))
+
+
+def content_of(parts: list[dict[str, object]]) -> object:
+    """OpenAI's parts as a message's content: a string if there is no more than that."""
+    if len(parts) == 1 and "text" in parts[0]:
+        return parts[0]["text"]
+    return parts or ""
 
 
 def members(data: bytes) -> RawFields:

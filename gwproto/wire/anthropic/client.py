@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gwproto.failures import Failure
+from gwproto.wire.native import content_of
 from gwproto.wire.neutral import ChatRequest
 from gwproto.wire.openai import request as openai
 from gwproto.wire.openai.parts import NULL
@@ -134,7 +135,7 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
 def _translated(body: _Body) -> Json:
     fields: Json = {"model": body.model}
     system = _parts(_blocks(body.system))
-    messages: list[Json] = [{"role": "system", "content": _content(system)}] if system else []
+    messages: list[Json] = [{"role": "system", "content": content_of(system)}] if system else []
     for message in body.messages:
         if message.role == "assistant":
             messages.append(_assistant(_blocks(message.content)))
@@ -201,13 +202,6 @@ def _blocks(content: str | list[_Block] | None) -> list[_Block]:
     return content or []
 
 
-def _content(parts: list[Json]) -> object:
-    """Parts as a message's content: a string if there is no more than that."""
-    if len(parts) == 1 and "text" in parts[0]:
-        return parts[0]["text"]
-    return parts or ""
-
-
 def _parts(blocks: list[_Block]) -> list[Json]:
     """Texts, images and documents; blocks of other types say nothing to other providers."""
     parts: list[Json] = []
@@ -247,7 +241,7 @@ def _file(source: _Source, title: str | None) -> Json:
 
 def _assistant(blocks: list[_Block]) -> Json:
     parts = _parts(blocks)
-    message: Json = {"role": "assistant", "content": _content(parts)}
+    message: Json = {"role": "assistant", "content": content_of(parts)}
     calls = [
         {
             "id": block.id,
@@ -280,12 +274,12 @@ def _others(role: str, blocks: list[_Block]) -> list[Json]:
         {
             "role": "tool",
             "tool_call_id": block.tool_use_id,
-            "content": _content(_parts(_blocks(block.content))),
+            "content": content_of(_parts(_blocks(block.content))),
         }
         for block in blocks
         if block.type == "tool_result"
     ]
     parts = _parts(blocks)
     if parts or not messages:
-        messages.append({"role": role, "content": _content(parts)})
+        messages.append({"role": role, "content": content_of(parts)})
     return messages

@@ -14,7 +14,7 @@ from msgspec import Raw
 from gwproto.config import Body, Level, Quirks
 from gwproto.wire.anthropic.messages import Conversation
 from gwproto.wire.conversation import (
-    ALWAYS,
+    COMMON,
     Options,
     ResponseFormat,
     Tool,
@@ -28,29 +28,14 @@ from gwproto.wire.conversation import (
 )
 from gwproto.wire.dialogue import Block
 from gwproto.wire.effort import merged
-from gwproto.wire.native import in_words, taken
-from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
+from gwproto.wire.native import in_words, object_schema, taken
+from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
 from gwproto.wire.openai.adapt import without_keywords
 from gwproto.wire.openai.parts import value_of
 
 PATH = "/messages"
 
-PARAMETERS = ALWAYS | {
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "stop",
-    "user",
-    "safety_identifier",
-    "tools",
-    "functions",
-    "tool_choice",
-    "function_call",
-    "parallel_tool_calls",
-    "response_format",
-}
+PARAMETERS = COMMON | {"top_k", "stop", "user", "safety_identifier", "parallel_tool_calls"}
 
 MAX_TOKENS = 4096  # where neither the client nor the registry says
 
@@ -71,9 +56,7 @@ EFFORTS: dict[Level, Body] = {
 }
 
 _encode = msgspec.json.Encoder().encode
-_members = msgspec.json.Decoder(RawFields)
 
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _LEAST_BUDGET = 1024  # tokens of thinking
 _LEAST_TOP_P = 0.95  # beside thinking
 
@@ -167,19 +150,10 @@ def _tool(tool: Tool, quirks: Quirks) -> Block:
     fields: Block = {"name": tool.name}
     if tool.description:
         fields["description"] = tool.description
-    fields["input_schema"] = _input_schema(tool.parameters, quirks)
+    fields["input_schema"] = object_schema(tool.parameters, quirks)
     if tool.strict:
         fields["strict"] = True
     return fields
-
-
-def _input_schema(parameters: Raw | None, quirks: Quirks) -> Raw:
-    if parameters is None:
-        return _NO_PARAMETERS
-    if quirks.schema_drop:
-        parameters = Raw(_encode(_schema(parameters, quirks)))
-    schema = _members.decode(parameters)
-    return parameters if "type" in schema else Raw(_encode({"type": "object", **schema}))
 
 
 def _schema(raw: Raw, quirks: Quirks) -> object:

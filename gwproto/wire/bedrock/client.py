@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 
 from gwproto.failures import Failure
 from gwproto.wire.bedrock.messages import DOCUMENTS
-from gwproto.wire.native import unreadable
+from gwproto.wire.native import content_of, unreadable
 from gwproto.wire.neutral import ChatRequest
 from gwproto.wire.openai import request as openai
 from gwproto.wire.openai.parts import NULL
@@ -204,7 +204,7 @@ def parse_request(body: bytes, path: str) -> ChatRequest | Failure:
 
 def _translated(body: _Body) -> Json:
     system = _parts(body.system)
-    messages: list[Json] = [{"role": "system", "content": _content(system)}] if system else []
+    messages: list[Json] = [{"role": "system", "content": content_of(system)}] if system else []
     for message in body.messages:
         if message.role == "assistant":
             messages.append(_assistant(message.content))
@@ -276,13 +276,6 @@ def _tools(config: _Tools) -> Json:
     return fields | {"tool_choice": "auto" if choice.any is None else "required"}
 
 
-def _content(parts: list[Json]) -> object:
-    """Parts as a message's content: a string if there is no more than that."""
-    if len(parts) == 1 and "text" in parts[0]:
-        return parts[0]["text"]
-    return parts or ""
-
-
 def _parts(blocks: list[_Block]) -> list[Json]:
     """Texts, images and documents; marks for the cache say nothing to other providers."""
     parts: list[Json] = []
@@ -322,7 +315,7 @@ def _bytes(source: _Source) -> str:
 
 def _assistant(blocks: list[_Block]) -> Json:
     parts = _parts(blocks)
-    message: Json = {"role": "assistant", "content": _content(parts)}
+    message: Json = {"role": "assistant", "content": content_of(parts)}
     calls = [
         {
             "id": call.toolUseId,
@@ -353,12 +346,12 @@ def _others(role: str, blocks: list[_Block]) -> list[Json]:
         {
             "role": "tool",
             "tool_call_id": block.toolResult.toolUseId,
-            "content": _content(_parts(block.toolResult.content)),
+            "content": content_of(_parts(block.toolResult.content)),
         }
         for block in blocks
         if block.toolResult is not None
     ]
     parts = _parts(blocks)
     if parts or not messages:
-        messages.append({"role": role, "content": _content(parts)})
+        messages.append({"role": role, "content": content_of(parts)})
     return messages

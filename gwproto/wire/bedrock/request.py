@@ -10,13 +10,12 @@ from itertools import takewhile
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Raw
 
 from gwproto.config import Quirks
 from gwproto.wire.bedrock.messages import Conversation
 from gwproto.wire.bedrock.reasoning import Block
 from gwproto.wire.conversation import (
-    ALWAYS,
+    COMMON,
     Options,
     ResponseFormat,
     Tool,
@@ -28,28 +27,13 @@ from gwproto.wire.conversation import (
     turns_of,
 )
 from gwproto.wire.effort import merged
-from gwproto.wire.native import in_words, taken
-from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
-from gwproto.wire.openai.adapt import without_keywords
-from gwproto.wire.openai.parts import value_of
+from gwproto.wire.native import in_words, object_schema, taken
+from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
 
-PARAMETERS = ALWAYS | {
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "stop",
-    "tools",
-    "functions",
-    "tool_choice",
-    "function_call",
-    "response_format",
-}
+PARAMETERS = COMMON | {"stop"}
 
 _encode = msgspec.json.Encoder().encode
-_members = msgspec.json.Decoder(RawFields)
 
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _MORE = "additionalModelRequestFields"
 _LEAST_BUDGET = 1024  # tokens of thinking
 _LEAST_TOP_P = 0.95  # beside thinking
@@ -148,19 +132,9 @@ def _tools(request: ChatRequest, turns: Iterable[Turn], quirks: Quirks) -> Block
 
 def _tool(tool: Tool, quirks: Quirks) -> Block:
     """One tool. A description must not be empty."""
-    schema = _input_schema(tool.parameters, quirks)
+    schema = object_schema(tool.parameters, quirks)
     spec = {"name": tool.name, "description": tool.description or tool.name, "inputSchema": {"json": schema}}
     return {"toolSpec": spec}
-
-
-def _input_schema(parameters: Raw | None, quirks: Quirks) -> Raw:
-    """A tool's schema, which must be of type object."""
-    if parameters is None:
-        return _NO_PARAMETERS
-    if quirks.schema_drop and (value := value_of(parameters)) is not None:
-        parameters = Raw(_encode(without_keywords(value, quirks.schema_drop)))
-    schema = _members.decode(parameters)
-    return parameters if "type" in schema else Raw(_encode({"type": "object", **schema}))
 
 
 def _settle_thinking(body: Block, messages: list[Block], max_output: int) -> None:

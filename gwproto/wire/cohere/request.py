@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 from gwproto.config import Body, Level
 from gwproto.failures import Failure
 from gwproto.wire.conversation import (
-    ALWAYS,
+    COMMON,
     Call,
     Options,
     Part,
@@ -27,25 +27,11 @@ from gwproto.wire.effort import merged
 from gwproto.wire.native import in_words, taken, unreadable
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai import request as openai
+from gwproto.wire.openai.parts import NO_PARAMETERS
 
 PATH = "/chat"
 
-PARAMETERS = ALWAYS | {
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "tools",
-    "functions",
-    "tool_choice",
-    "function_call",
-    "response_format",
-}
+PARAMETERS = COMMON | {"top_k", "seed", "stop", "presence_penalty", "frequency_penalty"}
 
 _LOW, _MEDIUM = 1024, 4096  # tokens to think with
 
@@ -56,7 +42,6 @@ EFFORTS: dict[Level, Body] = {
     "high": {"thinking": {"type": "enabled"}},
 }
 
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _LOWEST_P, _HIGHEST_P = 0.01, 0.99
 _HIGHEST_K = 500
 
@@ -141,7 +126,7 @@ def _tool(tool: Tool) -> dict[str, object]:
     function: dict[str, object] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = _NO_PARAMETERS if tool.parameters is None else tool.parameters
+    function["parameters"] = NO_PARAMETERS if tool.parameters is None else tool.parameters
     return {"type": "function", "function": function}
 
 

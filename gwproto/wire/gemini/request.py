@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from gwproto.config import Quirks
 from gwproto.wire.conversation import (
-    ALWAYS,
+    COMMON,
     Media,
     Options,
     Part,
@@ -29,23 +29,7 @@ from gwproto.wire.native import in_words, taken
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
 from gwproto.wire.openai.parts import encoder, fields_of
 
-PARAMETERS = ALWAYS | {
-    "frequency_penalty",
-    "function_call",
-    "functions",
-    "max_completion_tokens",
-    "max_tokens",
-    "presence_penalty",
-    "response_format",
-    "seed",
-    "stop",
-    "temperature",
-    "tool_choice",
-    "tools",
-    "top_k",
-    "top_logprobs",
-    "top_p",
-}
+PARAMETERS = COMMON | {"frequency_penalty", "presence_penalty", "seed", "stop", "top_k", "top_logprobs"}
 
 
 def _thinking(**config: object) -> dict[str, object]:

@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 from gwproto.config import Body, Level
 from gwproto.failures import Failure
 from gwproto.wire.conversation import (
-    ALWAYS,
+    COMMON,
     Media,
     Options,
     Tool,
@@ -25,27 +25,11 @@ from gwproto.wire.effort import merged
 from gwproto.wire.native import taken, unreadable
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai import request as openai
-from gwproto.wire.openai.parts import value_of
+from gwproto.wire.openai.parts import NO_PARAMETERS, value_of
 
 PATH = "/api/chat"
 
-PARAMETERS = ALWAYS | {
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "top_logprobs",
-    "tools",
-    "functions",
-    "tool_choice",
-    "function_call",
-    "response_format",
-}
+PARAMETERS = COMMON | {"top_k", "seed", "stop", "presence_penalty", "frequency_penalty", "top_logprobs"}
 
 _THINK: Body = {"think": True}
 
@@ -60,7 +44,6 @@ EFFORTS: dict[Level, Body] = {
     "max": _THINK,
 }
 
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 # What both formats call by one name, there inside ``options``.
 _SAMPLING = ("top_p", "top_k", "seed", "presence_penalty", "frequency_penalty")
 
@@ -123,7 +106,7 @@ def _tool(tool: Tool) -> dict[str, object]:
     function: dict[str, object] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = _NO_PARAMETERS if tool.parameters is None else tool.parameters
+    function["parameters"] = NO_PARAMETERS if tool.parameters is None else tool.parameters
     return {"type": "function", "function": function}
 
 

@@ -11,14 +11,13 @@ from msgspec import Raw
 
 from gwproto.config import Quirks
 from gwproto.wire.neutral import RawFields
-from gwproto.wire.openai.parts import NULL, encoder, fields_of, list_of, text_of, value_of
+from gwproto.wire.openai.parts import NO_PARAMETERS, NULL, encoder, fields_of, list_of, text_of, value_of
 
 _messages_decoder = msgspec.json.Decoder(list[RawFields])
 _text = msgspec.json.Decoder(str)
 
 _EMPTY = Raw(b'""')
 _NO_ARGUMENTS = Raw(b'"{}"')
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 #: Stands for a signature that another model's call cannot have (Google: thought signatures).
 _NO_SIGNATURE = Raw(b'{"google":{"thought_signature":"skip_thought_signature_validator"}}')
 _TRUE = Raw(b"true")
@@ -98,7 +97,7 @@ def _tools(raw: Raw, quirks: Quirks) -> Raw:
         function = fields_of(tool["function"])
         if quirks.tool_keys is not None:
             function = {name: value for name, value in function.items() if name in quirks.tool_keys}
-            function.setdefault("parameters", _NO_PARAMETERS)
+            function.setdefault("parameters", NO_PARAMETERS)
         if quirks.schema_drop and "parameters" in function:
             function["parameters"] = _plainer(function["parameters"], quirks.schema_drop)
         tool["function"] = _raw(function)

@@ -13,6 +13,7 @@ from gwproto.wire.neutral import Chunk, Completion, Envelope, RawFields, ToolFra
 from gwproto.wire.openai.usage import encode_usage
 
 NULL = Raw(b"null")
+NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')  # the schema of a function that takes none
 _LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 MAX_CHOICE = 127  # n is at most 128
 

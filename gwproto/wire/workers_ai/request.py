@@ -14,32 +14,17 @@ from gwproto.wire.effort import merged
 from gwproto.wire.native import taken
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, Rendering
 from gwproto.wire.openai import request as openai
+from gwproto.wire.openai.parts import NO_PARAMETERS, NULL
 from gwproto.wire.strict import MAX_DEPTH, too_deep
 
 PATH = "/run/"
 
-PARAMETERS = conversation.ALWAYS | {
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "seed",
-    "frequency_penalty",
-    "presence_penalty",
-    "tools",
-    "tool_choice",
-    "functions",
-    "function_call",
-    "response_format",
-}
+PARAMETERS = conversation.COMMON | {"top_k", "seed", "frequency_penalty", "presence_penalty"}
 
 # Without max_tokens the service stops after 256, which no client expects.
 _USUAL_OUTPUT = 2048
 _MOST_OUTPUT = 4096
 
-_NULL = Raw(b"null")
-_NO_PARAMETERS = Raw(b'{"type":"object","properties":{}}')
 _SAMPLING = ("top_p", "top_k", "seed", "frequency_penalty", "presence_penalty")
 
 _encode = msgspec.json.Encoder().encode
@@ -133,7 +118,7 @@ def _tools(request: ChatRequest) -> tuple[list[dict[str, object]], bool]:
 
 
 def _tool(tool: Tool) -> dict[str, object]:
-    parameters = _NO_PARAMETERS if tool.parameters is None else tool.parameters
+    parameters = NO_PARAMETERS if tool.parameters is None else tool.parameters
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}
     return {"type": "function", "function": function}
 
@@ -152,7 +137,7 @@ class _Part(Struct, gc=False, omit_defaults=True):
 class _Function(Struct, gc=False):
     name: str
     description: str | None = None
-    parameters: Raw = _NULL
+    parameters: Raw = NULL
 
 
 class _Tool(Struct, gc=False):
@@ -161,7 +146,7 @@ class _Tool(Struct, gc=False):
     function: _Function | None = None
     name: str | None = None
     description: str | None = None
-    parameters: Raw = _NULL
+    parameters: Raw = NULL
 
 
 class _Called(Struct, gc=False):
@@ -186,7 +171,7 @@ class _Message(Struct, gc=False):
 
 class _Format(Struct, gc=False):
     type: Literal["json_object", "json_schema", "text"]
-    json_schema: Raw = _NULL
+    json_schema: Raw = NULL
 
 
 class _Body(Struct, gc=False):
@@ -247,7 +232,7 @@ def _openai(native: _Body) -> dict[str, object]:
     if wanted is not None:
         fields["response_format"] = (
             {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted.json_schema}}
-            if wanted.type == "json_schema" and wanted.json_schema != _NULL
+            if wanted.type == "json_schema" and wanted.json_schema != NULL
             else {"type": "text" if wanted.type == "text" else "json_object"}
         )
     return fields
@@ -295,7 +280,7 @@ def _called(call: _Call) -> _Called:
 
 def _spelled(arguments: Raw) -> str:
     """Arguments as JSON text: they come as such, as an object or not at all."""
-    if arguments == _NULL:
+    if arguments == NULL:
         return "{}"
     text = bytes(memoryview(arguments))
     return _text.decode(text) if text.startswith(b'"') else text.decode()
@@ -314,5 +299,5 @@ def _openai_tool(tool: _Tool) -> dict[str, object]:
     }
     return {
         "type": "function",
-        "function": {name: value for name, value in fields.items() if value not in (None, _NULL)},
+        "function": {name: value for name, value in fields.items() if value not in (None, NULL)},
     }
