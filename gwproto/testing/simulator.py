@@ -183,7 +183,10 @@ class _Run:
                 self.hear(ClientData(data))
                 self._upload(index + 1)
 
-        self.world.at(self.world.now + after, bring)
+        if after:
+            self.world.at(self.world.now + after, bring)
+        else:
+            bring()
 
     def _leave(self) -> None:
         if not self.exchange.finished:
@@ -323,11 +326,16 @@ class _Upstream:
         if run.busy_until > run.world.now:  # the gateway reads no faster than its client
             run.world.at(run.busy_until, self._step)
             return
-        action = self._steps[self._index].action
-        self._index += 1
-        self._do(action)
-        if self._open:
-            self._next()
+        steps = self._steps
+        while True:
+            action = steps[self._index].action
+            self._index += 1
+            self._do(action)
+            if not self._open:
+                return
+            if self._index == len(steps) or steps[self._index].after or run.busy_until > run.world.now:
+                break  # what comes at the same instant needs no way through the heap
+        self._next()
 
     def _do(self, action: Action) -> None:
         if isinstance(action, Data):

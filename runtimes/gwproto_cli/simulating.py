@@ -64,7 +64,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Simulate, and print a table. Raises :class:`ConfigurationError` for whatever cannot be read or written."""
     if options.list:
-        library = [read_scenario(path.read_bytes(), str(path)) for path in _library().values()]
+        library = [_scenario(name) for name in _library()]
         print_table(("scenario", "description"), [(one.name, one.description) for one in library])
         return
     scenarios = [_scenario(name) for name in _chosen(options.scenarios)]
@@ -74,12 +74,10 @@ def run(options: argparse.Namespace) -> None:
     results = []
     with _progress(sum(counts) * len(policies)) as told:
         for scenario, count in zip(scenarios, counts, strict=True):
-            try:
-                result = compare(scenario, policies, seed=options.seed, requests=count, progress=told)
-            except ConfigurationError as error:  # a policy's settings, on top of the scenario's
-                problems = tuple([(f"{scenario.name}: {path}", said) for path, said in error.problems])
-                raise ConfigurationError(problems) from error
-            results.append(result)
+            with _named(scenario.name):  # a policy's settings may not go with it
+                results.append(
+                    compare(scenario, policies, seed=options.seed, requests=count, progress=told)
+                )
     if options.json != "-":
         _print(results)
     _write(options, results)
@@ -105,7 +103,8 @@ def _scenario(name: str) -> Scenario:
             near = get_close_matches(name, library, n=1, cutoff=0.0)
             raise ConfigurationError(((name, f"is no scenario; the nearest known one is {near[0]}"),))
         path = Path(name)
-    return read_scenario(_bytes(path), str(path))
+    with _named(path):
+        return read_scenario(_bytes(path), "content")
 
 
 def _policy(name: str) -> Policy:
@@ -115,14 +114,25 @@ def _policy(name: str) -> Policy:
     path = Path(name)
     if not name.endswith(".toml") and not path.exists():
         raise ConfigurationError(((name, f"is no policy; there are {', '.join(_BUILT_IN)}, and files"),))
-    return read_policy(_bytes(path), path.stem, str(path))
+    with _named(path):
+        return read_policy(_bytes(path), path.stem, "content")
+
+
+@contextmanager
+def _named(name: object) -> Iterator[None]:
+    """Say in every problem what it is in: there may be several files."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems = tuple([(f"{name}: {path}", problem) for path, problem in error.problems])
+        raise ConfigurationError(problems) from error
 
 
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(((str(path), error.strerror or "cannot be read"),)) from error
+        raise ConfigurationError((("content", error.strerror or "cannot be read"),)) from error
 
 
 def _counts(scenarios: Sequence[Scenario], policies: int, wanted: int | None) -> list[int]:

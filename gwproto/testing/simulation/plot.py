@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from gwproto.testing.simulation.report import Result
+from gwproto.testing.simulation.report import Phase, Result
 
 WIDTH = 960
 LEFT, RIGHT = 64, 16
@@ -22,6 +22,7 @@ text{font:12px system-ui,sans-serif;fill:#24292f}
 .frame{fill:none;stroke:#8c959f}
 .grid{stroke:#8c959f;stroke-opacity:.3}
 .trouble{fill:#d55e00;fill-opacity:.13}
+.mark{fill:#d55e00}
 @media (prefers-color-scheme:dark){
 text{fill:#e6edf3}
 .note{fill:#9da7b1}
@@ -133,13 +134,13 @@ def _frame(
     """Axes, shading and title of a panel."""
     width = WIDTH - LEFT - RIGHT
     yield f'<text x="{LEFT}" y="{top - 6}">{_safe(title)}</text>'
-    for phase in result.phases:
-        left = _x(phase.start, result.seconds)
-        right = _x(phase.until, result.seconds)
-        yield (
-            f'<rect class="trouble" x="{left:.1f}" y="{top}" width="{max(1.0, right - left):.1f}" '
-            f'height="{PANEL}"><title>{_safe(f"{phase.provider}: {phase.what}")}</title></rect>'
-        )
+    for start, until, what in _troubled(result.phases):
+        left, right = _x(start, result.seconds), _x(until, result.seconds)
+        for y, height, name in ((top, PANEL, "trouble"), (top - 4, 4, "mark")):
+            yield (
+                f'<rect class="{name}" x="{left:.1f}" y="{y}" width="{max(1.0, right - left):.1f}" '
+                f'height="{height}"><title>{_safe(what)}</title></rect>'
+            )
     for part in (0.0, 0.5, 1.0):
         y = top + PANEL * (1.0 - part)
         value = low + part * (high - low)
@@ -154,6 +155,21 @@ def _frame(
         label = f"{tick * step / unit:g}" + (f" {name}" if tick == 0 else "")
         yield f'<text class="note" x="{x:.1f}" y="{top + PANEL + 14}" text-anchor="middle">{label}</text>'
         tick += 1
+
+
+def _troubled(phases: Sequence[Phase]) -> Iterator[tuple[float, float, str]]:
+    """When anything was wrong, and what: phases that meet are one."""
+    start = until = -1.0
+    told: list[str] = []
+    for phase in sorted(phases, key=lambda phase: phase.start):
+        if phase.start > until:
+            if told:
+                yield start, until, "; ".join(told)
+            start, told = phase.start, []
+        until = max(until, phase.until)
+        told.append(f"{phase.provider}: {phase.what}")
+    if told:
+        yield start, until, "; ".join(told)
 
 
 def _providers(result: Result, top: int) -> Iterator[str]:

@@ -139,7 +139,7 @@ def read_policy(text: bytes, name: str, source: str) -> Policy:
     problems = tuple(_reserved(settings, ""))
     if problems:
         raise ConfigurationError(problems)
-    read_section(Settings, settings)
+    read_section(Settings, settings)  # every problem at once, with its path in this file
     return Policy(name=name, settings=settings)
 
 
