@@ -75,9 +75,7 @@ def run(options: argparse.Namespace) -> None:
     with _progress(sum(counts) * len(policies)) as told:
         for scenario, count in zip(scenarios, counts, strict=True):
             with _named(scenario.name):  # a policy's settings may not go with it
-                results.append(
-                    compare(scenario, policies, seed=options.seed, requests=count, progress=told)
-                )
+                results.append(compare(scenario, policies, seed=options.seed, requests=count, progress=told))
     if options.json != "-":
         _print(results)
     _write(options, results)
@@ -141,7 +139,9 @@ def _counts(scenarios: Sequence[Scenario], policies: int, wanted: int | None) ->
     if wanted is None:
         return own
     if wanted < len(own) * policies:
-        raise ConfigurationError((("--requests", f"is less than one for each of {len(own) * policies} runs"),))
+        raise ConfigurationError(
+            (("--requests", f"is less than one for each of {len(own) * policies} runs"),)
+        )
     total = sum(own)
     counts = [max(1, wanted * count // (total * policies)) for count in own]
     counts[0] += max(0, wanted // policies - sum(counts))  # what rounding left over

@@ -13,8 +13,6 @@ from gwproto.values import AttemptRecord, Ending, Outcome
 #: A share has come back when of so many successes for each healthy provider it got this part of its fair share.
 FAIR_PART = 0.8
 FAIR_TURNS = 10
-#: Windows with fewer requests than this say nothing of attempts per request.
-WINDOW_REQUESTS = 20
 #: Points of a course over time.
 BUCKETS = 96
 _EPSILON = 1e-6  # seconds: instants went through wall time
@@ -69,7 +67,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     panics: int
     probes_at_once: int
     retry_budget_used: float
-    worst_attempt_ratio: float
+    attempt_bound_used: float
     shares: dict[str, float]
     recoveries: tuple[Recovery, ...]
     course: Course
@@ -127,7 +125,7 @@ class Measures:
         self._served = dict.fromkeys(providers, 0)
         self._ttft = array("f")
         self._total = array("f")
-        self._arrivals = array("d")
+        self.arrivals = array("d")
         self._starts = array("d")
         self._retries = array("d")
         self._probes: dict[str, list[tuple[float, int]]] = {}  # by target: beginnings +1 and ends -1
@@ -140,7 +138,7 @@ class Measures:
 
     def arrived(self, at: float) -> None:
         """A request came."""
-        self._arrivals.append(at)
+        self.arrivals.append(at)
 
     def ended(self, outcome: Outcome, arrived: float, now: float) -> bool:
         """A request that came at ``arrived`` is over. True: it failed, and its client did not leave."""
@@ -236,7 +234,7 @@ class Measures:
             panics=self._panics,
             probes_at_once=max(map(_at_once, self._probes.values()), default=0),
             retry_budget_used=_round(used),
-            worst_attempt_ratio=_round(worst),
+            attempt_bound_used=_round(worst),
             shares={name: _round(count / served) if served else 0.0 for name, count in self._served.items()},
             recoveries=tuple(
                 [
@@ -253,26 +251,27 @@ class Measures:
         )
 
     def _windows(self) -> tuple[float, float]:
-        """Of all windows of ten seconds the worst: retries by what the budget allows, and attempts by requests."""
-        used = worst = 0.0
-        retries, starts = sorted(self._retries), sorted(self._starts)
-        for instants, is_budget in ((retries, True), (starts, False)):
-            first = begin = end = 0  # of the window's instants, and of its requests
-            for index, now in enumerate(instants):
-                since = now - BUDGET_WINDOW
-                while instants[first] <= since:
-                    first += 1
-                while end < len(self._arrivals) and self._arrivals[end] <= now + _EPSILON:
-                    end += 1
-                while begin < end and self._arrivals[begin] <= since:
-                    begin += 1
-                count, requests = index + 1 - first, end - begin
-                if is_budget:
-                    allowed = self._ratio * requests + self._floor
-                    used = max(used, count / allowed if allowed else math.inf)
-                elif requests >= WINDOW_REQUESTS:
-                    worst = max(worst, count / requests)
-        return used, worst
+        """The worst of all windows of ten seconds: retries, and attempts, as parts of what the budget allows."""
+        retries = self._worst(self._retries, 0.0)
+        return retries, self._worst(self._starts, 1.0)
+
+    def _worst(self, instants: Sequence[float], each: float) -> float:
+        """``each``: how many are free for every request, beside what the budget allows."""
+        worst = 0.0
+        arrivals = self.arrivals
+        ordered = sorted(instants)
+        first = begin = end = 0  # where the window begins: of the instants, and of the arrivals
+        for index, now in enumerate(ordered):
+            since = now - BUDGET_WINDOW
+            while ordered[first] <= since:
+                first += 1
+            while end < len(arrivals) and arrivals[end] <= now + _EPSILON:
+                end += 1
+            while begin < end and arrivals[begin] <= since:
+                begin += 1
+            allowed = (each + self._ratio) * (end - begin) + self._floor
+            worst = max(worst, (index + 1 - first) / allowed if allowed else math.inf)
+        return worst
 
     def _course(self) -> Course:
         good, ended = self._good, self._ended
@@ -281,7 +280,9 @@ class Measures:
             success=tuple([_round(g / e) if e else None for g, e in zip(good, ended, strict=True)]),
             ttft_p95=tuple([_percentiles(delays).p95 for delays in self._delays]),
             shares={
-                name: tuple([_round(own / all_) if all_ else 0.0 for own, all_ in zip(mine, good, strict=True)])
+                name: tuple(
+                    [_round(own / all_) if all_ else 0.0 for own, all_ in zip(mine, good, strict=True)]
+                )
                 for name, mine in self._by_provider.items()
             },
         )

@@ -128,9 +128,7 @@ def _shares(result: Result, index: int, top: int) -> Iterator[str]:
         floor = roof
 
 
-def _frame(
-    result: Result, top: int, title: str, low: float, high: float, *, percent: bool
-) -> Iterator[str]:
+def _frame(result: Result, top: int, title: str, low: float, high: float, *, percent: bool) -> Iterator[str]:
     """Axes, shading and title of a panel."""
     width = WIDTH - LEFT - RIGHT
     yield f'<text x="{LEFT}" y="{top - 6}">{_safe(title)}</text>'

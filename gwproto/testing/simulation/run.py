@@ -17,7 +17,7 @@ from gwproto.testing.simulation.measures import Figures, Measures
 from gwproto.testing.simulation.scenario import CLIENT_KEY, Load, Policy, Scenario, configuration_of
 from gwproto.testing.simulation.script import DAY, Provider
 from gwproto.testing.simulator import Transcript, Visit, World
-from gwproto.values import Origin, RequestHead, UpstreamRequest
+from gwproto.values import Origin, Outcome, RequestHead, UpstreamRequest
 
 #: Where the clock stands when a run begins: anywhere but at zero, as real ones do.
 START = 1000.0
@@ -99,11 +99,18 @@ class Run:
         self._clients = random.Random(f"{seed} clients")
         self._to_come = self.requests
         self._progress: Callable[[int], None] | None = None
+        self._observe: Callable[[float, Outcome], None] | None = None
         self._plan_recoveries()
 
-    def run(self, progress: Callable[[int], None] | None = None) -> Figures:
-        """Play it all. ``progress`` is told now and then how many more requests have come."""
+    def run(
+        self,
+        progress: Callable[[int], None] | None = None,
+        observe: Callable[[float, Outcome], None] | None = None,
+    ) -> Figures:
+        """Play it all. ``progress`` is told now and then how many more requests have come; ``observe`` gets every
+        request that is over: when it came, in seconds from the start, and its outcome."""
         self._progress = progress
+        self._observe = observe
         self.world.at(START, self._arrive)
         self.world.run()
         if progress is not None:
@@ -134,6 +141,8 @@ class Run:
     def _ended(self, kind: _Kind, arrived: float, transcript: Transcript) -> None:
         outcome = transcript.outcome
         assert outcome is not None  # an exchange that is finished has one
+        if self._observe is not None:
+            self._observe(arrived, outcome)
         now = self.world.now
         if self.measures.ended(outcome, arrived, now - START):
             wall = now + self.world.epoch
@@ -179,8 +188,12 @@ def simulate(
 
 
 def _kinds(load: Load, providers: list[Provider]) -> list[_Kind]:
-    streams = [(wanted, share) for wanted, share in ((True, load.streams), (False, 1 - load.streams)) if share]
-    prompts = [(tokens, share) for tokens, share in ((load.long_tokens, load.long), (0, 1 - load.long)) if share]
+    streams = [
+        (wanted, share) for wanted, share in ((True, load.streams), (False, 1 - load.streams)) if share
+    ]
+    prompts = [
+        (tokens, share) for tokens, share in ((load.long_tokens, load.long), (0, 1 - load.long)) if share
+    ]
     kinds = []
     for (wanted, a), (model, b), (effort, c), (tokens, d) in product(
         streams, load.models.items(), load.efforts.items(), prompts

@@ -97,12 +97,14 @@ class Scenario(Section, frozen=True):
 
     name: Annotated[str, Meta(min_length=1)]
     load: Load
-    providers: Annotated[tuple[ProviderScript, ...], Meta(min_length=1)]
+    providers: tuple[ProviderScript, ...]
     description: str = ""
     seed: int = 0
     starts_at: Annotated[datetime, Meta(tz=True)] = datetime(2026, 1, 5, 12, tzinfo=UTC)
     lasts: Seconds = 0.0  # 0 = for as long as load.requests take at load.rate
-    settings: dict[str, Any] = field(default_factory=dict)  # the configuration file's, but for providers and auth
+    settings: dict[str, Any] = field(
+        default_factory=dict
+    )  # the configuration file's, but for providers and auth
 
     @property
     def length(self) -> float:
@@ -148,6 +150,8 @@ def _problems(scenario: Scenario) -> list[tuple[str, str]]:
     problems = _reserved(scenario.settings, "settings.")
     known = {AUTO}
     names: set[str] = set()
+    if not scenario.providers:
+        problems.append(("providers", "is empty"))
     for index, provider in enumerate(scenario.providers):
         path = f"providers[{index}]"
         if provider.name in names:
@@ -171,9 +175,7 @@ def _problems(scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _reserved(settings: Mapping[str, object], prefix: str) -> list[tuple[str, str]]:
-    return [
-        (prefix + name, "is the scenario's to say") for name in ("providers", "auth") if name in settings
-    ]
+    return [(prefix + name, "is the scenario's to say") for name in ("providers", "auth") if name in settings]
 
 
 def configuration_of(scenario: Scenario, policy: Policy) -> Configuration:

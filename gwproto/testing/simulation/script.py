@@ -39,7 +39,7 @@ class Provider:
         self._length = length
         self._rng = rng
         self._answers = Answers(script.name, chunks=load.chunks, words=load.words, pace=script.pace)
-        self._in_flight = 0
+        self.in_flight = 0
         self._idle = 0
         self._minute: dict[str, deque[float]] = {name: deque() for name in credentials_of(script)}
         self._day = began // DAY
@@ -49,7 +49,7 @@ class Provider:
 
     def connect(self, credential: str, streamed: bool, now: float) -> Connection:
         """A request comes in."""
-        self._in_flight += 1
+        self.in_flight += 1
         trouble = self._trouble(now)
         if trouble is not None and trouble.dead:
             return Connection(dial=DIAL_TIME, lost=LossReason.REFUSED)
@@ -61,7 +61,7 @@ class Provider:
 
     def closed(self, reusable: bool) -> None:
         """A connection is no longer in use."""
-        self._in_flight -= 1
+        self.in_flight -= 1
         self._idle += reusable
 
     def _respond(
@@ -84,10 +84,10 @@ class Provider:
             if script.limit_headers:
                 limits = _limits(script.requests_per_minute, len(used), used[0] + MINUTE - now)
         latency = script.latency * math.exp(script.spread * self._rng.gauss(0.0, 1.0))
-        if script.in_flight and self._in_flight > script.in_flight:
+        if script.in_flight and self.in_flight > script.in_flight:
             if script.beyond == "refused":
                 return _failing(_BUSY)
-            latency *= self._in_flight / script.in_flight
+            latency *= self.in_flight / script.in_flight
         if trouble is not None:
             latency *= trouble.slow
             if trouble.errors and chance() < trouble.errors:
@@ -142,7 +142,7 @@ class Provider:
         trouble = self._trouble(now)
         if trouble is not None and trouble.fails:
             return False
-        if script.in_flight and self._in_flight >= script.in_flight:
+        if script.in_flight and self.in_flight >= script.in_flight:
             return False
         return any(self._has_room(credential, now) for credential in self._minute)
 
