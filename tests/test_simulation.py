@@ -26,7 +26,6 @@ from gwproto.testing.simulation import (
     rows,
     share_rows,
     simulate,
-    to_json,
 )
 from gwproto.testing.simulation.measures import Measures
 from gwproto.values import AttemptRecord

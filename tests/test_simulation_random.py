@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gwproto import Ending, Outcome
+from gwproto.config import Tier
 from gwproto.testing.simulation import GATEWAY, Run, Scenario
 from gwproto.testing.simulation.scenario import Load, ProviderScript, Trouble
 
@@ -20,6 +21,8 @@ SETTINGS: dict[str, Any] = {
     "timeouts": {"first_content": 20.0, "idle": 5.0, "total": 40.0, "stream_total": 60.0},
     "health": {"cooldown": 10.0, "cooldown_max": 40.0, "throttle_cooldown": 5.0, "max_retry_after": 40.0},
 }
+
+MODELS: tuple[dict[str, Tier], ...] = ({"chat": "medium"}, {"chat": "medium", "large": "high"})
 
 
 def trouble(rng: random.Random) -> Trouble:
@@ -45,13 +48,13 @@ def scenario(seed: int) -> Scenario:
         ProviderScript(
             name=f"p{number}",
             keys=rng.choice((1, 1, 2)),
-            models=rng.choice(({"chat": "medium"}, {"chat": "medium", "large": "high"})),
+            models=rng.choice(MODELS),
             latency=rng.choice((0.1, 0.5, 2.0)),
             fallback=rng.random() < 0.2,
             requests_per_minute=rng.choice((0, 0, 40)),
             declared=rng.random() < 0.5,
             hints=rng.random() < 0.5,
-            in_flight=rng.choice((0, 0, 3)),
+            in_flight=rng.choice((0, 2)),
             beyond=rng.choice(("slower", "refused")),
             troubles=tuple([trouble(rng) for _ in range(rng.choice((0, 1, 2)))]),
         )

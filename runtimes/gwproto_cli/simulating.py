@@ -101,8 +101,9 @@ def _scenario(name: str) -> Scenario:
             near = get_close_matches(name, library, n=1, cutoff=0.0)
             raise ConfigurationError(((name, f"is no scenario; the nearest known one is {near[0]}"),))
         path = Path(name)
+    text = _bytes(path)
     with _named(path):
-        return read_scenario(_bytes(path), "content")
+        return read_scenario(text, "content")
 
 
 def _policy(name: str) -> Policy:
@@ -112,8 +113,9 @@ def _policy(name: str) -> Policy:
     path = Path(name)
     if not name.endswith(".toml") and not path.exists():
         raise ConfigurationError(((name, f"is no policy; there are {', '.join(_BUILT_IN)}, and files"),))
+    text = _bytes(path)
     with _named(path):
-        return read_policy(_bytes(path), path.stem, "content")
+        return read_policy(text, path.stem, "content")
 
 
 @contextmanager
@@ -130,7 +132,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigurationError((("content", error.strerror or "cannot be read"),)) from error
+        raise ConfigurationError(((str(path), error.strerror or "cannot be read"),)) from error
 
 
 def _counts(scenarios: Sequence[Scenario], policies: int, wanted: int | None) -> list[int]:

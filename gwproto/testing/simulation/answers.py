@@ -73,7 +73,12 @@ class Answers:
 
     def _whole(self, chunks: int) -> bytes:
         text = "".join(self._text(number * self._words) for number in range(chunks))
-        message = {"role": "assistant", "content": text[1:], "refusal": None, "annotations": []}
+        message: dict[str, object] = {
+            "role": "assistant",
+            "content": text[1:],
+            "refusal": None,
+            "annotations": [],
+        }
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         return msgspec.json.encode(
             {**self._envelope("chat.completion"), "choices": [choice], "usage": _USAGE}

@@ -134,9 +134,9 @@ def _frame(result: Result, top: int, title: str, low: float, high: float, *, per
     yield f'<text x="{LEFT}" y="{top - 6}">{_safe(title)}</text>'
     for start, until, what in _troubled(result.phases):
         left, right = _x(start, result.seconds), _x(until, result.seconds)
-        for y, height, name in ((top, PANEL, "trouble"), (top - 4, 4, "mark")):
+        for above, height, name in ((top, PANEL, "trouble"), (top - 4, 4, "mark")):
             yield (
-                f'<rect class="{name}" x="{left:.1f}" y="{y}" width="{max(1.0, right - left):.1f}" '
+                f'<rect class="{name}" x="{left:.1f}" y="{above}" width="{max(1.0, right - left):.1f}" '
                 f'height="{height}"><title>{_safe(what)}</title></rect>'
             )
     for part in (0.0, 0.5, 1.0):
