@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]  # the upper bound refuses inf, which nothing can wait for
 Count = Annotated[int, Meta(ge=0)]
+Hours = Annotated[float, Meta(ge=-12, le=14)]
 Tier = Literal["low", "medium", "high"]
 
 
@@ -211,6 +212,7 @@ class ProviderSettings(Section, frozen=True):
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0
     max_concurrency: Count = 0
+    day_offset: Hours = 0.0  # from UTC, of the day that its daily quotas go by
     proxy: str = ""
     ca_file: str = ""
     quirks: Quirks = STANDARD
@@ -248,6 +250,7 @@ class KnownProvider(Section, frozen=True):
     auth_header: str = "authorization"
     headers: dict[str, str] = field(default_factory=dict)
     fallback: bool = False
+    day_offset: Hours = 0.0
     compatible: bool = False
     quirks: Quirks = STANDARD
     models_of: str = ""
