@@ -33,6 +33,7 @@ class ServerSettings(Section, frozen=True):
     drain_delay: Seconds = 0.0
     heartbeat_interval: Seconds = 15.0
     state_dir: str = ""  # "": $XDG_STATE_HOME/gwproto
+    state_file: str = "state.json"  # in state_dir; "": nothing is kept over a restart
 
 
 class KeySettings(Section, frozen=True):
