@@ -4,22 +4,29 @@ from gwproto.routing.lineup import FALLBACK, Front, Lineup, Seat, Shape, kept_se
 from gwproto.routing.plan import Plan
 from gwproto.values import Candidate, Decision
 
-#: How old the explanations kept with requests may be (seconds): to explain all takes longer than to pick one.
-AGE = 1.0
+# To explain all takes longer than to pick one, so that what is kept with requests is not always new. Seconds that an
+# explanation holds after something has changed, and while nothing but the scores has.
+CHANGED_AGE = 1.0
+SCORES_AGE = 10.0
 
 
-def explanation(shape: Shape, now: float, age: float = 0.0) -> tuple[Candidate, ...]:
-    """Every target of the catalog with the reason why it is not the next one, or how it was ``age`` seconds ago."""
-    kept, at = shape.explained
-    if now - at < age:
-        return kept
+def recent(shape: Shape, now: float) -> tuple[Candidate, ...]:
+    """An explanation that is new enough to be kept with a request."""
+    if now - shape.explained_at < (CHANGED_AGE if shape.changed else SCORES_AGE):
+        return shape.explained
+    return explanation(shape, now)
+
+
+def explanation(shape: Shape, now: float) -> tuple[Candidate, ...]:
+    """Every target of the catalog with the reason why it is not the next one."""
     lineup = shape.lineup(now)
     found = [Candidate(target.id, reason) for target, reason in shape.removed]
     for group in shape.groups:
         front = group.front(now)
         found += [_candidate(seat, front, lineup, now) for seat in group.seats]
-    shape.explained = tuple(found), now
-    return shape.explained[0]
+    shape.explained, shape.explained_at = tuple(found), now
+    shape.changed = False
+    return shape.explained
 
 
 def decision(plan: Plan, last: str, now: float) -> Decision:

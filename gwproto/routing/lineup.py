@@ -6,7 +6,7 @@ comparisons.
 
 import math
 import statistics
-from collections.abc import Container
+from collections.abc import Collection, Container
 
 from msgspec import Struct
 
@@ -49,15 +49,8 @@ class Front(Struct, frozen=True, eq=False):
     score: float
     weight: float
     rank: int  # MEETS, OTHER, FALLBACK
-
-    def measured(self, now: float) -> tuple[float, float]:
-        """How many of their times to first content are known, and the mean (seconds)."""
-        volume = total = 0.0
-        for key in self.keys:
-            known, mean = self.seats[key].state.own.evidence.measured(now)
-            volume += known
-            total += known * mean
-        return volume, total / volume if volume else 0.0
+    known: float  # how many of their times to first content are known, and the mean (seconds)
+    delay: float
 
 
 class Group:
@@ -68,6 +61,7 @@ class Group:
         "_effort",
         "_front",
         "_version",
+        "backends",
         "fallback",
         "name",
         "provider",
@@ -81,6 +75,7 @@ class Group:
         self.fallback = seats[0].target.provider.fallback
         self.provider = seats[0].state.provider
         self.seats = sorted(seats, key=lambda seat: seat.preference)
+        self.backends: frozenset[object] = frozenset([seat.target.backend for seat in seats])
         self.turns = turns
         self.until = -math.inf  # when the front must be computed anew at the latest
         self._effort = effort
@@ -96,8 +91,10 @@ class Group:
             self._version = self.provider.version
         return self._front
 
-    def front_without(self, tried: Container[object], request: object, now: float) -> Front | None:
+    def front_without(self, tried: Collection[object], request: object, now: float) -> Front | None:
         """The same without some backends, and with those that cool down because of ``request`` alone."""
+        if request is None and self.backends.isdisjoint(tried):
+            return self.front(now)
         return self._rank(now, tried, request, False)
 
     def _rank(self, now: float, tried: Container[object], request: object, remember: bool) -> Front | None:
@@ -123,7 +120,18 @@ class Group:
         rank = FALLBACK if self.fallback else OTHER
         if not self.fallback and (self._effort == AUTO or found[0].preference == 0):
             rank = MEETS
-        return Front(self, seats, keys, weights, max(score for _, score in scored), max(weights), rank)
+        best = max([score for _, score in scored])
+        known, delay = _measured([seats[key] for key in keys], now)
+        return Front(self, seats, keys, weights, best, max(weights), rank, known, delay)
+
+
+def _measured(seats: list[Seat], now: float) -> tuple[float, float]:
+    volume = total = 0.0
+    for seat in seats:
+        known, mean = seat.state.own.evidence.measured(now)
+        volume += known
+        total += known * mean
+    return volume, total / volume if volume else 0.0
 
 
 class Lineup(Struct, frozen=True, eq=False):
@@ -148,7 +156,7 @@ def kept_seat(lineup: Lineup, target: str) -> tuple[Front, Seat] | None:
 class Shape:
     """What all demands of one kind share: the candidates by provider, those removed and why, and their turns.
 
-    ``explained``: what was last said of them all, and when.
+    ``explained``: what was last said of them all; ``changed``: more than scores has, since then.
     """
 
     __slots__ = (
@@ -158,7 +166,9 @@ class Shape:
         "_tried_at",
         "_until",
         "_version",
+        "changed",
         "explained",
+        "explained_at",
         "groups",
         "removed",
         "turns",
@@ -174,7 +184,9 @@ class Shape:
         self.groups = groups
         self.removed = removed
         self.turns = turns
-        self.explained: tuple[tuple[Candidate, ...], float] = ((), -math.inf)
+        self.explained: tuple[Candidate, ...] = ()
+        self.explained_at = -math.inf
+        self.changed = True
         self._band = Band()
         self._changes = changes
         self._lineup: Lineup | None = None
@@ -188,7 +200,9 @@ class Shape:
             fronts = [front for group in self.groups if (front := group.front(now)) is not None]
             self._lineup = self._line_up(fronts, now) if fronts else None
             self._until = min((group.until for group in self.groups), default=math.inf)
-            self._version = self._changes.count
+            if self._version != self._changes.count:
+                self._version = self._changes.count
+                self.changed = True
         return self._lineup
 
     def whose_turn(self, lineup: Lineup, now: float) -> Front:
@@ -210,7 +224,7 @@ class Shape:
         rank = min(front.rank for front in fronts)
         by_name = {front.group.name: front for front in fronts if front.rank == rank}
         names = self._band.members([(name, front.score) for name, front in by_name.items()])
-        slow = self._slow([by_name[name] for name in names], now)
+        slow = self._slow([by_name[name] for name in names], now) if len(names) > 1 else []
         if slow:
             names = [name for name in names if name not in slow]
         return Lineup(rank, by_name, names, [by_name[name].weight for name in names], slow)
@@ -219,15 +233,16 @@ class Shape:
         """The outliers among the providers of the band."""
         delays: dict[str, float] = {}
         for front in fronts:
-            volume, delay = front.measured(now)
-            if volume >= SLOW_VOLUME:
-                delays[front.group.name] = delay
+            if front.known >= SLOW_VOLUME:
+                delays[front.group.name] = front.delay
+        # Nobody is slow who is not much slower than the fastest, so mostly there is no median to look for.
+        bound = SLOW_FACTOR * min(delays.values(), default=0.0)
         slow = [
             name
             for name, delay in delays.items()
-            if len(delays) > 1
+            if delay > bound
             and delay
-            > SLOW_FACTOR * statistics.median([other for whose, other in delays.items() if whose != name])
+            > SLOW_FACTOR * statistics.median([other for one, other in delays.items() if one != name])
         ]
         for name in slow:
             self._tried_at.setdefault(name, now)

@@ -17,7 +17,7 @@ from gwproto.failures import Effect, Failure, FailureClass, LocalProtocolError, 
 from gwproto.routing.affinity import Affinity
 from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.demand import Demand
-from gwproto.routing.explain import AGE, decision, explanation
+from gwproto.routing.explain import decision, recent
 from gwproto.routing.health import Cause, Circuit, State
 from gwproto.routing.lineup import FALLBACK, Front, Seat, Shape, kept_seat
 from gwproto.routing.plan import Plan, Planner
@@ -161,7 +161,7 @@ class Router:
         if not fronts:
             return None
         fronts = [front for front in fronts if front.rank != FALLBACK] or fronts
-        fronts = [front for front in fronts if not _touched(front, excluded)] or fronts
+        fronts = [front for front in fronts if front.group.backends.isdisjoint(excluded)] or fronts
         rank = min(front.rank for front in fronts)
         by_name = {front.group.name: front for front in fronts if front.rank == rank}
         lineup = shape.lineup(now)
@@ -189,7 +189,7 @@ class Router:
             resting = [seat for seat, obstacle in untried if obstacle.cooling and not seat.state.panicking]
             if resting:
                 return self._issue(plan, max(resting, key=lambda seat: seat.score(now)), now, panic=True)
-        plan.considered = explanation(plan.shape, now, AGE)
+        plan.considered = recent(plan.shape, now)
         known = [obstacle for _, obstacle in obstacles if obstacle is not None]
         retry_after = min((obstacle.until - now for obstacle in known), default=None)
         if any(seat.target.backend in tried and self._repeatable(plan, seat, now) for seat in seats):
@@ -212,7 +212,7 @@ class Router:
         if panic:
             state.panicking = True
         plan.chosen = seat.target
-        plan.considered = explanation(plan.shape, now, AGE)
+        plan.considered = recent(plan.shape, now)
         return ticket
 
     # Learning
@@ -390,7 +390,3 @@ def _seat(front: Front) -> Seat:
     """Whose turn it is inside a provider."""
     keys = front.keys
     return front.seats[keys[0] if len(keys) == 1 else front.group.turns.turn(keys, front.weights)]
-
-
-def _touched(front: Front, excluded: Collection[object]) -> bool:
-    return any(seat.target.backend in excluded for seat in front.group.seats)

@@ -82,28 +82,27 @@ class Evidence:
         """Of all outcomes, in 0..1; undefined without any."""
         return self._failures / (self._successes + self._failures)
 
-    def success(self, now: float) -> float:
-        """The estimated chance of success, in 0..1."""
-        factor = math.exp2((self._at - now) / HALF_LIFE)
-        successes = self._successes * factor + SUCCESS_PRIOR * SUCCESS_PRIOR_WEIGHT
-        return successes / ((self._successes + self._failures) * factor + SUCCESS_PRIOR_WEIGHT)
-
     def measured(self, now: float) -> tuple[float, float]:
         """How many times to first content are known, the aged ones counting less, and their mean (seconds)."""
         factor = math.exp2((self._at - now) / HALF_LIFE)
         return self._delays * factor, self._delay / self._delays if self._delays else 0.0
 
-    def delay(self, now: float) -> float:
-        """The estimated time to first content in seconds."""
+    def estimates(self, now: float) -> tuple[float, float]:
+        """The chance of success, in 0..1, and the time to first content in seconds."""
         factor = math.exp2((self._at - now) / HALF_LIFE)
-        total = self._delay * factor + DELAY_PRIOR * DELAY_PRIOR_WEIGHT
-        return total / (self._delays * factor + DELAY_PRIOR_WEIGHT)
+        successes = self._successes * factor
+        return (
+            (successes + SUCCESS_PRIOR * SUCCESS_PRIOR_WEIGHT)
+            / (successes + self._failures * factor + SUCCESS_PRIOR_WEIGHT),
+            (self._delay * factor + DELAY_PRIOR * DELAY_PRIOR_WEIGHT)
+            / (self._delays * factor + DELAY_PRIOR_WEIGHT),
+        )
 
 
 def base_score(evidence: Evidence, headroom: float, now: float) -> float:
     """A target's score without its tier fit (which depends on the request); ``headroom`` in 0..1."""
-    latency = latency_term(evidence.delay(now))
-    return SUCCESS_WEIGHT * evidence.success(now) + HEADROOM_WEIGHT * headroom + DELAY_WEIGHT * latency
+    success, delay = evidence.estimates(now)
+    return SUCCESS_WEIGHT * success + HEADROOM_WEIGHT * headroom + DELAY_WEIGHT * latency_term(delay)
 
 
 def latency_term(delay: float) -> float:

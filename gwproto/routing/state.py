@@ -190,14 +190,11 @@ class TargetState:
 
     def passable(self, now: float) -> bool:
         """May it be picked?"""
-        own, key, model, provider = self.circuits
-        return (
-            own.passable(now)
-            and key.passable(now)
-            and model.passable(now)
-            and provider.passable(now)
-            and not (self._limited and self._exhausted(now) is not None)
-        )
+        for circuit in self.circuits:
+            # The state of nearly all, looked at here: this is asked of every target once a second.
+            if circuit.state is not State.AVAILABLE and not circuit.passable(now):
+                return False
+        return not (self._limited and self._exhausted(now) is not None)
 
     def obstacle(self, now: float, request: object = None) -> Obstacle | None:
         """Why it may not be picked; None: it may. Cooldowns that ``request`` itself caused do not count."""
@@ -243,8 +240,8 @@ class TargetState:
 
     def terms(self, fit: float, now: float) -> Terms:
         """What makes its score."""
-        evidence = self.own.evidence
-        return Terms(evidence.success(now), self.headroom(now), latency_term(evidence.delay(now)), fit)
+        success, delay = self.own.evidence.estimates(now)
+        return Terms(success, self.headroom(now), latency_term(delay), fit)
 
     @property
     def weight(self) -> float:
