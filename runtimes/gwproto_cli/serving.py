@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from gwproto_cli.environment import environment
 from gwproto_cli.inert import inert
 from gwproto_ops import access, deployment
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.state import StateFile, directory
 
 _TIERS: tuple[Tier, ...] = ("high", "medium", "low")
 
@@ -27,7 +29,11 @@ class Serve(Protocol):
     """A server: returns once it has drained after SIGTERM or SIGINT."""
 
     def __call__(
-        self, deployment: Deployment, *, on_listening: Callable[[list[str]], None]
+        self,
+        deployment: Deployment,
+        *,
+        on_listening: Callable[[list[str]], None],
+        state: StateFile | None = None,
     ) -> Awaitable[None]: ...
 
 
@@ -52,7 +58,10 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
                 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
                 if access_log:
                     stack.enter_context(access.enabled())
-                await run(chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated))
+                kept = None if simulated else _state_file(chosen, environ)
+                await run(
+                    chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated), state=kept
+                )
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it
         return None
@@ -69,6 +78,19 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
         raise _cannot_listen(server.host, server.port, error)
     if error is not None:
         raise error
+
+
+def _state_file(deployment: Deployment, environ: Mapping[str, str]) -> StateFile | None:
+    """Where to keep what is known of the providers; None: nowhere."""
+    server = deployment.configuration.settings.server
+    if not server.state_file:
+        return None
+    try:
+        path = directory(server.state_dir, environ) / Path(server.state_file).expanduser()
+    except OSError as error:
+        print(f"server.state_dir: nothing is kept over a restart: {error}", file=sys.stderr)
+        return None
+    return StateFile(path, deployment.credentials)
 
 
 def _server(runtime: str) -> Serve:
