@@ -1,10 +1,11 @@
 """Plain round robin: what the gateway's router is compared with."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from gwproto.failures import Failure
 from gwproto.routing.catalog import Target
 from gwproto.routing.router import NoTarget, Plan, Router, Ticket, Wait
+from gwproto.values import Limit
 
 
 class RoundRobin(Router):
@@ -31,7 +32,10 @@ class RoundRobin(Router):
     def content(self, ticket: Ticket, now: float) -> None:
         """Nothing is learned from it."""
 
-    def success(self, ticket: Ticket, now: float) -> None:
+    def limits(self, ticket: Ticket, limits: Iterable[Limit], now: float) -> None:
+        """Nor from this."""
+
+    def success(self, ticket: Ticket, now: float, tokens: int = 0) -> None:
         self._end(ticket)
 
     def failure(self, ticket: Ticket, failure: Failure, now: float) -> None:
