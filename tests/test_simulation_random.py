@@ -22,6 +22,8 @@ SETTINGS: dict[str, Any] = {
     "health": {"cooldown": 10.0, "cooldown_max": 40.0, "throttle_cooldown": 5.0, "max_retry_after": 40.0},
 }
 
+#: None of them so narrow that a healthy provider takes longer than a request may.
+ROOMS: tuple[dict[str, Any], ...] = ({}, {"in_flight": 1, "beyond": "refused"}, {"in_flight": 8})
 MODELS: tuple[dict[str, Tier], ...] = ({"chat": "medium"}, {"chat": "medium", "large": "high"})
 
 
@@ -54,8 +56,7 @@ def scenario(seed: int) -> Scenario:
             requests_per_minute=rng.choice((0, 0, 40)),
             declared=rng.random() < 0.5,
             hints=rng.random() < 0.5,
-            in_flight=rng.choice((0, 2)),
-            beyond=rng.choice(("slower", "refused")),
+            **rng.choice(ROOMS),
             troubles=tuple([trouble(rng) for _ in range(rng.choice((0, 1, 2)))]),
         )
         for number in range(rng.choice((0, 1, 3)))
