@@ -1,8 +1,8 @@
 """The router: which target serves a request, and what its attempts teach.
 
 ``plan`` once per request, then ``pick`` for each attempt. A :class:`Ticket` is one attempt's hold on its target; it
-goes back by exactly one of ``success``, ``failure`` and ``release``. Everything happens at the moment of a call:
-there are no timers, a cooldown ends when somebody looks.
+goes back by exactly one of ``success``, ``failure``, ``release`` and ``overtaken``. Everything happens at the moment of
+a call: there are no timers, a cooldown ends when somebody looks.
 """
 
 import math
@@ -19,6 +19,7 @@ from gwproto.routing.demand import Demand
 from gwproto.routing.health import Cause, Circuit, State
 from gwproto.routing.plan import FALLBACK, Front, Plan, Planner, Seat, Shape
 from gwproto.routing.rotation import Rotation
+from gwproto.routing.spare import unfit
 from gwproto.routing.state import DAY, Registry, TargetState
 from gwproto.routing.status import TargetStatus, explain, target_status
 from gwproto.values import Candidate
@@ -122,6 +123,11 @@ class Router:
         if seat is None:
             return self._without(plan, now, tried, deadline)
         return self._issue(plan, seat, now)
+
+    def spare(self, plan: Plan, now: float, tried: Collection[object]) -> Ticket | None:
+        """A second target for a request that has one: only who is free, well and not scarce; nobody is waited for."""
+        seat = self._other(plan.shape, unfit(plan, now).union(plan.spent, tried), None, now)
+        return None if seat is None else self._issue(plan, seat, now)
 
     def _in_turn(self, shape: Shape, now: float) -> Seat | None:
         """The steady case: whose turn it is."""
@@ -246,7 +252,16 @@ class Router:
         self._end(ticket)
 
     def release(self, ticket: Ticket, now: float) -> None:
-        """The attempt ended without a verdict: the client left, or another attempt won."""
+        """The attempt ended without a verdict: the client left."""
+        self._end(ticket)
+
+    def overtaken(self, ticket: Ticket, now: float) -> None:
+        """Another attempt won. No verdict either, but how long it took without content was no shorter than this."""
+        state = ticket.state
+        waited = now - ticket.picked_at
+        if waited > state.own.evidence.delay(now):
+            state.delays.append(waited)
+            state.own.evidence.add_delay(waited, now)
         self._end(ticket)
 
     def _pass(self, ticket: Ticket) -> None:
