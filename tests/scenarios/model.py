@@ -145,7 +145,10 @@ def seen(status: int, headers: Headers, body: bytes, ending: str, outcome: Outco
         ending=ending,
         outcome=outcome.ending.value,
         error=outcome.error,
-        attempts=tuple(f"{attempt.provider} {attempt.failure or 'ok'}" for attempt in outcome.attempts),
+        attempts=tuple(
+            f"{attempt.provider} {attempt.failure or ('lost' if attempt.lost else 'ok')}"
+            for attempt in outcome.attempts
+        ),
     )
 
 
