@@ -335,7 +335,7 @@ def test_native_contents() -> None:
     assert [turn.text for turn in turns] == ["S", "", "A", "", '1\n{"x": 1}']
     assert [turn.reasoning for turn in turns] == ["", "", "hm", "so", ""]
     assert turns[1].parts == (Media("image", url="https://example.com/a.png"),)
-    assert (turns[3].call_id, turns[3].name) == ("a", "f")
+    assert (turns[4].call_id, turns[4].name) == ("a", "f")
 
 
 @pytest.mark.parametrize(
