@@ -5,22 +5,28 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from gwproto.answers import error_answer, health, json_answer, model, models, routing_status
+from gwproto.answers import error_answer, health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
 from gwproto.config import Settings
+from gwproto.exchange.account import open_account
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.intake import announced
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
+from gwproto.policy.address import Addresses
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
 from gwproto.policy.guard import guard, path_of
+from gwproto.policy.limits import Limits
+from gwproto.policy.standing import Rejection
 from gwproto.routing.catalog import Catalog
 from gwproto.routing.router import Router
 from gwproto.values import RequestHead
 
 _CLOSE = (b"connection", b"close")
 _RETRY_SOON = (b"retry-after", b"1")
+#: Whoever restarts what does not answer these must not be refused.
+_PROBES = frozenset(("/livez", "/readyz", "/health/liveliness", "/health/readiness"))
 
 
 class Configuration(Struct, frozen=True, gc=False):
@@ -53,6 +59,8 @@ class Gateway:
         self._authenticator = Authenticator(configuration.keys)
         router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
         self._shared = Shared(configuration.settings, router, rng, epoch)
+        self._limits = Limits(configuration.settings.limits, configuration.keys, epoch)
+        self._addresses = Addresses(configuration.settings.server.trusted_proxies)
         self._begun = 0
         self._draining_since: float | None = None
 
@@ -69,6 +77,8 @@ class Gateway:
         path = _normal(path_of(head.target))
         if path == "/chat/completions":
             return self._begin_chat(head, now)
+        if path not in _PROBES and (over := self._over(head, now)) is not None:
+            return self._rejected(head, now, over, _ROUTES[path].endpoint if path in _ROUTES else "")
         if path.startswith("/models/"):
             name = _unquote(path[len("/models/") :])
             route = _Route(
@@ -96,8 +106,11 @@ class Gateway:
         return self._refusal(head, now, status, code, message, headers=(_CLOSE,))
 
     def reconfigure(self, configuration: Configuration, now: float) -> None:
-        """Change everything at once. Exchanges in flight keep what they started with; memory of health stays."""
+        """Change everything at once. Exchanges in flight keep what they started with; memory of health and of
+        what limits were drawn on stays."""
         self._authenticator = Authenticator(configuration.keys)
+        self._limits.reconfigure(configuration.settings.limits, configuration.keys, now)
+        self._addresses = Addresses(configuration.settings.server.trusted_proxies)
         self._shared.reconfigure(configuration.settings)
         self._shared.router.reconfigure(configuration.catalog, configuration.settings, now)
         self._configuration = configuration
@@ -119,12 +132,19 @@ class Gateway:
     def shared(self) -> Shared:
         return self._shared
 
+    @property
+    def limits(self) -> Limits:
+        """What clients have used; ``snapshot`` and ``restore`` keep the day's budgets over a restart."""
+        return self._limits
+
     def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
         endpoint = "/v1/chat/completions"
         if head.method != "POST":
             return self._wrong_method(head, now, b"POST", endpoint)
         verdict = self._authenticator.check(head.headers)
         if not isinstance(verdict, Accepted):
+            if (over := self._over(head, now)) is not None:
+                return self._rejected(head, now, over, endpoint)
             return self._refusal(
                 head,
                 now,
@@ -146,6 +166,9 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_RETRY_SOON, _CLOSE),
             )
+        account = open_account(self._limits, verdict.label, now)
+        if isinstance(account, Rejection):
+            return self._rejected(head, now, account, endpoint, verdict.label)
         problem = announced(head.headers, limits.max_body)
         if problem is not None:
             return self._refusal(
@@ -157,7 +180,19 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_CLOSE,),
             )
-        return ChatExchange(head, self._shared.new_id(), now, shared=self._shared, key=verdict.label)
+        return ChatExchange(
+            head, self._shared.new_id(), now, shared=self._shared, key=verdict.label, account=account
+        )
+
+    def _over(self, head: RequestHead, now: float) -> Rejection | None:
+        """Count a request without a valid key against its address."""
+        addresses = self._limits.addresses
+        return None if addresses.rates("") is None else addresses.request(self._addresses.of(head), now)
+
+    def _rejected(
+        self, head: RequestHead, now: float, rejection: Rejection, endpoint: str, key: str = ""
+    ) -> Exchange:
+        return self._reply(head, now, rejected(rejection), endpoint, key)
 
     def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."
@@ -180,9 +215,12 @@ class Gateway:
         answer = error_answer(status, code, message, type=type, headers=headers)
         return self._reply(head, now, answer, endpoint)
 
-    def _reply(self, head: RequestHead, now: float, answer: Answer | Delegate, endpoint: str) -> Exchange:
+    def _reply(
+        self, head: RequestHead, now: float, answer: Answer | Delegate, endpoint: str, key: str = ""
+    ) -> Exchange:
+        shared = self._shared
         return Reply(
-            head, self._shared.new_id(), now, answer=answer, endpoint=endpoint, epoch=self._shared.epoch
+            head, shared.new_id(), now, answer=answer, endpoint=endpoint, epoch=shared.epoch, key=key
         )
 
     def _ready(self, now: float) -> Answer:

@@ -10,7 +10,7 @@ class History:
     """``attempts`` counts the tries that cost budget; a fresh connection after a stale one does not.
 
     ``last`` is the latest try, ``served`` the one whose answer the client gets; ``upstream_time`` the seconds spent
-    on tries that are over.
+    on tries that are over, ``spent`` the tokens that they reported.
     """
 
     __slots__ = (
@@ -25,6 +25,7 @@ class History:
         "last",
         "records",
         "served",
+        "spent",
         "tried",
         "upstream_time",
         "usage",
@@ -44,6 +45,7 @@ class History:
         self.last: Attempt | None = None
         self.served: Attempt | None = None
         self.upstream_time = 0.0
+        self.spent = 0
         self.usage: Usage | None = None
 
     def next_number(self) -> int:
@@ -63,6 +65,7 @@ class History:
             self.failures.append(failure)
         if attempt.body is not None and attempt.body.usage is not None:
             self.usage = attempt.body.usage
+            self.spent += self.usage.prompt_tokens + self.usage.completion_tokens
 
     def outcome(
         self, now: float, ending: Ending, status: int, error: str, request: ChatRequest | None
