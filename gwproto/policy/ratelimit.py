@@ -96,7 +96,8 @@ class LastMinute:
 class Allowance:
     """What one identity has used and holds reserved. Whoever asks it anything has called :meth:`advance` before.
 
-    Of the day: ``requests``, ``tokens`` (committed) and ``owed`` tokens.
+    Of the day: ``requests``, ``tokens`` (committed) and ``owed`` tokens; counted only while the day has a limit, or
+    nobody could ever be forgotten before midnight.
     """
 
     __slots__ = ("bucket", "day", "minute", "owed", "requests", "reserved", "tokens")
@@ -126,11 +127,12 @@ class Allowance:
     def settle(self, reserved: int, tokens: int, rates: Rates, now: float) -> None:
         """``tokens`` were used by a request that held ``reserved``."""
         self.reserved -= reserved
-        owed = self.owed + tokens
-        room = max(0, rates.tokens_per_day - self.reserved - self.tokens) if rates.tokens_per_day else owed
-        counted = min(owed, room)
-        self.tokens += counted
-        self.owed = owed - counted
+        limit = rates.tokens_per_day
+        if limit:
+            owed = self.owed + tokens
+            counted = min(owed, max(0, limit - self.reserved - self.tokens))
+            self.tokens += counted
+            self.owed = owed - counted
         limit = rates.tokens_per_minute
         if limit:
             if self.minute is None:
@@ -248,7 +250,8 @@ class Limiter:
                 wait = (taken - rates.burst) / rate
                 return self._reject(allowance, rates, now, "requests_per_second", words, wait)
             allowance.bucket.taken = taken
-        allowance.requests += 1
+        if limit:
+            allowance.requests += 1
         return None
 
     def reserve(self, identity: str, tokens: int, now: float) -> Reservation | Rejection:
