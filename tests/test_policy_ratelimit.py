@@ -124,7 +124,7 @@ def test_what_never_fits_is_told_so() -> None:
     rejection = refused(limits.reserve("a", 101, START))
     assert (rejection.limit, rejection.retry_after) == ("tokens_per_minute", None)
     assert rejection.message == (
-        "Rate limit reached for this key: 100 tokens per minute, and this request may need 101."
+        "Request too large for this key: 100 tokens per minute, and this request may need 101."
     )
     assert refused(limits.reserve("a", 151, START)).limit == "tokens_per_day"
     assert limits.largest("a") == 100

@@ -349,9 +349,10 @@ class Limiter:
         self, allowance: Allowance, rates: Rates, now: float, limit: str, words: str, wait: float | None
     ) -> Rejection:
         requests, tokens = self._standing(allowance, rates, now)
-        message = f"Rate limit reached for this {self._subject}: {words}."
-        if wait is not None:
-            message += f" Please try again in {duration(wait)}."
+        if wait is None:
+            message = f"Request too large for this {self._subject}: {words}."
+        else:
+            message = f"Rate limit reached for this {self._subject}: {words}. Please try again in {duration(wait)}."
         return Rejection(limit, message, wait, requests, tokens)
 
     def _standing(
