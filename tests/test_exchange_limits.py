@@ -322,14 +322,14 @@ def test_a_client_that_leaves_while_nobody_works_for_it_is_charged_nothing() -> 
     assert tokens(shared) == (0, 0)
 
 
-@pytest.mark.parametrize("pieces", [(), WORDS])
-def test_abandoning_settles(pieces: tuple[bytes, ...]) -> None:
+@pytest.mark.parametrize(("pieces", "used"), [((), 0), ((ROLE,), 0), (WORDS, PROMPT_TOKENS + 4)])
+def test_abandoning_settles(pieces: tuple[bytes, ...], used: int) -> None:
     shared, exchange = begun()
     if pieces:
         feed(exchange, START, *streaming(*pieces))
     for _ in range(2):
         exchange.abandon(START)
-    assert tokens(shared) == (0, PROMPT_TOKENS + 4 if pieces else 0)
+    assert tokens(shared) == (0, used)
 
 
 def test_a_deadline_settles() -> None:
@@ -372,7 +372,7 @@ def test_new_limits_hold_at_once_and_usage_stays() -> None:
     pending, _ = begin(shared, body())
     changed = configuration(
         provider("a"),
-        limits=LimitSettings(tokens_per_day=2000),
+        limits=LimitSettings(tokens_per_day=2000, project=Rates(tokens_per_day=10)),
         server=ServerSettings(trusted_proxies=("10.0.0.1",)),
     )
     shared.reconfigure(changed, START)
@@ -380,6 +380,8 @@ def test_new_limits_hold_at_once_and_usage_stays() -> None:
     feed(pending, START, ClientGone())
     assert opened(begin(shared, body(max_tokens=100))[1])
     assert sent_head(begin(shared, body(max_tokens=950))[1])[0] == 429
+    _, commands = begin(shared, body(project_id="p", max_tokens=100))
+    assert "for this project: 10 tokens per day" in sent_error(commands)["message"]
     proxied = visitor("10.0.0.1", headers={"x-forwarded-for": "192.0.2.1"})
     shared.begin(proxied, START)
     assert shared.limits.addresses.standing("192.0.2.1", START)[0] is not None

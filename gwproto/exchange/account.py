@@ -41,7 +41,7 @@ class Account:
         self.headers: Headers = ()
 
     def admit(self, request: ChatRequest, now: float) -> Failure | None:
-        """Reserve what ``request`` may need, or say why it is refused."""
+        """Reserve what ``request`` may need, or say why it is refused. Either way it is closed in the end."""
         limits = self._limits
         rejection = None
         drawn_on = [(limits.keys, self._key)]
@@ -63,7 +63,6 @@ class Account:
             self.headers = rate_headers(*limits.keys.standing(self._key, now))
             return None
         self.headers = rate_headers(rejection.requests, rejection.tokens)
-        self._settle(0, now)
         return refusal(rejection)
 
     def sent(self, data: bytes) -> None:
@@ -86,12 +85,8 @@ class Account:
         elif served.body is None or served.body.usage is None:
             events = max(1, self._events)
             used += self._prompt + max(events, (self._bytes - events * _BYTES_PER_EVENT) // _BYTES_PER_TOKEN)
-        self._settle(used, now)
-
-    def _settle(self, tokens: int, now: float) -> None:
         for limiter, reservation in self._reservations:
-            limiter.settle(reservation, tokens, now)
-        self._reservations.clear()
+            limiter.settle(reservation, used, now)
 
 
 def _at_work(record: AttemptRecord) -> bool:

@@ -121,7 +121,7 @@ class Allowance:
     def whole(self, now: float) -> bool:
         """Is there nothing to remember?"""
         minute = self.minute
-        used = self.bucket.taken or self.requests or self.tokens or self.owed or self.reserved
+        used = self.bucket.taken or self.requests or self.tokens or self.reserved
         return not used and (minute is None or not minute.empty_in(now))
 
     def settle(self, reserved: int, tokens: int, rates: Rates, now: float) -> None:
@@ -352,7 +352,9 @@ class Limiter:
         if wait is None:
             message = f"Request too large for this {self._subject}: {words}."
         else:
-            message = f"Rate limit reached for this {self._subject}: {words}. Please try again in {duration(wait)}."
+            message = (
+                f"Rate limit reached for this {self._subject}: {words}. Please try again in {duration(wait)}."
+            )
         return Rejection(limit, message, wait, requests, tokens)
 
     def _standing(

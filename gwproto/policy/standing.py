@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from gwproto.values import Headers
 
+_REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+_TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
+
 
 class Standing(Struct, frozen=True, gc=False):
     """How much of a limit is left, and in how many seconds all of it is there again if nothing more is used."""
@@ -35,12 +38,12 @@ def duration(seconds: float) -> str:
 def rate_headers(requests: Standing | None, tokens: Standing | None) -> Headers:
     """``x-ratelimit-*`` as OpenAI spells them (https://platform.openai.com/docs/guides/rate-limits)."""
     headers: list[tuple[bytes, bytes]] = []
-    for kind, standing in ((b"requests", requests), (b"tokens", tokens)):
+    for (limit, remaining, reset), standing in ((_REQUESTS, requests), (_TOKENS, tokens)):
         if standing is not None:
             headers += (
-                (b"x-ratelimit-limit-" + kind, b"%d" % standing.limit),
-                (b"x-ratelimit-remaining-" + kind, b"%d" % standing.remaining),
-                (b"x-ratelimit-reset-" + kind, duration(standing.reset).encode()),
+                (limit, b"%d" % standing.limit),
+                (remaining, b"%d" % standing.remaining),
+                (reset, duration(standing.reset).encode()),
             )
     return tuple(headers)
 
