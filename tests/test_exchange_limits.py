@@ -56,7 +56,7 @@ from support.conversation import (
 
 EVENT_STREAM = ((b"content-type", b"text/event-stream"),)
 USED = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "limits": LimitSettings(tokens_per_minute=5000, tokens_per_day=9000, project=Rates(tokens_per_day=9000)),
     "retry": RetrySettings(max_attempts=2),
     "server": ServerSettings(heartbeat_interval=0.0),
@@ -350,11 +350,14 @@ def test_lingering_settles_once_it_is_over() -> None:
 
 def test_before_the_body_nothing_is_reserved() -> None:
     shared = gateway(provider("a"), **SETTINGS)
-    for end in (lambda one: one.receive(ClientGone(), START), lambda one: one.abandon(START)):
+    for leaves in (True, False):
         exchange = shared.begin(head(), START)
         exchange.start(START)
         exchange.receive(ClientData(b"{"), START)
-        end(exchange)
+        if leaves:
+            exchange.receive(ClientGone(), START)
+        else:
+            exchange.abandon(START)
     assert tokens(shared) == (0, 0)
 
 

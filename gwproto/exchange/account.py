@@ -67,8 +67,9 @@ class Account:
 
     def sent(self, data: bytes) -> None:
         """Content went to the client: what it is charged by when no usage is ever reported."""
-        self._events += data.count(b"data: ")
-        self._bytes += len(data)
+        if self._reservations:
+            self._events += data.count(b"data: ")
+            self._bytes += len(data)
 
     def close(self, history: History, ending: Ending, now: float) -> None:
         """The request has ended: settle what it used.
