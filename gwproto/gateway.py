@@ -63,12 +63,23 @@ class _Route(Struct, frozen=True, gc=False):
 
 
 class Gateway:
-    """One per process. ``epoch`` turns monotonic into wall time: wall = ``now + epoch``."""
+    """One per process. ``epoch`` turns monotonic into wall time: wall = ``now + epoch``.
 
-    def __init__(self, configuration: Configuration, *, rng: random.Random, epoch: float) -> None:
+    ``router``: another policy in place of the gateway's own, for comparisons.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        rng: random.Random,
+        epoch: float,
+        router: Router | None = None,
+    ) -> None:
         self._configuration = configuration
         self._authenticator = Authenticator(configuration.keys)
-        router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
+        if router is None:
+            router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
         self._shared = Shared(configuration.settings, router, rng, epoch)
         self._limits = Limits(configuration.settings.limits, configuration.keys, epoch)
         self._addresses = Addresses(configuration.settings.server.trusted_proxies)

@@ -129,6 +129,24 @@ def load(
     return Loaded(replace(settings, providers=providers), origins)
 
 
+def read_table(text: bytes, source: str) -> dict[str, Any]:
+    """TOML as a table, or :class:`ConfigurationError`; ``source`` names the text in it."""
+    problems: Problems = []
+    table = _parse(text, source, problems)
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    return table
+
+
+def read_section(kind: type[S], table: object, path: str = "") -> S:
+    """A table as its Struct, or :class:`ConfigurationError` with every problem in it; ``path`` is the table's own."""
+    problems: Problems = []
+    section = _build(kind, table, path, problems)
+    if section is None:
+        raise ConfigurationError(tuple(problems))
+    return section
+
+
 def _parse(text: bytes, source: str, problems: Problems) -> dict[str, Any]:
     try:
         return tomllib.loads(text.decode("utf-8-sig"))
