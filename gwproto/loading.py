@@ -6,6 +6,7 @@ Nothing here reads a file or the environment: runtimes pass both in, and the byt
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -120,6 +121,7 @@ def load(
     settings = _build(Settings, data, "", problems)
     if settings is None:
         raise ConfigurationError(tuple(problems))
+    problems += _addresses(settings.server.trusted_proxies, "server.trusted_proxies")
     tables = data.get("providers", ())
     providers = _providers(settings, tables, text is not None, environ, known, origins, problems)
     if problems:
@@ -186,6 +188,15 @@ def _variables(environ: Mapping[str, str], problems: Problems) -> Iterator[tuple
             yield path, convert(value, kind, strict=False), variable
         except ValidationError as error:
             problems.append((variable, _explain(kind, error)))
+
+
+def _addresses(values: Iterable[str], path: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with addresses and networks."""
+    for index, value in enumerate(values):
+        try:
+            ip_network(value)
+        except ValueError as error:
+            yield f"{path}[{index}]", f"expected an address or a network such as 10.0.0.0/8: {error}"
 
 
 def _build(kind: type[S], value: object, path: str, problems: Problems) -> S | None:
