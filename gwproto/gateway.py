@@ -13,6 +13,7 @@ from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.intake import announced
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
+from gwproto.exchange.sharing import SharingExchange
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
 from gwproto.policy.guard import guard, path_of
 from gwproto.routing.catalog import Catalog
@@ -157,7 +158,8 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_CLOSE,),
             )
-        return ChatExchange(head, self._shared.new_id(), now, shared=self._shared, key=verdict.label)
+        kind = SharingExchange if self._shared.settings.single_flight.enabled else ChatExchange
+        return kind(head, self._shared.new_id(), now, shared=self._shared, key=verdict.label)
 
     def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."

@@ -41,7 +41,8 @@ from gwproto.exchange.intake import Intake
 from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
-from gwproto.routing.router import Ticket, Wait
+from gwproto.routing.demand import Demand
+from gwproto.routing.router import Plan, Ticket, Wait
 from gwproto.values import Ending, RequestHead
 from gwproto.wire.neutral import ChatRequest
 
@@ -207,6 +208,11 @@ class ChatExchange(Exchange):
         plan = self._shared.router.plan(demand)
         if isinstance(plan, Failure):
             return self._refuse(plan, now)
+        return self._serve(plan, demand, now)
+
+    def _serve(self, plan: Plan, demand: Demand, now: float) -> Sequence[Command]:
+        """The request is understood, and there are targets for it."""
+        assert self._request is not None
         self._course = Course(plan, demand, self._history, self._shared)
         self._shared.budget.request(now)
         if self._settings.hedge.enabled:

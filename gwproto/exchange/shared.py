@@ -3,6 +3,7 @@
 import random
 
 from gwproto.config import Settings
+from gwproto.exchange.flight import Flight, Key
 from gwproto.policy.hedging import Hedging
 from gwproto.policy.refusals import Refusals
 from gwproto.policy.retry import RetryBudget
@@ -16,6 +17,7 @@ class Shared:
         "_listed_at",
         "budget",
         "epoch",
+        "flights",
         "hedging",
         "in_flight",
         "refusals",
@@ -29,6 +31,7 @@ class Shared:
         self.router = router
         self.budget = RetryBudget(settings.retry.budget_ratio, settings.retry.budget_floor)
         self.hedging = Hedging(settings.hedge)
+        self.flights: dict[Key, Flight] = {}  # that may be joined
         self.refusals = Refusals()
         self.rng = rng
         self.epoch = epoch
