@@ -273,6 +273,7 @@ def test_it_stops_when_the_last_follower_leaves() -> None:
     first, _ = follow(made)
     second, _ = follow(made)
     leader.receive(ClientGone(), START + 1)
+    feed(leader, START + 1, UpstreamData(1, text("a")), ClientGone())
     woken = Woken(leader)
     first.receive(ClientGone(), START + 2)
     assert woken.count == 0

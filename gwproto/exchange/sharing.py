@@ -95,7 +95,8 @@ class SharingExchange(ChatExchange):
         self, event: ClientData | ClientEnd | ClientGone | Draining, now: float
     ) -> Sequence[Command]:
         if isinstance(event, ClientGone) and self._leads is not None and self._leads.followers:
-            self._left = self._response.status or 499
+            if self._left is None:  # it may be said more than once
+                self._left = self._response.status or 499
             return []
         return super()._on_client(event, now)
 
