@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from gwproto.commands import Command, Delegate, OpenUpstream, SendData
+from gwproto.commands import Command, Delegate, OpenUpstream, SendData, SendHead
 from gwproto.journal.bodies import Redact, said
 from gwproto.journal.characters import ASCII
 from gwproto.journal.secrets import Mask
@@ -47,6 +47,9 @@ class Digests:
             return kind, command.attempt, self._asked(command.request)
         if isinstance(command, Delegate):
             return kind, command.name, redacted_query(command.query), command.headers
+        if isinstance(command, SendHead):  # a body says itself how long it is
+            fields = [field for field in command.headers if field[0] != b"content-length"]
+            return kind, command.status, fields
         return kind, command
 
     def _asked(self, request: UpstreamRequest) -> UpstreamRequest:

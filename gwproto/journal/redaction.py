@@ -14,7 +14,7 @@ from enum import Enum
 
 from gwproto.journal.characters import ASCII, Fold, fold_digit
 from gwproto.journal.nested import Nested
-from gwproto.journal.rules import Rules
+from gwproto.journal.rules import SPELLED, Rules
 
 MAX_DEPTH = 256
 _MAX_KEY = 64
@@ -23,6 +23,7 @@ _MARK = re.compile(rb'["{}\[\],:]')
 _STOP = re.compile(rb'["\\]')
 _PLAIN = re.compile(rb"\s*(?:-?[0-9.]+|true|false|null)?\s*\Z").match
 _NUMBER = re.compile(rb"-?[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]*)?\Z").match
+_DIGITS = re.compile(rb"1+")
 _KEY = re.compile(rb"[A-Za-z0-9_$.:/@#-]*").match
 _LITERALS = (b"true", b"false", b"null", b"NaN", b"Infinity", b"-Infinity", b"DONE")
 _ESCAPES = {34: b'"', 92: b"\\", 47: b"/", 98: b"\b", 102: b"\f", 110: b"\n", 114: b"\r", 116: b"\t"}
@@ -180,6 +181,9 @@ class Json:
 
     def _bare(self, data: bytes) -> bytes:
         """Numbers, literals, spaces; anything else is replaced."""
+        frame = self._stack[-1]
+        if frame.key in SPELLED and not frame.is_object:
+            return self._spelled(data)
         if not self._word and _PLAIN(data):
             self._word = b"" if data[-1:].isspace() else data.strip()
             return data
@@ -198,6 +202,15 @@ class Json:
             else:
                 self._word = b"?"
         return bytes(out)
+
+    def _spelled(self, data: bytes) -> bytes:
+        """Numbers that spell a text."""
+        replaced = data.translate(ASCII)
+        if self._rules.same_length:
+            return replaced
+        first = replaced if not self._word else b"1" + replaced
+        self._word = replaced[-1:].strip()
+        return _DIGITS.sub(b"1", first)[len(first) - len(replaced) :]
 
     def _open(self, frame: _Frame, is_object: bool) -> None:
         if self._over or len(self._stack) > MAX_DEPTH:

@@ -13,7 +13,11 @@ class Rules(Struct, frozen=True, gc=False, kw_only=True):
     top: frozenset[bytes] = frozenset()  # keys of the outermost object that make it an error
     nested: bool = False  # texts may be JSON that somebody takes apart
     marks: bool = True  # marks that are looked for inside texts are kept
+    same_length: bool = True  # False: of numbers that spell a text one digit is left
 
+
+#: Keys of numbers that spell a text.
+SPELLED = frozenset((b"bytes", b"token_ids", b"tokens", b"prompt_token_ids"))
 
 _SCHEMAS = frozenset(
     (b"parameters", b"schema", b"input_schema", b"inputSchema", b"parametersJsonSchema")
@@ -61,4 +65,5 @@ SAID = Rules(
     keep=frozenset((b"role", b"object", b"model", b"finish_reason")),
     opaque=_OPAQUE | _SCHEMAS,
     marks=False,
+    same_length=False,
 )

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -20,6 +20,9 @@ from gwproto_cli.inert import inert
 from gwproto_ops import access, deployment
 from gwproto_ops.deployment import Deployment
 
+if TYPE_CHECKING:
+    from gwproto_ops.journal import Journal
+
 _TIERS: tuple[Tier, ...] = ("high", "medium", "low")
 
 
@@ -27,12 +30,24 @@ class Serve(Protocol):
     """A server: returns once it has drained after SIGTERM or SIGINT."""
 
     def __call__(
-        self, deployment: Deployment, *, on_listening: Callable[[list[str]], None]
+        self,
+        deployment: Deployment,
+        *,
+        on_listening: Callable[[list[str]], None],
+        journal: "Journal | None" = None,
     ) -> Awaitable[None]: ...
 
 
-def serve(config: str | None, env_file: str | None, flags: Mapping[str, object], *, access_log: bool) -> None:
-    """Run the gateway until a signal stops it."""
+def serve(
+    config: str | None,
+    env_file: str | None,
+    flags: Mapping[str, object],
+    *,
+    access_log: bool,
+    journal: str | None = None,
+    journal_bodies: bool = False,
+) -> None:
+    """Run the gateway until a signal stops it. ``journal``: a file to write every input to."""
     environ = environment(env_file)
     path = config or environ.get("GWPROTO_CONFIG") or None
     loaded = deployment.read(path, environ=environ, flags=flags)
@@ -52,7 +67,16 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
                 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
                 if access_log:
                     stack.enter_context(access.enabled())
-                await run(chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated))
+                book = None
+                if journal is not None:
+                    from gwproto_ops import journal as journals
+
+                    book = stack.enter_context(journals.opened(journal, bodies=journal_bodies))
+                await run(
+                    chosen,
+                    on_listening=lambda urls: _announce(urls, chosen, environ, simulated),
+                    journal=book,
+                )
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it
         return None

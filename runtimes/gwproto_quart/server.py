@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING
 
 from hypercorn.config import Config
 
@@ -14,6 +15,9 @@ from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
 from gwproto_quart.app import create_app, gateway_of
 from gwproto_quart.connections import Connections
+
+if TYPE_CHECKING:
+    from gwproto_ops.journal import Journal
 
 KEEP_ALIVE_TIMEOUT = 75.0  # seconds, as nginx's
 BACKLOG = 2048
@@ -26,6 +30,7 @@ async def serve(
     *,
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
+    journal: "Journal | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cuts everything off.
 
@@ -33,7 +38,7 @@ async def serve(
     function's own; without them it binds the configured host and port (0: any free one). Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
-    app = create_app(deployment)
+    app = create_app(deployment, journal=journal)
     gateway = gateway_of(app)
     if sockets is None:
         sockets = [listening_socket(settings.host, settings.port)]

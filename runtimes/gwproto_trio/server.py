@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -17,6 +18,9 @@ from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
 from gwproto_trio.connection import Answers, Connection
 from gwproto_trio.sockets import ClientStream, dial
+
+if TYPE_CHECKING:
+    from gwproto_ops.journal import Journal
 
 logger = logging.getLogger("gwproto")
 
@@ -42,14 +46,17 @@ class Server:
         record: Callable[[Outcome], None] = access.log_outcome,
         pool: Pool | None = None,
         rng: random.Random | None = None,
+        journal: "Journal | None" = None,
     ) -> None:
+        """With a ``journal``, chance is the journal's: ``rng`` is not used."""
         # trio.current_time looks up whose clock it is, each time.
         self.clock = trio.lowlevel.current_clock().current_time
-        self.gateway = Gateway(
-            deployment.configuration,
-            rng=random.Random() if rng is None else rng,
-            epoch=time.time() - self.clock(),
-        )
+        epoch = time.time() - self.clock()
+        if journal is not None:
+            self.gateway = journal.gateway(deployment, epoch=epoch)
+        else:
+            rng = random.Random() if rng is None else rng
+            self.gateway = Gateway(deployment.configuration, rng=rng, epoch=epoch)
         self.pool = Pool(deployment.credentials, dial=dial, clock=self.clock) if pool is None else pool
         self.record = record
         self.answers: Answers = {"console": console.answer}
@@ -123,6 +130,7 @@ async def serve(
     *,
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
+    journal: "Journal | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal returns at once.
 
@@ -136,7 +144,7 @@ async def serve(
     for sock in sockets:
         sock.listen(BACKLOG)
     urls = [base_url(sock) for sock in sockets]
-    server = Server(deployment)
+    server = Server(deployment, journal=journal)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 
