@@ -57,7 +57,10 @@ budget_floor = 10000
 """
 TOOL = {
     "type": "function",
-    "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"what": {"type": "string"}}}},
+    "function": {
+        "name": "look_up",
+        "parameters": {"type": "object", "properties": {"what": {"type": "string"}}},
+    },
 }
 
 

@@ -59,7 +59,10 @@ class Digests:
             request,
             target=path + mark + _plain(query),
             headers=tuple(
-                [(name, value if name in _SENT else value.translate(ASCII)) for name, value in request.headers]
+                [
+                    (name, value if name in _SENT else value.translate(ASCII))
+                    for name, value in request.headers
+                ]
             ),
             body=self._redact()(request.body),
         )

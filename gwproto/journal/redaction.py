@@ -292,6 +292,8 @@ class Json:
                 text = self._text = _Text.NESTED if start in b"{[" else _Text.FOLD
                 self._nested = Nested()
         replaced = self._fold(data)
+        if not self._rules.same_length:  # a digit may have been one of an escape's, like a letter
+            replaced = replaced.replace(b"1", b"x")
         if text is _Text.NESTED:
             return self._nested(data, replaced)
         if self._address is not None:

@@ -23,7 +23,9 @@ _OF_CLIENTS = re.compile(
     rb"(?:x-gateway-|accept|access-control-|content-|x-forwarded-|x-stainless-retry-count\Z)"
     rb"|(?:host|connection|transfer-encoding|expect|origin|forwarded|x-real-ip|te|upgrade)\Z"
 )
-_OF_PROVIDERS = re.compile(rb"x-|content-|retry-|ratelimit|anthropic-|openai-|(?:date|server|transfer-encoding)\Z")
+_OF_PROVIDERS = re.compile(
+    rb"x-|content-|retry-|ratelimit|anthropic-|openai-|(?:date|server|transfer-encoding)\Z"
+)
 
 _CALLS: dict[str, entries.OfTheGateway | entries.OfAnExchange] = {
     "start": entries.Start(),

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from gwproto.journal.characters import ASCII
 
 #: So much of a key is left, that what knows keys by their beginnings still does.
-_SHOWN = re.compile(rb"(?:sk|pk|rk|gsk|csk|xai|hf|nvapi|ghp|gho|ghu|ghs|github_pat|tgp|key)[-_]|AIza|.{0,3}", re.S)
+_SHOWN = re.compile(
+    rb"(?:sk|pk|rk|gsk|csk|xai|hf|nvapi|ghp|gho|ghu|ghs|github_pat|tgp|key)[-_]|AIza|.{0,3}", re.S
+)
 # As gwproto.wire.openai.errors knows them, letter by letter instead of as a whole.
 _LOOKS_LIKE = re.compile(
     rb"(\b(?:sk|pk|rk|gsk|csk|xai|hf|nvapi|ghp|gho|ghu|ghs|github_pat|tgp|key)[-_]|\bAIza|\bbearer )([\w.*-]{6,})"

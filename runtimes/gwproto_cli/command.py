@@ -50,7 +50,9 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     serve.add_argument("--runtime", choices=("quart", "trio"), help="server to use (default quart)")
     serve.add_argument("--workers", type=int, metavar="N", help="processes (this release runs one)")
     serve.add_argument("--no-access-log", action="store_true", help="log no requests")
-    serve.add_argument("--journal", metavar="FILE", help="write every input there, for replay; texts are replaced")
+    serve.add_argument(
+        "--journal", metavar="FILE", help="write every input there, for replay; texts are replaced"
+    )
     serve.add_argument("--journal-bodies", action="store_true", help="keep the texts in the journal")
     serve.set_defaults(run=_serve)
 
@@ -60,7 +62,9 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
         description="Exits with 1 if they do. With --policy, estimates how the same requests would have fared.",
     )
     replay.add_argument("journal", metavar="JOURNAL", help="what serve --journal wrote")
-    replay.add_argument("--policy", metavar="FILE", help="other settings of routing, retries, health, timeouts")
+    replay.add_argument(
+        "--policy", metavar="FILE", help="other settings of routing, retries, health, timeouts"
+    )
     replay.add_argument("--json", action="store_true", help="print JSON")
     replay.set_defaults(run=_replay)
 

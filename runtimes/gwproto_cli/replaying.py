@@ -51,7 +51,11 @@ def replay(path: str, policy: str | None, *, as_json: bool) -> None:
 
 
 def _summary(report: Report) -> str:
-    parts = [f"{report.entries} entries", f"{report.exchanges} exchanges", f"{report.divergences} divergences"]
+    parts = [
+        f"{report.entries} entries",
+        f"{report.exchanges} exchanges",
+        f"{report.divergences} divergences",
+    ]
     if report.divergences:
         parts[-1] += f" in {report.diverged} exchanges"
     return ", ".join(parts)

@@ -63,9 +63,7 @@ class Journal:
         configuration = deployment.configuration
 
         def opening(scribe: Scribe) -> bytes:
-            return scribe.opening(
-                configuration, seed=seed, epoch=epoch, at=at, version=version("gwproto")
-            )
+            return scribe.opening(configuration, seed=seed, epoch=epoch, at=at, version=version("gwproto"))
 
         self._put(opening, 0)
         return Recorder(configuration, rng=random.Random(seed), epoch=epoch, sink=self.note)
