@@ -91,7 +91,7 @@ def test_length_cuts_and_doing_it_twice(name: str, data: bytes, cuts: list[int])
 
 @given(DOCUMENTS)
 def test_json_stays_json_of_the_same_shape(document: bytes) -> None:
-    for redact in (request_body(), Answer(keep), said(keep)):
+    for redact in (Json(REQUEST), Json(ANSWER)):
         assert shape(json.loads(redact(document))) == shape(json.loads(document))
 
 
@@ -143,7 +143,7 @@ def test_pairs_of_surrogates_stay_pairs() -> None:
         ('{"model":"auto","content":"Hi, Bob 7."}', '{"model":"auto","content":"xx, xxx 1."}'),
         (
             '{"role":"user","text":"Ünïcode 日本 😀"}',
-            '{"role":"user","text":"éxéxxxx 中中 😀"}'.replace("é", "é"),
+            '{"role":"user","text":"éxéxxxx 中中 😀"}',
         ),
         ('{"a":[true,false,null,-1.5e3,"x"]}', '{"a":[true,false,null,-1.5e3,"x"]}'),
         ('{"type":"function","input":{"type":"secret"}}', '{"type":"function","input":{"type":"xxxxxx"}}'),
@@ -165,19 +165,23 @@ def test_pairs_of_surrogates_stay_pairs() -> None:
         ('{"content":"\\n{"}', '{"content":"\\n{"}'),
         ('{"content":"\\q\\u00zz"}', '{"content":"\\x\\u00xx"}'),
         ('{"wrong": nope, "x": tru, "y": "z"', '{"wrong": nxxx, "x": tru, "y": "x"'),
-        ('{"ke\\u0079":"v","a long key of words":"v"}', '{"ke\\u0079":"x","a xxxx xxx xx xxxxx":"x"}'),
+        ('{"wo\\u0072d":"v","a long key of words":"v"}', '{"wo\\u0072d":"x","a xxxx xxx xx xxxxx":"x"}'),
+        ('{"content":"  "}', '{"content":"  "}'),
+        (f"[{'7' * 200}, 1x]", f"[{'7' * 200}, 1x]"),
         ("}],:", "}],:"),
     ],
 )
 def test_requests(before: str, after: str) -> None:
     assert request_body()(before.encode()).decode() == after
+    redact = request_body()
+    assert b"".join(map(redact, byte_by_byte(before.encode()))).decode() == after
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
         ('{"error":{"message":"No.","code":"x9"}}', '{"error":{"message":"No.","code":"x9"}}'),
-        ('{"error":"No key sk-abcdefghi."}', '{"error":"No key sk-xxxxxxxxx"}'.replace("xxx\"", "xx.\"")),
+        ('{"error":"No key sk-abcdefghi."}', '{"error":"No key sk-xxxxxxxxx."}'),
         ('{"message":"No."}', '{"message":"No."}'),
         ('{"message":{"content":"Yes."}}', '{"message":{"content":"xxx."}}'),
         ('{"detail":[{"msg":"No."}]}', '{"detail":[{"msg":"No."}]}'),
@@ -257,11 +261,7 @@ def test_short_secrets_are_none_and_prefixes_stay() -> None:
 def test_depth_is_bounded() -> None:
     deep = b'{"role":' * (MAX_DEPTH + 50)
     redact = Json(REQUEST)
-    assert (
-        redact(deep + b'"hidden"')
-        == deep.replace(b"role", b"role", MAX_DEPTH)[: len(deep)].replace(b"", b"") + b'"xxxxxx"'
-        or True
-    )
+    assert redact(deep + b'"hidden"').endswith(b'{"xxxx":"xxxxxx"')
     after = redact(b"}" * (MAX_DEPTH + 50) + b'{"role":"user","a":"b"}')
     assert after.endswith(b'{"role":"user","a":"x"}')
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import zlib
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from gwproto import (
     RequestHead,
     Settings,
 )
-from gwproto.config import ModelSettings, ProviderSettings, Quirks
+from gwproto.config import AuthSettings, KeySettings, ModelSettings, ProviderSettings, Quirks
 from gwproto.gateway import Gateway
 from gwproto.journal.configuring import compiled, credentials_of, recorded as as_json, restored
 from gwproto.journal.entries import LineError, seal, unseal
@@ -224,7 +225,8 @@ def test_a_first_line_that_cannot_be_used_is_said() -> None:
         with pytest.raises(LineError, match=problem):
             feed(*resealed(change(opening, digest=digest, configuration=raw)))
     with pytest.raises(LineError, match="cannot be read"):
-        feed(*resealed(opening), b'{"t":"soon","check":"00000000"}\n')
+        body = b'{"t":"soon"'
+        feed(b'%b,"check":"%08x"}\n' % (body, zlib.crc32(body, zlib.crc32(entries.FIRST_CHECK))))
 
 
 def broken(opening: entries.Opening) -> str:
@@ -234,9 +236,7 @@ def broken(opening: entries.Opening) -> str:
 
 
 def test_a_machine_that_acts_differently_is_found_where_it_does() -> None:
-    lines = recorded(
-        row("two", RESET, STREAM, arrivals=one_after_another(ask(stream=True), get("/v1/models")))
-    )
+    lines = recorded(row("two", RESET, STREAM, arrivals=one_after_another(ask(stream=True), get("/livez"))))
     read = decoded(lines)
     found = [line for line in read if isinstance(line, entries.Entry) and line.did]
     at = read.index(next(line for line in found if isinstance(line.event, entries.UpstreamLost)))
@@ -305,13 +305,14 @@ def test_what_the_gateway_itself_is_told_is_recorded() -> None:
     answer(gateway.begin(get("/v1/models").head, 3.0))
     gateway.drain(4.0)
     answer(gateway.begin(get("/readyz").head, 4.0))
+    answer(gateway.begin(get("/").head, 4.0))
     answer(gateway.refuse(400, "bad_request", "Malformed.", 5.0))
     answer(gateway.refuse(400, "bad_request", "Malformed.", 5.0, head("GET", "/v1/models?key=abc")))
     answer(gateway.begin(RequestHead("GET", "no path", ()), 6.0))  # refused by the gateway itself
     lines = written(one, notes)
     report = replayed(lines)
     assert report.first is None
-    assert report.exchanges == 6
+    assert report.exchanges == 7
     assert b"key=xxx" in b"".join(lines)
     with pytest.raises(LineError, match="does not match its digest"):
         feed(*resealed(*[_damaged(line) for line in decoded(lines)]))
@@ -357,7 +358,8 @@ def test_a_configuration_keeps_no_secret_and_compiles_to_the_same() -> None:
         body={"tag": "canary", "n": 1},
         models=(ModelSettings(id="m", quirks=Quirks(drop=frozenset({"user"}))), ModelSettings(id="m2")),
     )
-    settings = Settings(providers=(provider,))
+    auth = AuthSettings(keys=(KeySettings(label="me", sha256="canary"),))
+    settings = Settings(providers=(provider,), auth=auth)
     catalog = compile_catalog(settings, {"one": ("one", "one#2")}, VOCABULARIES)
     secret = hashlib.sha256(b"canary").digest()
     raw = as_json(Configuration(settings, catalog, (ClientKey("me", secret),)))
