@@ -25,9 +25,14 @@ _PLAIN = re.compile(rb"\s*(?:-?[0-9.]+|true|false|null)?\s*\Z").match
 _NUMBER = re.compile(rb"-?[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]*)?\Z").match
 _DIGITS = re.compile(rb"1+")
 _KEY = re.compile(rb"[A-Za-z0-9_$.:/@#-]*").match
+_WHOLE_KEY = re.compile(rb'([A-Za-z0-9_$.:/@#-]{0,64})"').match
+# Without escapes, marks, and what could begin a document.
+_WHOLE_TEXT = re.compile(rb'(?:[^"\\<{\[\s\x80-\xff][^"\\<\x80-\xff]*)?"').match
 _LITERALS = (b"true", b"false", b"null", b"NaN", b"Infinity", b"-Infinity", b"DONE")
 _ESCAPES = {34: b'"', 92: b"\\", 47: b"/", 98: b"\b", 102: b"\f", 110: b"\n", 114: b"\r", 116: b"\t"}
 _HEX = frozenset(b"0123456789abcdefABCDEF")
+
+_ALL_LETTERS = ASCII.replace(b"1", b"x")
 
 #: Marks that are kept inside of texts. All of a group begin with the same character.
 TAGS = (b"<think>", b"</think>")
@@ -119,11 +124,12 @@ class Json:
 
     __slots__ = (
         *("_address", "_escape", "_fold", "_key_ended", "_marks", "_mask", "_nested", "_over", "_rules"),
-        *("_stack", "_tags", "_text", "_word"),
+        *("_stack", "_table", "_tags", "_text", "_word"),
     )
 
     def __init__(self, rules: Rules, mask: Callable[[bytes], bytes] = _as_it_is) -> None:
         self._rules = rules
+        self._table = ASCII if rules.same_length else _ALL_LETTERS
         self._mask = mask
         self._tags: dict[bytes, Marks] = {}  # begun in one text, they may go on in the next of the same key
         self.restart()
@@ -167,7 +173,7 @@ class Json:
         self._word = b""
         frame = self._stack[-1]
         if mark == b'"':
-            self._begin(frame)
+            return self._at_once(data, end + 1, frame, out)
         elif mark in b"{[":
             self._open(frame, mark == b"{")
         elif mark in b"}]":
@@ -178,6 +184,24 @@ class Json:
         elif frame.is_object:
             frame.wants_key = mark == b","
         return end + 1
+
+    def _at_once(self, data: bytes, start: int, frame: _Frame, out: list[bytes]) -> int:
+        """A text begins at ``start``. Most are there whole and plain, and done with in one step."""
+        text = self._kind(frame)
+        key = frame.key
+        if text is _Text.KEY:
+            found = _WHOLE_KEY(data, start)
+            if found is not None:
+                out.append(found[0])
+                frame.key = found[1]
+                return found.end()
+        elif key not in _ADDRESSES and key not in self._tags:
+            found = _WHOLE_TEXT(data, start)
+            if found is not None and text is not _Text.SHOWN:
+                out.append(found[0] if text is _Text.KEEP else found[0].translate(self._table))
+                return found.end()
+        self._begin(text, frame)
+        return start
 
     def _bare(self, data: bytes) -> bytes:
         """Numbers, literals, spaces; anything else is replaced."""
@@ -231,24 +255,28 @@ class Json:
 
     # Texts
 
-    def _begin(self, frame: _Frame) -> None:
-        self._fold = Fold()
+    def _kind(self, frame: _Frame) -> _Text:
+        """What is to be done with the text that begins."""
         rules, key, mode = self._rules, frame.key, frame.mode
-        self._marks = self._address = None
         if self._over:
-            self._text = _Text.FOLD
-        elif frame.is_object and frame.wants_key:
-            self._text = _Text.KEY
+            return _Text.FOLD
+        if frame.is_object and frame.wants_key:
+            return _Text.KEY
+        if mode is _Mode.ERROR or (mode is _Mode.NORMAL and self._is_error(key)):
+            return _Text.SHOWN
+        if (mode is _Mode.NORMAL and key in rules.keep) or (mode is _Mode.SCHEMA and key in _OF_SCHEMAS):
+            return _Text.KEEP
+        return _Text.UNDECIDED if rules.nested else _Text.FOLD
+
+    def _begin(self, text: _Text, frame: _Frame) -> None:
+        self._text = text
+        self._fold = Fold()
+        self._marks = self._address = None
+        if text is _Text.KEY:
             self._key_ended = False
             frame.key = b""
-        elif mode is _Mode.ERROR or (mode is _Mode.NORMAL and self._is_error(key)):
-            self._text = _Text.SHOWN
-        elif (mode is _Mode.NORMAL and key in rules.keep) or (mode is _Mode.SCHEMA and key in _OF_SCHEMAS):
-            self._text = _Text.KEEP
-        else:
-            self._text = _Text.UNDECIDED if rules.nested else _Text.FOLD
-            if rules.marks:
-                self._look_for_marks(key)
+        elif text in (_Text.FOLD, _Text.UNDECIDED) and self._rules.marks:
+            self._look_for_marks(frame.key)
 
     def _look_for_marks(self, key: bytes) -> None:
         if key in _ADDRESSES:

@@ -55,7 +55,7 @@ ANSWER = Rules(
         + (b"blockReason", b"block_reason", b"reason", b"system_fingerprint", b"service_tier")
         + (b"@type", b"__type", b"trafficType", b"modality")
     ),
-    opaque=_OPAQUE | _SCHEMAS,
+    opaque=_OPAQUE | _SCHEMAS | {b"response", b"parsed"},
     errors=frozenset((b"error", b"errors", b"promptFeedback")),
     top=frozenset((b"message", b"Message", b"msg", b"detail", b"details", b"title")),
 )
