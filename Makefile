@@ -8,7 +8,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests deep mutants bench codecs lock clean
+.PHONY: serve test lint types tests deep mutants bench codecs routing lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -38,6 +38,9 @@ bench: .venv/serve.stamp  ## CPU per request and per chunk beside a reference; f
 
 codecs: .venv/serve.stamp  ## CPU of the wire formats, per request and per chunk; flags in ARGS
 	$(BIN)/python -m benchmarks.codecs $(ARGS)
+
+routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with their number; flags in ARGS
+	$(BIN)/python -m benchmarks.routing $(ARGS)
 
 lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -

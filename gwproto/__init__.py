@@ -35,10 +35,11 @@ from gwproto.failures import (
     LossReason,
     WireError,
 )
-from gwproto.gateway import Configuration, Gateway, Statistics
+from gwproto.gateway import Configuration, Gateway, State, Statistics
 from gwproto.values import (
     AttemptRecord,
     Candidate,
+    Decision,
     Ending,
     Headers,
     Origin,
@@ -59,6 +60,7 @@ __all__ = [
     "Command",
     "Configuration",
     "ConfigurationError",
+    "Decision",
     "Delegate",
     "Draining",
     "Ending",
@@ -78,6 +80,7 @@ __all__ = [
     "SendEnd",
     "SendHead",
     "Settings",
+    "State",
     "Statistics",
     "UpstreamData",
     "UpstreamEnd",

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]  # the upper bound refuses inf, which nothing can wait for
 Count = Annotated[int, Meta(ge=0)]
+Hours = Annotated[float, Meta(ge=-12, le=14)]
 Tier = Literal["low", "medium", "high"]
 
 
@@ -32,6 +33,7 @@ class ServerSettings(Section, frozen=True):
     drain_delay: Seconds = 0.0
     heartbeat_interval: Seconds = 15.0
     state_dir: str = ""  # "": $XDG_STATE_HOME/gwproto
+    state_file: str = "state.json"  # in state_dir; "": nothing is kept over a restart
 
 
 class KeySettings(Section, frozen=True):
@@ -211,6 +213,7 @@ class ProviderSettings(Section, frozen=True):
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0
     max_concurrency: Count = 0
+    day_offset: Hours = 0.0  # from UTC, of the day that its daily quotas go by
     proxy: str = ""
     ca_file: str = ""
     quirks: Quirks = STANDARD
@@ -248,6 +251,7 @@ class KnownProvider(Section, frozen=True):
     auth_header: str = "authorization"
     headers: dict[str, str] = field(default_factory=dict)
     fallback: bool = False
+    day_offset: Hours = 0.0
     compatible: bool = False
     quirks: Quirks = STANDARD
     models_of: str = ""

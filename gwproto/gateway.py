@@ -1,7 +1,7 @@
 """What outlives a request: the gateway begins exchanges and answers for itself."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from msgspec import Struct
 
@@ -11,12 +11,15 @@ from gwproto.config import Settings
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.intake import announced
+from gwproto.exchange.operation import Operation
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
+from gwproto.operations import explain, reset
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
 from gwproto.policy.guard import guard, path_of
 from gwproto.routing.catalog import Catalog
 from gwproto.routing.router import Router
+from gwproto.routing.snapshot import RouterState
 from gwproto.values import RequestHead
 
 _CLOSE = (b"connection", b"close")
@@ -37,6 +40,13 @@ class Statistics(Struct, frozen=True, gc=False):
     in_flight: int  # chat completions begun and not finished
     begun: int  # requests since the start
     draining_for: float | None  # seconds since the process was asked to stop
+
+
+class State(Struct, frozen=True, gc=False):
+    """What a gateway knows of its providers, taken ``at`` a wall time. Holds no secret, and nothing of any client."""
+
+    at: float
+    router: RouterState
 
 
 class _Route(Struct, frozen=True, gc=False):
@@ -69,6 +79,8 @@ class Gateway:
         path = _normal(path_of(head.target))
         if path == "/chat/completions":
             return self._begin_chat(head, now)
+        if path in _OPERATIONS:
+            return self._begin_operation(head, path, now)
         if path.startswith("/models/"):
             name = _unquote(path[len("/models/") :])
             route = _Route(
@@ -95,12 +107,23 @@ class Gateway:
             head = RequestHead("", "", ())
         return self._refusal(head, now, status, code, message, headers=(_CLOSE,))
 
-    def reconfigure(self, configuration: Configuration, now: float) -> None:
-        """Change everything at once. Exchanges in flight keep what they started with; memory of health stays."""
+    def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
+        """Change everything at once. Exchanges in flight keep what they started with; memory of health stays, but for
+        the credentials in ``renewed``, whose secret is another one now."""
         self._authenticator = Authenticator(configuration.keys)
         self._shared.reconfigure(configuration.settings)
-        self._shared.router.reconfigure(configuration.catalog, configuration.settings, now)
+        self._shared.router.reconfigure(configuration.catalog, configuration.settings, now, renewed=renewed)
         self._configuration = configuration
+
+    def snapshot(self, now: float) -> State:
+        """What is worth keeping over a restart, as a value."""
+        return State(now + self._shared.epoch, self._shared.router.snapshot(now))
+
+    def restore(self, state: State, now: float, *, renewed: Collection[str] = ()) -> None:
+        """Go on from what another process knew, aged by the time in between. ``renewed``: credentials whose secret has
+        changed meanwhile. Call it before the first request."""
+        elapsed = max(0.0, now + self._shared.epoch - state.at)
+        self._shared.router.restore(state.router, elapsed, now, renewed=renewed)
 
     def drain(self, now: float) -> None:
         """The process is stopping: ``/readyz`` says so from now on. Requests are still answered."""
@@ -123,17 +146,9 @@ class Gateway:
         endpoint = "/v1/chat/completions"
         if head.method != "POST":
             return self._wrong_method(head, now, b"POST", endpoint)
-        verdict = self._authenticator.check(head.headers)
-        if not isinstance(verdict, Accepted):
-            return self._refusal(
-                head,
-                now,
-                verdict.status,
-                verdict.code,
-                verdict.message,
-                type="authentication_error" if verdict.status == 401 else "invalid_request_error",
-                endpoint=endpoint,
-            )
+        label = self._authenticate(head, endpoint, now)
+        if isinstance(label, Exchange):
+            return label
         limits = self._shared.settings.limits
         if self._shared.in_flight >= limits.max_in_flight:
             return self._refusal(
@@ -146,18 +161,57 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_RETRY_SOON, _CLOSE),
             )
-        problem = announced(head.headers, limits.max_body)
-        if problem is not None:
-            return self._refusal(
-                head,
-                now,
-                problem.status or 400,
-                problem.code or "",
-                problem.message,
-                endpoint=endpoint,
-                headers=(_CLOSE,),
-            )
-        return ChatExchange(head, self._shared.new_id(), now, shared=self._shared, key=verdict.label)
+        return self._announced(head, endpoint, now) or ChatExchange(
+            head, self._shared.new_id(), now, shared=self._shared, key=label
+        )
+
+    def _begin_operation(self, head: RequestHead, path: str, now: float) -> Exchange:
+        endpoint = "/v1" + path
+        if head.method != "POST":
+            return self._wrong_method(head, now, b"POST", endpoint)
+        label = self._authenticate(head, endpoint, now)
+        if isinstance(label, Exchange):
+            return label
+        perform = _OPERATIONS[path]
+        return self._announced(head, endpoint, now) or Operation(
+            head,
+            self._shared.new_id(),
+            now,
+            perform=lambda intake, then: perform(intake, self.catalog, self._shared, then),
+            endpoint=endpoint,
+            shared=self._shared,
+            key=label,
+        )
+
+    def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> str | Exchange:
+        """The label of the client's key, or the refusal."""
+        verdict = self._authenticator.check(head.headers)
+        if isinstance(verdict, Accepted):
+            return verdict.label
+        return self._refusal(
+            head,
+            now,
+            verdict.status,
+            verdict.code,
+            verdict.message,
+            type="authentication_error" if verdict.status == 401 else "invalid_request_error",
+            endpoint=endpoint,
+        )
+
+    def _announced(self, head: RequestHead, endpoint: str, now: float) -> Exchange | None:
+        """The refusal of a body that its head alone makes impossible."""
+        problem = announced(head.headers, self._shared.settings.limits.max_body)
+        if problem is None:
+            return None
+        return self._refusal(
+            head,
+            now,
+            problem.status or 400,
+            problem.code or "",
+            problem.message,
+            endpoint=endpoint,
+            headers=(_CLOSE,),
+        )
 
     def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."
@@ -228,3 +282,4 @@ _ROUTES: dict[str, _Route] = {
         "GET", "/v1/routing/status", lambda gateway, now: routing_status(gateway.shared, now)
     ),
 }
+_OPERATIONS = {"/routing/explain": explain, "/routing/reset": reset}

@@ -328,7 +328,7 @@ def _inherit(
     address, origin = (provider.base_url, "file") if provider.base_url else entry.address(environ)
     path = f"providers.{provider.name}"
     origins[f"{path}.base_url"] = origin
-    for key in ("auth_header", "fallback", "format", "headers", "like", "models", "quirks"):
+    for key in ("auth_header", "day_offset", "fallback", "format", "headers", "like", "models", "quirks"):
         origins[f"{path}.{key}"] = "file" if key in table else "default"
     keys = provider.api_keys_env
     if origin != "file" and not (provider.api_key_env or provider.api_key_file or keys):
@@ -343,6 +343,7 @@ def _inherit(
         auth_header=provider.auth_header if "auth_header" in table or not same_format else entry.auth_header,
         headers={**(entry.headers if same_format else {}), **provider.headers},
         fallback=provider.fallback if "fallback" in table else entry.fallback,
+        day_offset=provider.day_offset if "day_offset" in table else entry.day_offset,
         quirks=overlaid(entry.quirks, provider.quirks) if same_format else provider.quirks,
         models=_models(provider, entry, table, same_format) or entry.models,
     )

@@ -6,7 +6,7 @@ unless a field's comment says wall time.
 
 import enum
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -56,6 +56,19 @@ class Usage(Struct, frozen=True, gc=False, omit_defaults=True):
     cache_write_tokens: int | None = None
 
 
+class Limit(Struct, frozen=True, gc=False):
+    """One limit of a provider, as far as headers tell.
+
+    ``window``: second, minute, hour, day, month; ``""``: unknown.
+    """
+
+    dimension: str  # requests tokens input-tokens …
+    window: str = ""
+    limit: int | None = None
+    remaining: int | None = None
+    reset: float | None = None  # seconds until more may be used
+
+
 class Ending(enum.Enum):
     """How a client's request ended: exactly one per request."""
 
@@ -84,12 +97,48 @@ class AttemptRecord(Struct, frozen=True, gc=False):
     reused: bool | None = None  # on a kept-alive connection?
 
 
+class Terms(Struct, frozen=True, gc=False):
+    """What makes a score, each in 0..1 and not weighted yet."""
+
+    success: float
+    headroom: float
+    latency: float
+    fit: float
+
+
 class Candidate(Struct, frozen=True, gc=False):
-    """Why a target was or was not chosen. ``reason`` is ``""`` for the chosen one."""
+    """Why a target was or was not chosen. ``reason`` is ``""`` for the chosen one.
+
+    ``score`` and its ``terms`` are there for whoever could serve such a request at all.
+    """
 
     target: str
     reason: str
     score: float | None = None
+    terms: Terms | None = None
+
+
+class Decision(Struct, frozen=True, gc=False):
+    """How a target was chosen: what was known of all then, who was chosen at last, and who had failed before."""
+
+    considered: tuple[Candidate, ...]
+    chosen: str = ""  # a target's id; "": nobody
+    failed: tuple[tuple[str, str], ...] = ()  # target and class of failure, in the order they were tried
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every target of the catalog: the chosen one without a reason, all others with one."""
+        failed = dict(self.failed)
+        return tuple(
+            [
+                structs.replace(
+                    one, reason="" if one.target == self.chosen else f"tried: {failed[one.target]}"
+                )
+                if one.target == self.chosen or one.target in failed
+                else one
+                for one in self.considered
+            ]
+        )
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -114,3 +163,9 @@ class Outcome(Struct, frozen=True, gc=False):
     partial_usage: bool = False
     dropped_params: tuple[str, ...] = ()
     error: str = ""  # the error code sent, if any
+    decision: Decision | None = None  # None: no target was looked for
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Every target there was, with the reason why it was not chosen."""
+        return () if self.decision is None else self.decision.candidates

@@ -435,7 +435,8 @@ def test_loopback(host: str, expected: bool) -> None:
 def environment(**more: str) -> dict[str, str]:
     """This process's variables without credentials, and with the sources where Python finds them."""
     kept = {name: value for name, value in os.environ.items() if not ours(name)}
-    return {**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runtimes'}", **more}
+    defaults = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runtimes'}", "GWPROTO_SERVER__STATE_FILE": ""}
+    return {**kept, **defaults, **more}
 
 
 @contextmanager

@@ -808,8 +808,7 @@ class ExchangeMachine(RuleBasedStateMachine):
                 one.until,
                 one.failures,
                 one.successes,
-                one.evidence.success(now),
-                one.evidence.delay(now),
+                *one.evidence.estimates(now),
             )
             for one in self.circuits()
         ]

@@ -7,6 +7,7 @@ import zlib
 
 import msgspec
 import pytest
+from recorded import STREAMS, Golden, bytes_of
 
 from gwproto import (
     Configuration,
@@ -16,9 +17,10 @@ from gwproto import (
 )
 from gwproto.config import AuthSettings, KeySettings, ModelSettings, ProviderSettings, Quirks
 from gwproto.gateway import Gateway
-from gwproto.journal.configuring import compiled, credentials_of, recorded as as_json, restored
-from gwproto.journal.entries import LineError, seal, unseal
 from gwproto.journal import entries
+from gwproto.journal.configuring import compiled, credentials_of, restored
+from gwproto.journal.configuring import recorded as as_json
+from gwproto.journal.entries import LineError, seal, unseal
 from gwproto.journal.recording import Note, Recorder
 from gwproto.journal.replaying import Replay
 from gwproto.policy.auth import ClientKey
@@ -26,7 +28,6 @@ from gwproto.routing.catalog import compile_catalog
 from gwproto.testing import Data, End
 from gwproto.testing.network import Cut, whole
 from gwproto.wire.dialects import VOCABULARIES
-from recorded import STREAMS, Golden, bytes_of
 from scenarios.model import EPOCH, KEY, SECRET, Scenario, configuration, head
 from scenarios.parts import RESET, STREAM, ask, fault, get, one_after_another, reply, row, timeline
 from scenarios.table import TABLE
@@ -301,7 +302,8 @@ def test_what_the_gateway_itself_is_told_is_recorded() -> None:
         exchange.start(5.0)
 
     answer(gateway.begin(get("/v1/models").head, 1.0))
-    gateway.reconfigure(other, 2.0)
+    gateway.restore(gateway.snapshot(1.5), 1.5)
+    gateway.reconfigure(other, 2.0, renewed=("alpha",))
     answer(gateway.begin(get("/v1/models").head, 3.0))
     gateway.drain(4.0)
     answer(gateway.begin(get("/readyz").head, 4.0))

@@ -100,7 +100,7 @@ def recorded(directory: Path, runtime: str, *flags: str) -> Path:
         for name, (format, knobs) in PROVIDERS.items()
     ]
     journal = directory / "journal.jsonl"
-    keys = {name: 'api_key_env = "PROVIDER_KEY"' for name in PROVIDERS}
+    keys = dict.fromkeys(PROVIDERS, 'api_key_env = "PROVIDER_KEY"')
     with (
         hosting(providers) as urls,
         serving(

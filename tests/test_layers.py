@@ -35,7 +35,8 @@ LAYERS: dict[str, set[str]] = {
     "policy": _SETTINGS,
     "exchange": _DECISIONS | _VOCABULARY,
     "answers": _DECISIONS | _VOCABULARY | {"exchange"},
-    "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers"},
+    "operations": _DECISIONS | _VOCABULARY | {"exchange", "answers"},
+    "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers", "operations"},
     "__init__": _DECISIONS | _VOCABULARY | {"exchange", "gateway"},
 }
 LAYERS["journal"] = set(LAYERS) - {"__init__", "loading"}

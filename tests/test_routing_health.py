@@ -224,9 +224,9 @@ def test_throttling_without_a_hint_doubles_until_a_success() -> None:
 
 def test_throttling_is_not_ill_health() -> None:
     circuit = Circuit()
-    before = circuit.evidence.success(T)
+    before = circuit.evidence.estimates(T)[0]
     circuit.keep_away(Cause.THROTTLED, 10.0, "rate", T)
-    assert (circuit.failures, circuit.evidence.success(T)) == (0, before)
+    assert (circuit.failures, circuit.evidence.estimates(T)[0]) == (0, before)
 
 
 def test_an_old_probe_has_no_say_after_a_new_cooldown() -> None:
@@ -243,9 +243,9 @@ def test_an_old_probe_has_no_say_after_a_new_cooldown() -> None:
 
 def test_evidence_from_before_a_cooldown_does_not_outlive_it() -> None:
     circuit = cooling()
-    assert circuit.evidence.success(T) < 0.75
+    assert circuit.evidence.estimates(T)[0] < 0.75
     circuit.settle(T + 45.0)
-    assert circuit.evidence.success(T + 45.0) == 0.9
+    assert circuit.evidence.estimates(T + 45.0)[0] == 0.9
     assert circuit.failures == 0
 
 
@@ -265,7 +265,7 @@ def test_a_reset_forgets_it_all() -> None:
     circuit.next_throttle_pause(SETTINGS)
     circuit.reset()
     assert (circuit.state, circuit.failures, circuit.caused_by, circuit.reason) == (A, 0, None, "")
-    assert circuit.evidence.success(T) == 0.9
+    assert circuit.evidence.estimates(T)[0] == 0.9
     assert circuit.next_throttle_pause(SETTINGS) == 10
 
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gwproto.wire.limits import Limit, in_words, read_limits, reset_delay
+from gwproto.values import Limit
+from gwproto.wire.limits import in_words, read_limits, reset_delay
 
 WALL = 1_790_000_000.0  # 2026-09-21T14:13:20Z
 GROQ = {"requests": "day", "tokens": "minute"}

@@ -11,8 +11,9 @@ from gwproto.exchange.gears import Body
 from gwproto.exchange.intake import envelope_of, write
 from gwproto.failures import Failure, FailureClass, LossReason
 from gwproto.routing.router import Ticket
-from gwproto.values import AttemptRecord, Headers
+from gwproto.values import AttemptRecord, Headers, Limit
 from gwproto.wire.dialects import DIALECTS
+from gwproto.wire.limits import told
 from gwproto.wire.neutral import ChatRequest
 
 
@@ -57,6 +58,7 @@ class Attempt:
         "dropped",
         "effort",
         "first_content_at",
+        "limits",
         "number",
         "opened_at",
         "phase",
@@ -95,6 +97,7 @@ class Attempt:
         self.opened_at = now
         self.first_content_at: float | None = None
         self.status: int | None = None
+        self.limits: tuple[Limit, ...] = ()  # what its head told of them
         self.reused: bool | None = None
         self.body: Body | None = None
         self.phase = Phase.OPENING
@@ -114,6 +117,7 @@ class Attempt:
         """The response head is there."""
         self.status = status
         self._reading = structs.replace(self._reading, wall=wall)
+        self.limits = told(headers, self._reading.limit_windows, wall)
         if status >= 400:
             self.body = ErrorBody(self._dialect, status, headers, self._reading)
             self.phase = Phase.COLLECTING

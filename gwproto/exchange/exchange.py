@@ -36,7 +36,7 @@ from gwproto.exchange.base import Exchange, in_order
 from gwproto.exchange.course import Course
 from gwproto.exchange.gears import Body
 from gwproto.exchange.history import History
-from gwproto.exchange.intake import Intake
+from gwproto.exchange.intake import Intake, too_slow
 from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
@@ -151,8 +151,7 @@ class ChatExchange(Exchange):
             failure = Failure(FailureClass.OVERLOADED, "The gateway is shutting down.", code="shutting_down")
             return self._answer(failure, 503, now, type="service_unavailable", close=True)
         if self._body_at <= now:
-            slow = Failure(FailureClass.INVALID, "The request body took too long.", code="request_timeout")
-            return self._answer(slow, 408, now, close=True)
+            return self._answer(too_slow(), 408, now, close=True)
         if self._total_at <= now:
             late = Failure(FailureClass.TIMEOUT, "The request took too long.", code="upstream_timeout")
             commands: list[Command] = []
@@ -239,6 +238,8 @@ class ChatExchange(Exchange):
 
     def _on_head(self, attempt: Attempt, event: UpstreamHead, now: float) -> Sequence[Command]:
         attempt.answered(event.status, event.headers, now, now + self._shared.epoch)
+        if attempt.limits:
+            self._shared.router.limits(attempt.ticket, attempt.limits, now)
         if 300 <= event.status < 400:  # never followed: a redirect could lead anywhere, with our key
             message = f"The provider answered with status {event.status}."
             failure = Failure(FailureClass.SERVER, message, event.status, code="bad_upstream_response")
@@ -272,7 +273,8 @@ class ChatExchange(Exchange):
             return in_order(commands)
         if body.complete:
             commands.append(SendEnd())
-            self._shared.router.success(attempt.ticket, now)
+            used = body.usage.total_tokens if body.usage is not None else 0
+            self._shared.router.success(attempt.ticket, now, used)
             self._history.end(attempt, None, now)
             self._heartbeat_at = self._drain_at = attempt.deadline = math.inf
             self._linger_at = now + LINGER_TIMEOUT

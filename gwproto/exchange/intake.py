@@ -45,11 +45,15 @@ class Intake:
         self._pieces.append(data)
         return None
 
-    def finish(self) -> tuple[ChatRequest, Demand] | Failure:
-        """The body is complete: understand it. What a header and the body both say, the header decides."""
+    def whole(self) -> bytes:
+        """The body, which is complete."""
         body = b"".join(self._pieces)
         self._pieces.clear()
-        request = parse_request(body)
+        return body
+
+    def finish(self) -> tuple[ChatRequest, Demand] | Failure:
+        """The body is complete: understand it. What a header and the body both say, the header decides."""
+        request = parse_request(self.whole())
         if isinstance(request, Failure):
             return request
         provider = model = affinity = ""
@@ -93,6 +97,12 @@ def announced(headers: Headers, limit: int) -> Failure | None:
             message = "Compressed request bodies are not taken."
             return Failure(FailureClass.INVALID, message, status=415, code="unsupported_encoding")
     return None
+
+
+def too_slow() -> Failure:
+    return Failure(
+        FailureClass.INVALID, "The request body took too long.", status=408, code="request_timeout"
+    )
 
 
 def too_large(limit: int) -> Failure:

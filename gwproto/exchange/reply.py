@@ -31,58 +31,30 @@ class Answer:
         self.error = error
 
 
-class Reply(Exchange):
-    """Answers from :meth:`start` and is finished with it."""
+class Answering(Exchange):
+    """An exchange that ends with an :class:`Answer` of the gateway's own."""
 
-    __slots__ = ("_answer", "_endpoint", "_epoch", "_key")
+    __slots__ = ("_endpoint", "_epoch", "_key")
 
     def __init__(
-        self,
-        head: RequestHead,
-        request_id: str,
-        now: float,
-        *,
-        answer: Answer | Delegate,
-        endpoint: str,
-        epoch: float,
-        key: str = "",
+        self, head: RequestHead, request_id: str, now: float, *, endpoint: str, epoch: float, key: str = ""
     ) -> None:
         super().__init__(head, request_id, now)
-        self._answer = answer
         self._endpoint = endpoint
         self._epoch = epoch
         self._key = key
 
-    @property
-    def deadline(self) -> float:
-        return math.inf
-
-    def start(self, now: float) -> Sequence[Command]:
-        if self.finished:
-            raise LocalProtocolError("start() after the end of an exchange")
-        answer = self._answer
-        if isinstance(answer, Delegate):
-            self._finish(200, "", now)
-            return [Delegate(answer.name, answer.query, identity(self.request_id))]
-        self._finish(answer.status, answer.error, now)
+    def _respond(self, answer: Answer, now: float, ending: Ending | None = None) -> Sequence[Command]:
+        """Send it whole, and be finished."""
+        self._finish(answer.status, answer.error, now, ending)
         head = SendHead(answer.status, reply_headers(answer, self.request_id))
         if self.head.method == "HEAD" or not answer.body:
             return [head, SendEnd()]
         return [head, SendData(answer.body), SendEnd()]
 
-    def receive(self, event: Event, now: float) -> Sequence[Command]:
-        raise LocalProtocolError(f"{event!r} for an exchange that is finished by start()")
-
-    def tick(self, now: float) -> Sequence[Command]:
-        return []
-
-    def abandon(self, now: float) -> Sequence[Command]:
-        if not self.finished:
-            self._finish(499, "", now, Ending.ABANDONED)
-        return []
-
     def _finish(self, status: int, error: str, now: float, ending: Ending | None = None) -> None:
         self.finished = True
+        self.receiving = False
         if ending is None:
             ending = Ending.REFUSED if status >= 400 else Ending.COMPLETED
         self.outcome = Outcome(
@@ -96,6 +68,50 @@ class Reply(Exchange):
             key=self._key,
             error=error,
         )
+
+
+class Reply(Answering):
+    """Answers from :meth:`start` and is finished with it."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(
+        self,
+        head: RequestHead,
+        request_id: str,
+        now: float,
+        *,
+        answer: Answer | Delegate,
+        endpoint: str,
+        epoch: float,
+        key: str = "",
+    ) -> None:
+        super().__init__(head, request_id, now, endpoint=endpoint, epoch=epoch, key=key)
+        self._answer = answer
+
+    @property
+    def deadline(self) -> float:
+        return math.inf
+
+    def start(self, now: float) -> Sequence[Command]:
+        if self.finished:
+            raise LocalProtocolError("start() after the end of an exchange")
+        answer = self._answer
+        if isinstance(answer, Delegate):
+            self._finish(200, "", now)
+            return [Delegate(answer.name, answer.query, identity(self.request_id))]
+        return self._respond(answer, now)
+
+    def receive(self, event: Event, now: float) -> Sequence[Command]:
+        raise LocalProtocolError(f"{event!r} for an exchange that is finished by start()")
+
+    def tick(self, now: float) -> Sequence[Command]:
+        return []
+
+    def abandon(self, now: float) -> Sequence[Command]:
+        if not self.finished:
+            self._finish(499, "", now, Ending.ABANDONED)
+        return []
 
 
 def reply_headers(answer: Answer, request_id: str) -> Headers:

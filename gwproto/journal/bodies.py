@@ -193,9 +193,9 @@ class Answer:
         return Lines(self._rules, self._mask)
 
 
-def request_body() -> Redact:
+def request_body(mask: Redact) -> Redact:
     """For a client's request."""
-    return Json(REQUEST)
+    return Json(REQUEST, mask)
 
 
 def said(mask: Redact) -> Redact:

@@ -8,6 +8,7 @@ Every line ends in a checksum of itself and of the checksum before.
 import base64
 import re
 import zlib
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -80,8 +81,18 @@ class Drain(Happened, frozen=True, gc=False, tag="drain"):
 
 
 class Reconfigure(Happened, frozen=True, gc=False, tag="reconfigure"):
+    """``renewed``: credentials whose secret is another one now."""
+
     digest: str
     configuration: Raw
+    renewed: tuple[str, ...] = ()
+
+
+class Restore(Happened, frozen=True, gc=False, tag="restore"):
+    """What another process knew was taken over."""
+
+    state: Raw
+    renewed: tuple[str, ...] = ()
 
 
 class Start(Happened, frozen=True, gc=False, tag="start"):
@@ -150,7 +161,7 @@ class UpstreamLost(Happened, frozen=True, gc=False, tag="upstream_lost"):
     why: LossReason
 
 
-OfTheGateway = Begin | Refuse | Drain | Reconfigure
+OfTheGateway = Begin | Refuse | Drain | Reconfigure | Restore
 OfAnExchange = (
     Start
     | Tick

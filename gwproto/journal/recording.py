@@ -1,14 +1,14 @@
 """Noting what comes into a gateway and its exchanges, with what was done about it."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec import Struct
 
 from gwproto.commands import Command
 from gwproto.events import Event
 from gwproto.exchange.base import Exchange
-from gwproto.gateway import Configuration, Gateway
+from gwproto.gateway import Configuration, Gateway, State
 from gwproto.values import Outcome, RequestHead
 
 
@@ -21,10 +21,23 @@ class Refused(Struct, frozen=True, gc=False):
     head: RequestHead | None
 
 
+class Reconfigured(Struct, frozen=True, gc=False):
+    configuration: Configuration
+    renewed: tuple[str, ...]
+
+
+class Restored(Struct, frozen=True, gc=False):
+    state: State
+    renewed: tuple[str, ...]
+
+
 class Call(Struct, frozen=True, gc=False):
     """A call that brings nothing but the time: ``start``, ``tick``, ``abandon``, ``drain``."""
 
     name: str
+
+
+What = RequestHead | Refused | Reconfigured | Restored | Call | Event
 
 
 class Note(Struct, frozen=True, gc=False):
@@ -32,7 +45,7 @@ class Note(Struct, frozen=True, gc=False):
 
     t: float
     exchange: int  # counted from 1; 0: the gateway itself
-    what: RequestHead | Refused | Configuration | Call | Event
+    what: What
     commands: tuple[Command, ...] = ()
     request_id: str = ""  # of an exchange that begins
     outcome: Outcome | None = None  # of one that is finished
@@ -69,9 +82,13 @@ class Recorder(Gateway):
             return exchange
         return self._recorded(exchange, Refused(status, code, message, head), now)
 
-    def reconfigure(self, configuration: Configuration, now: float) -> None:
-        super().reconfigure(configuration, now)
-        self._sink(Note(now, 0, configuration))
+    def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
+        super().reconfigure(configuration, now, renewed=renewed)
+        self._sink(Note(now, 0, Reconfigured(configuration, tuple(sorted(renewed)))))
+
+    def restore(self, state: State, now: float, *, renewed: Collection[str] = ()) -> None:
+        super().restore(state, now, renewed=renewed)
+        self._sink(Note(now, 0, Restored(state, tuple(sorted(renewed)))))
 
     def drain(self, now: float) -> None:
         super().drain(now)

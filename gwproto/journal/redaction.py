@@ -246,7 +246,9 @@ class Json:
         elif mode is _Mode.NORMAL:
             if key in rules.schemas:
                 mode = _Mode.SCHEMA
-            elif self._is_error(key) and key != b"message":  # an object by that name is an answer
+            elif (
+                rules.errors and self._is_error(key) and key != b"message"
+            ):  # an object of that name is an answer
                 mode = _Mode.ERROR
         self._stack.append(_Frame(is_object, b"" if is_object else key, mode))
 

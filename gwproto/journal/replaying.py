@@ -11,7 +11,7 @@ from gwproto.commands import Command
 from gwproto.events import Event
 from gwproto.exchange.base import Exchange
 from gwproto.failures import ConfigurationError, LocalProtocolError
-from gwproto.gateway import Configuration, Gateway
+from gwproto.gateway import Configuration, Gateway, State
 from gwproto.journal import entries
 from gwproto.journal.configuring import compiled, digest_of, restored, stand_in
 from gwproto.journal.digests import Digests, did
@@ -155,7 +155,10 @@ class Replay:
             return ""
         if isinstance(event, entries.Reconfigure):
             self.configuration = _configuration(event.configuration, event.digest)
-            self.gateway.reconfigure(self.configuration, now)
+            self.gateway.reconfigure(self.configuration, now, renewed=event.renewed)
+            return ""
+        if isinstance(event, entries.Restore):
+            self.gateway.restore(msgspec.json.decode(event.state, type=State), now, renewed=event.renewed)
             return ""
         if isinstance(event, entries.Begin):
             exchange = self.gateway.begin(head_of(event), now)

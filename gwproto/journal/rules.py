@@ -10,7 +10,7 @@ class Rules(Struct, frozen=True, gc=False, kw_only=True):
     opaque: frozenset[bytes]  # keys of what people wrote, whose own keys mean nothing
     schemas: frozenset[bytes] = frozenset()  # keys of JSON schemas
     errors: frozenset[bytes] = frozenset()  # keys of errors, which are kept as they are
-    top: frozenset[bytes] = frozenset()  # keys of the outermost object that make it an error
+    top: frozenset[bytes] = frozenset()  # keys of the outermost object whose texts are kept, but for secrets
     nested: bool = False  # texts may be JSON that somebody takes apart
     marks: bool = True  # marks that are looked for inside texts are kept
     same_length: bool = True  # False: of numbers that spell a text one digit is left
@@ -39,8 +39,9 @@ REQUEST = Rules(
     | frozenset(
         (b"tool_choice", b"function_call", b"mode", b"modalities", b"reasoning_effort", b"effort")
         + (b"service_tier", b"project_id", b"prompt_cache_key", b"verbosity", b"provider", b"scope")
-        + (b"key", b"file_id", b"voice", b"allowed_function_names")
+        + (b"file_id", b"voice", b"allowed_function_names")
     ),
+    top=frozenset((b"key",)),  # the credential's name, for an operator's reset
     opaque=_OPAQUE,
     schemas=_SCHEMAS,
     nested=True,

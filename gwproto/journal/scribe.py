@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from msgspec import structs
+import msgspec
+from msgspec import Raw, structs
 
 from gwproto import events
 from gwproto.events import Event
@@ -12,7 +13,7 @@ from gwproto.journal import entries
 from gwproto.journal.bodies import Answer, Redact, request_body
 from gwproto.journal.configuring import digest_of, recorded
 from gwproto.journal.digests import Digests, did, redacted_headers, redacted_target
-from gwproto.journal.recording import Call, Note, Refused
+from gwproto.journal.recording import Call, Note, Reconfigured, Refused, Restored, What
 from gwproto.journal.secrets import Mask
 from gwproto.policy.auth import Accepted, Authenticator
 from gwproto.values import RequestHead
@@ -88,22 +89,23 @@ class Scribe:
         sealed, self._check = entries.seal(line, self._check)
         return sealed
 
-    def _event(
-        self, number: int, what: RequestHead | Refused | Configuration | Call | Event
-    ) -> entries.OfTheGateway | entries.OfAnExchange:
+    def _event(self, number: int, what: What) -> entries.OfTheGateway | entries.OfAnExchange:
         if isinstance(what, Call):
             return _CALLS[what.name]
         if isinstance(what, RequestHead):
             verdict = self._authenticator.check(what.headers)
-            self._exchanges[number] = _Exchange(Mask(self._secrets) if self._bodies else request_body())
+            mask = Mask(self._secrets, looks=not self._bodies)
+            self._exchanges[number] = _Exchange(mask if self._bodies else request_body(mask))
             return entries.Begin(_head(what), verdict.label if isinstance(verdict, Accepted) else None)
         if isinstance(what, Refused):
             head = None if what.head is None else _head(what.head)
             return entries.Refuse(what.status, what.code, what.message, head)
-        if isinstance(what, Configuration):
-            self._authenticator = Authenticator(what.keys)
-            raw = recorded(what)
-            return entries.Reconfigure(digest_of(raw), raw)
+        if isinstance(what, Reconfigured):
+            self._authenticator = Authenticator(what.configuration.keys)
+            raw = recorded(what.configuration)
+            return entries.Reconfigure(digest_of(raw), raw, what.renewed)
+        if isinstance(what, Restored):
+            return entries.Restore(Raw(msgspec.json.encode(what.state)), what.renewed)
         return self._of_exchange(number, what)
 
     def _of_exchange(self, number: int, event: Event) -> entries.OfAnExchange:

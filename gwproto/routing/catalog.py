@@ -64,7 +64,10 @@ class Model(Struct, frozen=True, gc=False):
     context_window: int  # tokens; 0 = unknown
     max_output: int
     capabilities: frozenset[str] | None  # None = all assumed
-    requests_per_day: int  # 0 = unknown
+    requests_per_minute: int  # 0 = unknown, here and below
+    requests_per_day: int
+    tokens_per_minute: int
+    tokens_per_day: int
     quirks: Quirks = STANDARD  # its provider's, with its own laid over
 
 
@@ -85,6 +88,7 @@ class Provider(Struct, frozen=True, gc=False):
     proxy: str
     ca_file: str
     like: str = ""  # the known provider whose ways it has
+    day_offset: float = 0.0  # hours from UTC at which its day begins
     query: str = ""  # added to every request's target, without "?"
     vocabulary: Vocabulary = Vocabulary()  # its format's
 
@@ -204,6 +208,7 @@ def _provider(
         proxy=entry.proxy,
         ca_file=entry.ca_file,
         like=entry.like or entry.name,
+        day_offset=entry.day_offset,
         query=urlencode(entry.query),
         vocabulary=vocabulary,
     )
@@ -296,7 +301,10 @@ def _model(model: ModelSettings, upstream: str, quirks: Quirks) -> Model:
         context_window=model.context_window,
         max_output=model.max_output,
         capabilities=None if model.capabilities is None else frozenset(model.capabilities),
+        requests_per_minute=model.requests_per_minute,
         requests_per_day=model.requests_per_day,
+        tokens_per_minute=model.tokens_per_minute,
+        tokens_per_day=model.tokens_per_day,
         quirks=overlaid(quirks, model.quirks),
     )
 

@@ -24,6 +24,8 @@ health: it adds no evidence, but it keeps traffic away for as long as the provid
 
 import enum
 
+from msgspec import Struct
+
 from gwproto.config import HealthSettings
 from gwproto.routing.score import Evidence
 
@@ -55,6 +57,21 @@ _AVAILABLE, _COOLDOWN, _HALF_OPEN, _SLOW_START = (
     State.HALF_OPEN,
     State.SLOW_START,
 )
+
+
+class CircuitState(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A circuit as a plain value. ``left``: seconds until its cooldown ends. A probe that was out has given its slot
+    back; who caused a cooldown is forgotten."""
+
+    state: State = State.AVAILABLE
+    cause: Cause = Cause.ERRORS
+    reason: str = ""
+    left: float = 0.0
+    failures: int = 0
+    successes: int = 0
+    error_pause: float = 0.0
+    throttle_pause: float = 0.0
+    evidence: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
 class Circuit:
@@ -180,6 +197,41 @@ class Circuit:
         self._cool_down(cause, reason, now + pause)
         return True
 
+    # What outlives the process
+
+    def snapshot(self, now: float) -> CircuitState | None:
+        """Its state as a value; None: as good as new."""
+        self.settle(now)
+        value = CircuitState(
+            self.state,
+            self.cause,
+            self.reason,
+            max(0.0, self.until - now) if self.state is _COOLDOWN else 0.0,
+            self.failures,
+            self.successes,
+            self._error_pause,
+            self._throttle_pause,
+            self.evidence.snapshot(now),
+        )
+        return None if value == _NEW else value
+
+    def restore(self, value: CircuitState, elapsed: float, now: float) -> None:
+        """Be as ``value`` would be ``elapsed`` seconds later. Deadlines only move forward here, too."""
+        self.settle(now)
+        until = now + value.left - elapsed
+        if self.state is _COOLDOWN and until < self.until:
+            return
+        self.state = value.state
+        self.cause = value.cause
+        self.reason = value.reason
+        self.until = until
+        self.failures = value.failures
+        self.successes = value.successes
+        self.holder = self.caused_by = None
+        self._error_pause = value.error_pause
+        self._throttle_pause = value.throttle_pause
+        self.evidence.restore(value.evidence, elapsed, now)
+
     def next_throttle_pause(self, settings: HealthSettings) -> float:
         """How long throttling without a hint lasts (seconds): doubling until a success."""
         pause = min(2.0 * self._throttle_pause, settings.cooldown_max) or settings.throttle_cooldown
@@ -198,3 +250,6 @@ class Circuit:
         self.until = until
         self.holder = None
         self.caused_by = None
+
+
+_NEW = CircuitState()

@@ -5,16 +5,17 @@ Requests repeat, so the answer is kept per *shape*: what a demand has in common 
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Container
+from collections.abc import Callable
 
 from msgspec import Struct
 
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import AUTO, CAPABILITIES, Catalog, Target
 from gwproto.routing.demand import Demand
-from gwproto.routing.rotation import Band, Rotation
-from gwproto.routing.score import FIT_WEIGHT
-from gwproto.routing.state import SCORE_AGE, Changes, Registry, TargetState
+from gwproto.routing.lineup import Group, Seat, Shape
+from gwproto.routing.rotation import Rotation
+from gwproto.routing.state import Registry
+from gwproto.values import Candidate
 
 #: Token estimates err; a prompt that fits barely does not fit.
 PROMPT_MARGIN = 1.2
@@ -37,145 +38,6 @@ _PREFERENCE = {
 
 _WINDOW = "a large enough context window"
 
-#: Classes of providers: the next one only when none is left of those before.
-MEETS, OTHER, FALLBACK = range(3)
-
-
-class Seat(Struct, frozen=True, eq=False):
-    """A target in a plan: its memory, and how well it suits this kind of request (0 is best)."""
-
-    target: Target
-    state: TargetState
-    preference: int
-    fit: float  # its score's term for the tier
-
-    def score(self, now: float) -> float:
-        return self.state.score(now) + self.fit
-
-
-class Front(Struct, frozen=True, eq=False):
-    """A provider's best targets at the moment, which take turns, and what they make of the provider."""
-
-    group: "Group"
-    seats: dict[str, Seat]
-    keys: list[str]
-    weights: list[float]
-    score: float
-    weight: float
-    rank: int  # MEETS, OTHER, FALLBACK
-
-
-class Group:
-    """One provider's targets in a plan, in order of preference."""
-
-    __slots__ = (
-        "_band",
-        "_effort",
-        "_front",
-        "_version",
-        "fallback",
-        "name",
-        "provider",
-        "seats",
-        "turns",
-        "until",
-    )
-
-    def __init__(self, name: str, seats: list[Seat], effort: str, turns: Rotation) -> None:
-        self.name = name
-        self.fallback = seats[0].target.provider.fallback
-        self.provider = seats[0].state.provider
-        self.seats = sorted(seats, key=lambda seat: seat.preference)
-        self.turns = turns
-        self.until = -math.inf  # when the front must be computed anew at the latest
-        self._effort = effort
-        self._band = Band()
-        self._front: Front | None = None
-        self._version = -1
-
-    def front(self, now: float) -> Front | None:
-        """The best available targets; None when there are none. Computed anew only after a change."""
-        if self._version != self.provider.version or now >= self.until:
-            self.until = now + SCORE_AGE
-            self._front = self._rank(now, (), None, True)
-            self._version = self.provider.version
-        return self._front
-
-    def front_without(self, tried: Container[object], request: object, now: float) -> Front | None:
-        """The same without some backends, and with those that cool down because of ``request`` alone."""
-        return self._rank(now, tried, request, False)
-
-    def _rank(self, now: float, tried: Container[object], request: object, remember: bool) -> Front | None:
-        found: list[Seat] = []
-        for seat in self.seats:
-            if found and seat.preference != found[0].preference:
-                break
-            if seat.target.backend in tried:
-                continue
-            if not seat.state.passable(now):
-                obstacle = seat.state.obstacle(now, request)
-                if obstacle is not None:
-                    if remember:
-                        self.until = min(self.until, obstacle.until)
-                    continue
-            found.append(seat)
-        if not found:
-            return None
-        scored = [(seat.target.id, seat.score(now)) for seat in found]
-        keys = self._band.members(scored, remember=remember)
-        seats = {seat.target.id: seat for seat in found}
-        weights = [seats[key].state.weight for key in keys]
-        rank = FALLBACK if self.fallback else OTHER
-        if not self.fallback and (self._effort == AUTO or found[0].preference == 0):
-            rank = MEETS
-        return Front(self, seats, keys, weights, max(score for _, score in scored), max(weights), rank)
-
-
-class Lineup(Struct, frozen=True, eq=False):
-    """The providers of the best class there is, and those of them that take turns."""
-
-    rank: int
-    fronts: dict[str, Front]
-    names: list[str]
-    weights: list[float]
-
-
-class Shape:
-    """What all demands of one kind share: the candidates by provider, those removed and why, and their turns."""
-
-    __slots__ = ("_band", "_changes", "_lineup", "_until", "_version", "groups", "removed", "turns")
-
-    def __init__(
-        self,
-        groups: tuple[Group, ...],
-        removed: tuple[tuple[Target, str], ...],
-        turns: Rotation,
-        changes: Changes,
-    ) -> None:
-        self.groups = groups
-        self.removed = removed
-        self.turns = turns
-        self._band = Band()
-        self._changes = changes
-        self._lineup: Lineup | None = None
-        self._version = -1
-        self._until = -math.inf
-
-    def lineup(self, now: float) -> Lineup | None:
-        """Who takes turns; None: nobody is available. Computed anew only after a change."""
-        if self._version != self._changes.count or now >= self._until:
-            fronts = [front for group in self.groups if (front := group.front(now)) is not None]
-            self._lineup = self._line_up(fronts) if fronts else None
-            self._until = min((group.until for group in self.groups), default=math.inf)
-            self._version = self._changes.count
-        return self._lineup
-
-    def _line_up(self, fronts: list[Front]) -> Lineup:
-        rank = min(front.rank for front in fronts)
-        by_name = {front.group.name: front for front in fronts if front.rank == rank}
-        names = self._band.members([(name, front.score) for name, front in by_name.items()])
-        return Lineup(rank, by_name, names, [by_name[name].weight for name in names])
-
 
 class Plan(Struct, eq=False):
     """One request's candidates. Also the request's identity for the router, and how long it is ready to wait."""
@@ -184,6 +46,8 @@ class Plan(Struct, eq=False):
     wait_until: float = math.inf
     chosen: Target | None = None
     spent: frozenset[object] = frozenset()  # backends that must not serve this request again
+    considered: tuple[Candidate, ...] = ()  # what was known of all targets at the latest pick
+    affinity: str = ""  # of requests that had better be served by one and the same target; "": of none
 
     @property
     def candidates(self) -> tuple[Target, ...]:
@@ -228,7 +92,7 @@ class Planner:
         )
         shape = self._shapes.get(key)
         if shape is not None:
-            return Plan(shape)
+            return Plan(shape, affinity=demand.affinity)
         made = self._shape(demand, effort, tokens)
         # Failures are not kept: their keys are whatever a client makes up.
         if isinstance(made, Failure):
@@ -236,7 +100,7 @@ class Planner:
         if len(self._shapes) >= self.MAX_SHAPES:
             self._shapes.clear()
         self._shapes[key] = made
-        return Plan(made)
+        return Plan(made, affinity=demand.affinity)
 
     def _shape(self, demand: Demand, effort: str, tokens: float) -> Shape | Failure:
         named = self._named(demand)
@@ -302,7 +166,7 @@ class Planner:
             preference = 2 * tier
             if effort != AUTO and capabilities is not None and "reasoning" not in capabilities:
                 preference += 1
-            seat = Seat(target, self._registry.states[target.id], preference, FIT_WEIGHT * (1.0 - tier / 2.0))
+            seat = Seat(target, self._registry.states[target.id], preference, 1.0 - tier / 2.0)
             by_provider.setdefault(target.provider.name, []).append(seat)
         groups = tuple(
             Group(name, seats, effort, self._rotations(("targets", effort, name)))

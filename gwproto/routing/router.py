@@ -7,21 +7,26 @@ there are no timers, a cooldown ends when somebody looks.
 
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from msgspec import Struct
 
 from gwproto.config import Settings
 from gwproto.failures import Effect, Failure, FailureClass, LocalProtocolError, Scope
+from gwproto.routing.affinity import Affinity
 from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.demand import Demand
+from gwproto.routing.explain import decision, recent
 from gwproto.routing.health import Cause, Circuit, State
-from gwproto.routing.plan import FALLBACK, Front, Plan, Planner, Seat, Shape
+from gwproto.routing.lineup import FALLBACK, Front, Seat, Shape, kept_seat
+from gwproto.routing.plan import Plan, Planner
+from gwproto.routing.quota import DAY
 from gwproto.routing.rotation import Rotation
-from gwproto.routing.state import DAY, Registry, TargetState
-from gwproto.routing.status import TargetStatus, explain, target_status
-from gwproto.values import Candidate
+from gwproto.routing.snapshot import RouterState, restore, snapshot
+from gwproto.routing.state import Registry, TargetState
+from gwproto.routing.status import TargetStatus, target_status
+from gwproto.values import Candidate, Limit
 
 __all__ = ["NoTarget", "Plan", "Router", "TargetStatus", "Ticket", "Wait"]
 
@@ -85,6 +90,7 @@ class Router:
         self._epoch = epoch
         self._registry: Registry | None = None
         self._rotations: dict[tuple[str, ...], Rotation] = {}
+        self._affinity = Affinity()
         self._adopt(catalog, settings)
 
     # Choosing
@@ -118,18 +124,24 @@ class Router:
         if tried or again:
             seat = self._elsewhere(plan, now, tried, last, again)
         else:
-            seat = self._in_turn(plan.shape, now)
+            seat = self._in_turn(plan, now)
         if seat is None:
             return self._without(plan, now, tried, deadline)
         return self._issue(plan, seat, now)
 
-    def _in_turn(self, shape: Shape, now: float) -> Seat | None:
-        """The steady case: whose turn it is."""
+    def _in_turn(self, plan: Plan, now: float) -> Seat | None:
+        """The steady case: whose turn it is, or who served the last request of this one's kind."""
+        shape = plan.shape
         lineup = shape.lineup(now)
         if lineup is None:
             return None
-        names = lineup.names
-        return _seat(lineup.fronts[names[0] if len(names) == 1 else shape.turns.turn(names, lineup.weights)])
+        if plan.affinity and (kept := kept_seat(lineup, self._affinity.get(plan.affinity))):
+            front = kept[0]
+            # It is credited like a turn, which keeps the turns of all requests together even.
+            shape.turns.turn(lineup.names, lineup.weights, (front.group.name,))
+            front.group.turns.turn(front.keys, front.weights, (kept[1].target.id,))
+            return kept[1]
+        return _seat(shape.whose_turn(lineup, now))
 
     def _elsewhere(
         self, plan: Plan, now: float, tried: Collection[object], last: Target | None, again: bool
@@ -149,7 +161,7 @@ class Router:
         if not fronts:
             return None
         fronts = [front for front in fronts if front.rank != FALLBACK] or fronts
-        fronts = [front for front in fronts if not _touched(front, excluded)] or fronts
+        fronts = [front for front in fronts if front.group.backends.isdisjoint(excluded)] or fronts
         rank = min(front.rank for front in fronts)
         by_name = {front.group.name: front for front in fronts if front.rank == rank}
         lineup = shape.lineup(now)
@@ -177,6 +189,7 @@ class Router:
             resting = [seat for seat, obstacle in untried if obstacle.cooling and not seat.state.panicking]
             if resting:
                 return self._issue(plan, max(resting, key=lambda seat: seat.score(now)), now, panic=True)
+        plan.considered = recent(plan.shape, now)
         known = [obstacle for _, obstacle in obstacles if obstacle is not None]
         retry_after = min((obstacle.until - now for obstacle in known), default=None)
         if any(seat.target.backend in tried and self._repeatable(plan, seat, now) for seat in seats):
@@ -199,6 +212,7 @@ class Router:
         if panic:
             state.panicking = True
         plan.chosen = seat.target
+        plan.considered = recent(plan.shape, now)
         return ticket
 
     # Learning
@@ -212,9 +226,17 @@ class Router:
         if ticket.probe:
             self._pass(ticket)
 
-    def success(self, ticket: Ticket, now: float) -> None:
-        """The answer is complete."""
+    def limits(self, ticket: Ticket, limits: Iterable[Limit], now: float) -> None:
+        """The provider's headers told of its limits."""
+        ticket.state.learn(limits, now)
+
+    def success(self, ticket: Ticket, now: float, tokens: int = 0) -> None:
+        """The answer is complete; it has used so many ``tokens``, as far as is known."""
         state = ticket.state
+        if ticket.plan.affinity:
+            self._affinity.put(ticket.plan.affinity, ticket.target.id)
+        if tokens:
+            state.use(tokens, now)
         if ticket.probe:
             self._pass(ticket)
         state.success(now - ticket.picked_at, now)
@@ -236,7 +258,7 @@ class Router:
             if circuit.failure(ticket, failure.kind.value, self._settings.health, now):
                 circuit.caused_by = ticket.plan
         elif reaction.effect is Effect.THROTTLE:
-            state.throttles += 1
+            state.throttled(now)
             self._throttle(state.circuit(scope), ticket, failure, now)
         elif reaction.effect is Effect.DISABLE:
             state.failures += 1
@@ -287,7 +309,7 @@ class Router:
 
     def explain(self, plan: Plan, now: float) -> tuple[Candidate, ...]:
         """Every target with its score, or the reason it was not chosen; ``""``: picked last, or next in turn."""
-        return explain(plan, now)
+        return decision(plan, self._affinity.get(plan.affinity), now).candidates
 
     def statuses(self, now: float) -> list[TargetStatus]:
         """Every target's standing, in catalog order."""
@@ -324,6 +346,16 @@ class Router:
             circuit.reset()
         return cooling
 
+    def snapshot(self, now: float) -> RouterState:
+        """Health and quotas as a value that can be kept."""
+        return snapshot(self.catalog, self._states, now)
+
+    def restore(
+        self, memory: RouterState, elapsed: float, now: float, *, renewed: Collection[str] = ()
+    ) -> None:
+        """Take over what was kept ``elapsed`` seconds ago, by this catalog or another; ``renewed`` as below."""
+        restore(self.catalog, self._states, memory, elapsed, now, renewed)
+
     def reconfigure(
         self, catalog: Catalog, settings: Settings, now: float, *, renewed: Collection[str] = ()
     ) -> None:
@@ -358,7 +390,3 @@ def _seat(front: Front) -> Seat:
     """Whose turn it is inside a provider."""
     keys = front.keys
     return front.seats[keys[0] if len(keys) == 1 else front.group.turns.turn(keys, front.weights)]
-
-
-def _touched(front: Front, excluded: Collection[object]) -> bool:
-    return any(seat.target.backend in excluded for seat in front.group.seats)

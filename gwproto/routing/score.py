@@ -63,6 +63,16 @@ class Evidence:
         self._delay += seconds
         self._delays += 1.0
 
+    def snapshot(self, now: float) -> tuple[float, float, float, float]:
+        """Successes, failures, and the sum and number of delays, as old as they are."""
+        self._age(now)
+        return self._successes, self._failures, self._delay, self._delays
+
+    def restore(self, value: tuple[float, float, float, float], elapsed: float, now: float) -> None:
+        """Be what was ``value`` so many seconds ago."""
+        self._successes, self._failures, self._delay, self._delays = value
+        self._at = now - elapsed
+
     def volume(self, now: float) -> float:
         """How many outcomes there are, the aged ones counting less."""
         return (self._successes + self._failures) * math.exp2((self._at - now) / HALF_LIFE)
@@ -72,20 +82,29 @@ class Evidence:
         """Of all outcomes, in 0..1; undefined without any."""
         return self._failures / (self._successes + self._failures)
 
-    def success(self, now: float) -> float:
-        """The estimated chance of success, in 0..1."""
+    def measured(self, now: float) -> tuple[float, float]:
+        """How many times to first content are known, the aged ones counting less, and their mean (seconds)."""
         factor = math.exp2((self._at - now) / HALF_LIFE)
-        successes = self._successes * factor + SUCCESS_PRIOR * SUCCESS_PRIOR_WEIGHT
-        return successes / ((self._successes + self._failures) * factor + SUCCESS_PRIOR_WEIGHT)
+        return self._delays * factor, self._delay / self._delays if self._delays else 0.0
 
-    def delay(self, now: float) -> float:
-        """The estimated time to first content in seconds."""
+    def estimates(self, now: float) -> tuple[float, float]:
+        """The chance of success, in 0..1, and the time to first content in seconds."""
         factor = math.exp2((self._at - now) / HALF_LIFE)
-        total = self._delay * factor + DELAY_PRIOR * DELAY_PRIOR_WEIGHT
-        return total / (self._delays * factor + DELAY_PRIOR_WEIGHT)
+        successes = self._successes * factor
+        return (
+            (successes + SUCCESS_PRIOR * SUCCESS_PRIOR_WEIGHT)
+            / (successes + self._failures * factor + SUCCESS_PRIOR_WEIGHT),
+            (self._delay * factor + DELAY_PRIOR * DELAY_PRIOR_WEIGHT)
+            / (self._delays * factor + DELAY_PRIOR_WEIGHT),
+        )
 
 
 def base_score(evidence: Evidence, headroom: float, now: float) -> float:
     """A target's score without its tier fit (which depends on the request); ``headroom`` in 0..1."""
-    latency = max(0.0, 1.0 - evidence.delay(now) / DELAY_WORST)
-    return SUCCESS_WEIGHT * evidence.success(now) + HEADROOM_WEIGHT * headroom + DELAY_WEIGHT * latency
+    success, delay = evidence.estimates(now)
+    return SUCCESS_WEIGHT * success + HEADROOM_WEIGHT * headroom + DELAY_WEIGHT * latency_term(delay)
+
+
+def latency_term(delay: float) -> float:
+    """What a time to first content (seconds) is worth, in 0..1."""
+    return max(0.0, 1.0 - delay / DELAY_WORST)

@@ -5,7 +5,7 @@ It is kept apart from the catalog, so that a reload can hand it on to the target
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from msgspec import Struct
@@ -13,7 +13,9 @@ from msgspec import Struct
 from gwproto.failures import Scope
 from gwproto.routing.catalog import Catalog, Provider, Target
 from gwproto.routing.health import Cause, Circuit, State
-from gwproto.routing.score import base_score
+from gwproto.routing.quota import MINUTE, Meter, Quota
+from gwproto.routing.score import base_score, latency_term
+from gwproto.values import Limit, Terms
 
 #: Seconds after which to look again for what ends at no known time: a probe, a free slot.
 POLL = 0.25
@@ -21,8 +23,6 @@ POLL = 0.25
 SCORE_AGE = 1.0
 #: Durations kept for percentiles.
 SAMPLES = 100
-MINUTE = 60.0
-DAY = 86400.0
 
 
 class Obstacle(Struct, frozen=True, gc=False):
@@ -65,19 +65,21 @@ class ProviderState:
 class KeyState:
     """One credential of a provider, and the limits that go by the key."""
 
-    __slots__ = ("circuit", "in_flight", "max_concurrency", "requests", "requests_per_minute")
+    __slots__ = ("circuit", "in_flight", "max_concurrency", "requests", "requests_per_minute", "tokens")
 
     def __init__(self) -> None:
         self.circuit = Circuit()
         self.in_flight = 0
         self.requests: deque[float] = deque()
         self.requests_per_minute = 0
+        self.tokens = Meter(0, MINUTE)
         self.max_concurrency = 0
 
     def limit(self, provider: Provider) -> None:
         """Take over what the configuration says now."""
         self.requests_per_minute = provider.requests_per_minute
         self.max_concurrency = provider.max_concurrency
+        self.tokens.limit = provider.tokens_per_minute
         self.requests = deque(self.requests, maxlen=self.requests_per_minute)
 
     def used(self, now: float) -> int:
@@ -87,6 +89,31 @@ class KeyState:
             requests.popleft()
         return len(requests)
 
+    @property
+    def limited(self) -> bool:
+        """Is there any limit to look at?"""
+        return bool(self.requests_per_minute or self.tokens.limit or self.max_concurrency)
+
+    def obstacle(self, now: float) -> Obstacle | None:
+        """The limit that keeps traffic away."""
+        if self.max_concurrency and self.in_flight >= self.max_concurrency:
+            return Obstacle(Cause.THROTTLED, now + POLL, "as many requests in flight as allowed")
+        if self.requests_per_minute and self.used(now) >= self.requests_per_minute:
+            return Obstacle(
+                Cause.THROTTLED, self.requests[0] + MINUTE, "quota of requests per minute used up"
+            )
+        until = self.tokens.whole_at(now)
+        if until > now:
+            return Obstacle(Cause.THROTTLED, until, "quota of tokens per minute used up")
+        return None
+
+    def headroom(self, now: float) -> float:
+        """The share of its limits that is left, in 0..1."""
+        left = self.tokens.left(now)
+        if self.requests_per_minute:
+            left = min(left, 1.0 - self.used(now) / self.requests_per_minute)
+        return left
+
 
 class TargetState:
     """One target: its circuit and those it shares, its counters, and its score."""
@@ -95,11 +122,7 @@ class TargetState:
         "_base",
         "_base_at",
         "_changes",
-        "_day",
-        "_epoch",
         "_limited",
-        "_requests_per_day",
-        "_used_today",
         "attempts",
         "circuits",
         "delays",
@@ -111,6 +134,7 @@ class TargetState:
         "own",
         "panicking",
         "provider",
+        "quota",
         "successes",
         "throttles",
     )
@@ -132,22 +156,25 @@ class TargetState:
         self.panicking = False
         self.durations: deque[float] = deque(maxlen=SAMPLES)
         self.delays: deque[float] = deque(maxlen=SAMPLES)
-        self._epoch = epoch
-        self._day = 0.0
-        self._used_today = 0
-        self._requests_per_day = 0
+        self.quota = Quota(epoch)
         self._limited = False
         self._base = 0.0
         self._base_at = -math.inf
 
     def limit(self, target: Target) -> None:
         """Take over what the configuration says now."""
-        self.key.limit(target.provider)
-        self._requests_per_day = target.model.requests_per_day
-        self._limited = bool(
-            self._requests_per_day or target.provider.requests_per_minute or target.provider.max_concurrency
+        provider, model = target.provider, target.model
+        self.key.limit(provider)
+        self.quota.configure(
+            provider.day_offset,
+            (model.requests_per_day, model.tokens_per_day),
+            (model.requests_per_minute, model.tokens_per_minute),
         )
+        self._see_limits()
         self.changed()
+
+    def _see_limits(self) -> None:
+        self._limited = self.quota.known or self.key.limited
 
     def changed(self) -> None:
         """Its score and every ranking with it are stale."""
@@ -163,14 +190,11 @@ class TargetState:
 
     def passable(self, now: float) -> bool:
         """May it be picked?"""
-        own, key, model, provider = self.circuits
-        return (
-            own.passable(now)
-            and key.passable(now)
-            and model.passable(now)
-            and provider.passable(now)
-            and not (self._limited and self._exhausted(now) is not None)
-        )
+        for circuit in self.circuits:
+            # The state of nearly all, looked at here: this is asked of every target once a second.
+            if circuit.state is not State.AVAILABLE and not circuit.passable(now):
+                return False
+        return not (self._limited and self._exhausted(now) is not None)
 
     def obstacle(self, now: float, request: object = None) -> Obstacle | None:
         """Why it may not be picked; None: it may. Cooldowns that ``request`` itself caused do not count."""
@@ -190,40 +214,34 @@ class TargetState:
         return Obstacle(gravest.cause, until, gravest.reason, all(one.cooling for one in found))
 
     def _exhausted(self, now: float) -> Obstacle | None:
-        key = self.key
-        if key.max_concurrency and key.in_flight >= key.max_concurrency:
-            return Obstacle(Cause.THROTTLED, now + POLL, "as many requests in flight as allowed")
-        if self._requests_per_day and self.used_today(now) >= self._requests_per_day:
-            return Obstacle(Cause.THROTTLED, (self._day + 1.0) * DAY - self._epoch, "daily quota used up")
-        if key.requests_per_minute and key.used(now) >= key.requests_per_minute:
-            return Obstacle(Cause.THROTTLED, key.requests[0] + MINUTE, "quota of requests per minute used up")
-        return None
+        found = self.key.obstacle(now)
+        if found is not None:
+            return found
+        spent = self.quota.exhausted(now)
+        return None if spent is None else Obstacle(Cause.THROTTLED, spent.until, spent.reason)
 
     def used_today(self, now: float) -> int:
-        """Attempts since midnight UTC."""
-        day = math.floor((now + self._epoch) / DAY)
-        if day != self._day:
-            self._day = float(day)
-            self._used_today = 0
-        return self._used_today
+        """Attempts since its provider's day began, where there is any limit."""
+        self.quota.days.turn(now)
+        return self.quota.days.requests
 
     def headroom(self, now: float) -> float:
-        """The part of its quota that is left, in 0..1; 1 when no quota is known."""
-        left = 1.0
-        if self._requests_per_day:
-            left = max(0.0, 1.0 - self.used_today(now) / self._requests_per_day)
-        per_minute = self.key.requests_per_minute
-        if per_minute:
-            left = min(left, 1.0 - self.key.used(now) / per_minute)
-        return left
+        """The share that is left of the limit that is nearest, in 0..1; 1 when no limit is known."""
+        if not self._limited:
+            return 1.0
+        return min(self.quota.headroom(now), self.key.headroom(now))
 
     def score(self, now: float) -> float:
         """Without tier fit."""
         if now - self._base_at >= SCORE_AGE:
-            headroom = self.headroom(now) if self._limited else 1.0
-            self._base = base_score(self.own.evidence, headroom, now)
+            self._base = base_score(self.own.evidence, self.headroom(now), now)
             self._base_at = now
         return self._base
+
+    def terms(self, fit: float, now: float) -> Terms:
+        """What makes its score."""
+        success, delay = self.own.evidence.estimates(now)
+        return Terms(success, self.headroom(now), latency_term(delay), fit)
 
     @property
     def weight(self) -> float:
@@ -244,14 +262,36 @@ class TargetState:
                 circuit.claim(holder)
                 probe = True
         if self._limited:
-            self.used_today(now)
-            self._used_today += 1
+            self.quota.take(now)
             if self.key.requests_per_minute:
                 self.key.used(now)
                 self.key.requests.append(now)
-        if probe or self._limited:
+        if probe or (self._limited and self._exhausted(now) is not None):
             self.changed()
         return probe
+
+    def learn(self, limits: Iterable[Limit], now: float) -> None:
+        """Its provider told what is left."""
+        before = self._limited and self._exhausted(now) is not None
+        self.quota.learn(limits, now)
+        self._see_limits()
+        if before or (self._limited and self._exhausted(now) is not None):
+            self.changed()
+
+    def use(self, tokens: int, now: float) -> None:
+        """An answer has used so many tokens."""
+        if self._limited:
+            self.quota.use(tokens, now)
+            if self.key.tokens.limit:
+                self.key.tokens.add(tokens, now)
+            if self._exhausted(now) is not None:
+                self.changed()
+
+    def throttled(self, now: float) -> None:
+        """Its provider refused a request for its rate, and did not say of which limit."""
+        self.throttles += 1
+        self.quota.refused(now)
+        self._see_limits()
 
     def success(self, duration: float, now: float) -> None:
         """An attempt ended well."""
@@ -277,7 +317,7 @@ class TargetState:
         if probe:
             for circuit in self.circuits:
                 circuit.release(holder)
-        if probe or self._limited:
+        if probe or self.key.max_concurrency:
             self.changed()
 
 

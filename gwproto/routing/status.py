@@ -8,9 +8,7 @@ from msgspec import Struct
 
 from gwproto.routing.catalog import Target
 from gwproto.routing.health import State
-from gwproto.routing.plan import FALLBACK, Front, Lineup, Plan, Seat
 from gwproto.routing.state import TargetState
-from gwproto.values import Candidate
 
 Status = Literal["available", "degraded", "cooldown", "half_open", "exhausted"]
 
@@ -104,37 +102,3 @@ def _percentile_ms(ordered: list[float], share: float) -> float | None:
     if not ordered:
         return None
     return 1000.0 * ordered[math.ceil(share * len(ordered)) - 1]
-
-
-def explain(plan: Plan, now: float) -> tuple[Candidate, ...]:
-    """Every target of the catalog: the one picked last, or next in turn, without a reason, all others with one."""
-    shape = plan.shape
-    lineup = shape.lineup(now)
-    chosen = plan.chosen
-    if chosen is None and lineup is not None:
-        front = lineup.fronts[shape.turns.preview(lineup.names, lineup.weights)]
-        chosen = front.seats[front.group.turns.preview(front.keys, front.weights)].target
-    found = [Candidate(target.id, reason) for target, reason in shape.removed]
-    for group in shape.groups:
-        front_or_none = group.front(now)
-        for seat in group.seats:
-            target = seat.target
-            reason = "" if target is chosen else _passed_over(seat, front_or_none, lineup, now)
-            found.append(Candidate(target.id, reason, seat.score(now)))
-    return tuple(found)
-
-
-def _passed_over(seat: Seat, front: Front | None, lineup: Lineup | None, now: float) -> str:
-    obstacle = seat.state.obstacle(now)
-    if obstacle is not None:
-        return obstacle.reason
-    # Who can be picked has a provider with a front, in a lineup.
-    if front is None or lineup is None or seat.target.id not in front.seats:
-        return "its provider has a model that suits the effort better"
-    if seat.target.id not in front.keys:
-        return "its provider has a better one"
-    if front.rank != lineup.rank:
-        return "a fallback" if front.rank == FALLBACK else "its provider has no model that meets the effort"
-    if front.group.name not in lineup.names:
-        return "other providers score better"
-    return "others take this turn"

@@ -1,10 +1,10 @@
 """Rate limits in response headers, in every spelling seen, and how long until a spent one is whole again."""
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 
-from msgspec import Struct
-
+from gwproto.values import Headers, Limit
 from gwproto.wire.delay import parse_number, until
 
 _WINDOWS = r"second|minute|hour|day|month"
@@ -27,14 +27,10 @@ _DIMENSIONS = {"": "requests", "req": "requests", "token": "tokens"}
 _PERIODS = {"60": "minute", "3600": "hour", "86400": "day"}
 
 
-class Limit(Struct, frozen=True, gc=False):
-    """One limit, as far as headers tell. ``window``: second, minute, hour, day, month; ``""``: unknown."""
-
-    dimension: str  # requests tokens input-tokens …
-    window: str = ""
-    limit: int | None = None
-    remaining: int | None = None
-    reset: float | None = None  # seconds until more may be used
+def told(headers: Headers, windows: Mapping[str, str], wall: float) -> tuple[Limit, ...]:
+    """:func:`read_limits` of a response's raw headers; most responses have none."""
+    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers if b"limit" in name}
+    return read_limits(found, windows, wall) if found else ()
 
 
 def read_limits(headers: Mapping[str, str], windows: Mapping[str, str], wall: float) -> tuple[Limit, ...]:
@@ -55,20 +51,27 @@ def read_limits(headers: Mapping[str, str], windows: Mapping[str, str], wall: fl
 
 def _place(name: str, headers: Mapping[str, str], windows: Mapping[str, str]) -> tuple[str, str, str] | None:
     """Dimension, window, and which of the three numbers a header is."""
-    dimension = "requests"
-    if name in _REQUESTS:
-        window, what = _REQUESTS[name]
-    else:
-        match = next((match for pattern in _NAMES if (match := pattern.fullmatch(name))), None)
-        if match is None:
-            return None
-        fields = match.groupdict()
-        said, window, what = fields["dimension"] or "", fields.get("window"), fields["what"]
-        dimension = _DIMENSIONS.get(said, said)
+    said = _said(name)
+    if said is None:
+        return None
+    dimension, window, what = said
     if window is None:
         period = headers.get(f"x-ratelimit-renewalperiod-{dimension}", "").strip()  # GitHub
         window = _PERIODS.get(period) or windows.get(dimension, "")
     return dimension, window, what
+
+
+@functools.lru_cache(maxsize=1024)
+def _said(name: str) -> tuple[str, str | None, str] | None:
+    """What a header's name says by itself. The same few names come with every response."""
+    if name in _REQUESTS:
+        return "requests", *_REQUESTS[name]
+    match = next((match for pattern in _NAMES if (match := pattern.fullmatch(name))), None)
+    if match is None:
+        return None
+    fields = match.groupdict()
+    dimension = fields["dimension"] or ""
+    return _DIMENSIONS.get(dimension, dimension), fields.get("window"), fields["what"]
 
 
 def _limit(dimension: str, window: str, said: Mapping[str, str], wall: float) -> Limit:

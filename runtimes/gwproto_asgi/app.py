@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from anyio import CancelScope, current_time
+from anyio import CancelScope, create_task_group, current_time, sleep, to_thread
 
 from gwproto import Draining, Gateway, Outcome
 from gwproto_asgi.client import Answers, AsgiClient
@@ -16,6 +16,7 @@ from gwproto_io.driver import Interrupts, drive
 from gwproto_io.upstream import Pool, Upstreams
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.state import INTERVAL, StateFile
 
 if TYPE_CHECKING:
     from gwproto_ops.journal import Journal
@@ -38,9 +39,12 @@ class GatewayApp:
         record: Callable[[Outcome], None] = access.log_outcome,
         pool: Callable[[], Pool] | None = None,
         rng: random.Random | None = None,
+        state: StateFile | None = None,
         journal: "Journal | None" = None,
     ) -> None:
-        """With a ``journal``, chance is the journal's: ``rng`` is not used."""
+        """``state``: where to keep, every minute and at the end, what is known of the providers. With a ``journal``,
+        chance is the journal's: ``rng`` is not used."""
+        self._state = state
         self._deployment = deployment
         self._record = record
         self._new_pool = pool if pool is not None else lambda: Pool(deployment.credentials)
@@ -87,6 +91,18 @@ class GatewayApp:
         """Close the connections kept for providers. Requests should be done by now."""
         if self._home is not None:
             await self._pool.aclose()
+            await self._save()
+
+    async def keep_state(self) -> None:
+        """Save what is known of the providers every minute, until cancelled."""
+        self._start()
+        while self._state is not None:
+            await sleep(INTERVAL)
+            await self._save()
+
+    async def _save(self) -> None:
+        if self._state is not None:
+            await to_thread.run_sync(self._state.save, self._gateway.snapshot(self._clock()))
 
     def _start(self) -> None:
         home = _event_loop()
@@ -103,6 +119,8 @@ class GatewayApp:
             self._gateway = self._journal.gateway(self._deployment, epoch=epoch)
         else:
             self._gateway = Gateway(self._deployment.configuration, rng=self._rng, epoch=epoch)
+        if self._state is not None:
+            self._state.restore(self._gateway, self._clock(), time.time())
         self._home = home
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,15 +150,14 @@ class GatewayApp:
                 self._record(exchange.outcome)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
+        async with create_task_group() as tasks:
+            while (await receive())["type"] == "lifespan.startup":
                 self._start()
+                tasks.start_soon(self.keep_state)
                 await send({"type": "lifespan.startup.complete"})
-            else:
-                await self.aclose()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+            tasks.cancel_scope.cancel()
+        await self.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 def _event_loop() -> object:

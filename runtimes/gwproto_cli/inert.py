@@ -10,7 +10,6 @@ INERT = {
     "server.public_stats": "there are no figures to publish",
     "server.trusted_proxies": "no limit goes by a client's address",
     "server.cors_origins": "no cross-origin access is granted",
-    "server.state_dir": "nothing is kept",
     "hedge.enabled": "no request is hedged",
     "limits.requests_per_second": "rates are not limited",
     "limits.burst": "rates are not limited",
@@ -18,7 +17,6 @@ INERT = {
     "analytics.database": "no analytics are kept",
 }
 INERT_FOR_PROVIDERS = {
-    "tokens_per_minute": "tokens are not limited",
     "proxy": "connections are direct",
     "ca_file": "the system's authorities are used",
 }

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from gwproto_cli.environment import environment
 from gwproto_cli.inert import inert
 from gwproto_ops import access, deployment
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.state import StateFile, directory
 
 if TYPE_CHECKING:
     from gwproto_ops.journal import Journal
@@ -34,6 +36,7 @@ class Serve(Protocol):
         deployment: Deployment,
         *,
         on_listening: Callable[[list[str]], None],
+        state: StateFile | None = None,
         journal: "Journal | None" = None,
     ) -> Awaitable[None]: ...
 
@@ -67,6 +70,7 @@ def serve(
                 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
                 if access_log:
                     stack.enter_context(access.enabled())
+                kept = None if simulated else _state_file(chosen, environ)
                 book = None
                 if journal is not None:
                     from gwproto_ops import journal as journals
@@ -75,6 +79,7 @@ def serve(
                 await run(
                     chosen,
                     on_listening=lambda urls: _announce(urls, chosen, environ, simulated),
+                    state=kept,
                     journal=book,
                 )
             except (OSError, ConfigurationError) as error:
@@ -93,6 +98,19 @@ def serve(
         raise _cannot_listen(server.host, server.port, error)
     if error is not None:
         raise error
+
+
+def _state_file(deployment: Deployment, environ: Mapping[str, str]) -> StateFile | None:
+    """Where to keep what is known of the providers; None: nowhere."""
+    server = deployment.configuration.settings.server
+    if not server.state_file:
+        return None
+    try:
+        path = directory(server.state_dir, environ) / Path(server.state_file).expanduser()
+    except OSError as error:
+        print(f"server.state_dir: nothing is kept over a restart: {error}", file=sys.stderr)
+        return None
+    return StateFile(path, deployment.credentials)
 
 
 def _server(runtime: str) -> Serve:

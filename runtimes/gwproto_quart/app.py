@@ -1,9 +1,12 @@
 """The Quart application: a place for pages, with the gateway in front of it."""
 
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from gwproto_asgi import GatewayApp
 from gwproto_ops.deployment import Deployment, from_environment
+from gwproto_ops.state import StateFile
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -39,12 +42,17 @@ class Dispatch:
         return path in self._exact or path.startswith(self._prefixes)
 
 
-def create_app(deployment: Deployment | None = None, *, journal: "Journal | None" = None) -> "Quart":
+def create_app(
+    deployment: Deployment | None = None,
+    *,
+    state: StateFile | None = None,
+    journal: "Journal | None" = None,
+) -> "Quart":
     """A Quart application that serves ``deployment``; pages may be added to it like to any other.
 
     Without one it is read from the environment, and from the file that ``GWPROTO_CONFIG`` names. Raises
     ``ConfigurationError`` when that cannot be used or holds no client key. The gateway itself is
-    ``app.extensions["gwproto"]``.
+    ``app.extensions["gwproto"]``. ``state``: where to keep what is known of the providers.
     """
     # Half a second of imports, which a program that only passes by here need not wait for.
     from quart import Quart
@@ -52,10 +60,19 @@ def create_app(deployment: Deployment | None = None, *, journal: "Journal | None
     app = Quart("gwproto", static_folder=None, template_folder=None)
     # Quart's limits are for pages. The first would cut every longer stream, and silently.
     app.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
-    gateway = GatewayApp(deployment if deployment is not None else from_environment(), journal=journal)
+    gateway = GatewayApp(
+        deployment if deployment is not None else from_environment(), state=state, journal=journal
+    )
     app.extensions["gwproto"] = gateway
     # Quart's documented place for middleware, whose messages it types one by one
     app.asgi_app = Dispatch(app, gateway)  # type: ignore[method-assign, assignment]
+
+    async def keep_state() -> AsyncGenerator[None, None]:
+        keeping = asyncio.create_task(gateway.keep_state())
+        yield
+        keeping.cancel()
+
+    app.while_serving(keep_state)
     app.after_serving(gateway.aclose)
     return app
 

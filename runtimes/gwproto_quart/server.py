@@ -13,6 +13,7 @@ from hypercorn.config import Config
 from gwproto_asgi.client import WRITE_TIMEOUT
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
+from gwproto_ops.state import StateFile
 from gwproto_quart.app import create_app, gateway_of
 from gwproto_quart.connections import Connections
 
@@ -30,15 +31,17 @@ async def serve(
     *,
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
+    state: StateFile | None = None,
     journal: "Journal | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cuts everything off.
 
     ``on_listening`` is given the base URLs once connections are accepted. ``sockets``, bound already, become this
-    function's own; without them it binds the configured host and port (0: any free one). Runs in the main thread.
+    function's own; without them it binds the configured host and port (0: any free one). ``state``: where to keep what
+    is known of the providers. Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
-    app = create_app(deployment, journal=journal)
+    app = create_app(deployment, state=state, journal=journal)
     gateway = gateway_of(app)
     if sockets is None:
         sockets = [listening_socket(settings.host, settings.port)]

@@ -16,6 +16,7 @@ from gwproto_io.upstream import Pool
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
+from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_trio.connection import Answers, Connection
 from gwproto_trio.sockets import ClientStream, dial
 
@@ -46,9 +47,11 @@ class Server:
         record: Callable[[Outcome], None] = access.log_outcome,
         pool: Pool | None = None,
         rng: random.Random | None = None,
+        state: StateFile | None = None,
         journal: "Journal | None" = None,
     ) -> None:
-        """With a ``journal``, chance is the journal's: ``rng`` is not used."""
+        """``state``: where to keep, every minute and at the end, what is known of the providers. With a ``journal``,
+        chance is the journal's: ``rng`` is not used."""
         # trio.current_time looks up whose clock it is, each time.
         self.clock = trio.lowlevel.current_clock().current_time
         epoch = time.time() - self.clock()
@@ -57,6 +60,9 @@ class Server:
         else:
             rng = random.Random() if rng is None else rng
             self.gateway = Gateway(deployment.configuration, rng=rng, epoch=epoch)
+        self._state = state
+        if state is not None:
+            state.restore(self.gateway, self.clock(), time.time())
         self.pool = Pool(deployment.credentials, dial=dial, clock=self.clock) if pool is None else pool
         self.record = record
         self.answers: Answers = {"console": console.answer}
@@ -72,16 +78,20 @@ class Server:
     ) -> None:
         """Accept and serve on listening TCP ``sockets``, which become this function's own, until :meth:`drain`."""
         try:
-            async with trio.open_nursery() as nursery:
-                for sock in sockets:
-                    sock.setblocking(False)
-                    nursery.start_soon(self._accept, sock, nursery)
-                task_status.started()
+            async with trio.open_nursery() as keeper:
+                keeper.start_soon(self._keep_state)
+                async with trio.open_nursery() as nursery:
+                    for sock in sockets:
+                        sock.setblocking(False)
+                        nursery.start_soon(self._accept, sock, nursery)
+                    task_status.started()
+                keeper.cancel_scope.cancel()
         finally:
             for sock in sockets:
                 sock.close()
             with trio.CancelScope(shield=True):
                 await self.pool.aclose()
+                await self._save()
 
     async def serve_stream(self, stream: trio.abc.Stream, client: str = "") -> None:
         """Serve one connection to its end. ``client`` is the peer's address, without port."""
@@ -107,6 +117,15 @@ class Server:
         for connection in list(self._connections):
             connection.drain()
 
+    async def _keep_state(self) -> None:
+        while self._state is not None:
+            await trio.sleep(INTERVAL)
+            await self._save()
+
+    async def _save(self) -> None:
+        if self._state is not None:
+            await trio.to_thread.run_sync(self._state.save, self.gateway.snapshot(self.clock()))
+
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         with trio.CancelScope() as scope:
             self._accepting.add(scope)
@@ -130,12 +149,14 @@ async def serve(
     *,
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
+    state: StateFile | None = None,
     journal: "Journal | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal returns at once.
 
     ``on_listening`` is given the base URLs once connections are accepted. ``sockets``, bound already, become this
-    function's own; without them it binds the configured host and port (0: any free one). Runs in the main thread.
+    function's own; without them it binds the configured host and port (0: any free one). ``state``: where to keep what
+    is known of the providers. Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
     if sockets is None:
@@ -144,7 +165,7 @@ async def serve(
     for sock in sockets:
         sock.listen(BACKLOG)
     urls = [base_url(sock) for sock in sockets]
-    server = Server(deployment, journal=journal)
+    server = Server(deployment, state=state, journal=journal)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 

@@ -322,7 +322,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "nobody else gets a turn",
     ),
     Mutant(
-        "routing/plan.py",
+        "routing/lineup.py",
         "            if seat.target.backend in tried:\n                continue\n",
         "",
         "failovers return to who failed",

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from gwproto.failures import Failure, FailureClass, WireError
-from gwproto.values import Headers
+from gwproto.values import Headers, Limit
 from gwproto.wire.classify import MESSAGE_READ, Signs, classify
 from gwproto.wire.delay import (
     calendar_delay,
@@ -18,7 +18,7 @@ from gwproto.wire.delay import (
     text_headers,
     until,
 )
-from gwproto.wire.limits import Limit, in_words, read_limits, reset_delay
+from gwproto.wire.limits import in_words, read_limits, reset_delay
 from gwproto.wire.neutral import RawFields, Reading
 from gwproto.wire.strict import repair, too_deep
 

@@ -1,0 +1,251 @@
+"""A plan's candidates as they stand at the moment: who is best inside each provider, and which providers take turns.
+
+Computed when something has changed that may change it, and once a second, since scores age; a pick in between is a few
+comparisons.
+"""
+
+import math
+import statistics
+from collections.abc import Collection, Container
+
+from msgspec import Struct
+
+from gwproto.routing.catalog import AUTO, Target
+from gwproto.routing.rotation import Band, Rotation
+from gwproto.routing.score import FIT_WEIGHT
+from gwproto.routing.state import SCORE_AGE, Changes, TargetState
+from gwproto.values import Candidate
+
+#: A provider whose time to first content is over so many times the median of the others is a slow outlier ...
+SLOW_FACTOR = 3.0
+#: ... if so many times are known, of it and of each that it is compared with (each counting less as it ages).
+SLOW_VOLUME = 10.0
+#: Seconds between the requests by which a slow outlier can show that it is not slow any more.
+SLOW_INTERVAL = 30.0
+
+#: Classes of providers: the next one only when none is left of those before.
+MEETS, OTHER, FALLBACK = range(3)
+
+
+class Seat(Struct, frozen=True, eq=False):
+    """A target in a plan: its memory, and how well it suits this kind of request (0 is best)."""
+
+    target: Target
+    state: TargetState
+    preference: int
+    fit: float  # of its tier, in 0..1
+
+    def score(self, now: float) -> float:
+        return self.state.score(now) + FIT_WEIGHT * self.fit
+
+
+class Front(Struct, frozen=True, eq=False):
+    """A provider's best targets at the moment, which take turns, and what they make of the provider."""
+
+    group: "Group"
+    seats: dict[str, Seat]
+    keys: list[str]
+    weights: list[float]
+    score: float
+    weight: float
+    rank: int  # MEETS, OTHER, FALLBACK
+    known: float  # how many of their times to first content are known, and the mean (seconds)
+    delay: float
+
+
+class Group:
+    """One provider's targets in a plan, in order of preference."""
+
+    __slots__ = (
+        "_band",
+        "_effort",
+        "_front",
+        "_version",
+        "backends",
+        "fallback",
+        "name",
+        "provider",
+        "seats",
+        "turns",
+        "until",
+    )
+
+    def __init__(self, name: str, seats: list[Seat], effort: str, turns: Rotation) -> None:
+        self.name = name
+        self.fallback = seats[0].target.provider.fallback
+        self.provider = seats[0].state.provider
+        self.seats = sorted(seats, key=lambda seat: seat.preference)
+        self.backends: frozenset[object] = frozenset([seat.target.backend for seat in seats])
+        self.turns = turns
+        self.until = -math.inf  # when the front must be computed anew at the latest
+        self._effort = effort
+        self._band = Band()
+        self._front: Front | None = None
+        self._version = -1
+
+    def front(self, now: float) -> Front | None:
+        """The best available targets; None when there are none. Computed anew only after a change."""
+        if self._version != self.provider.version or now >= self.until:
+            self.until = now + SCORE_AGE
+            self._front = self._rank(now, (), None, True)
+            self._version = self.provider.version
+        return self._front
+
+    def front_without(self, tried: Collection[object], request: object, now: float) -> Front | None:
+        """The same without some backends, and with those that cool down because of ``request`` alone."""
+        if request is None and self.backends.isdisjoint(tried):
+            return self.front(now)
+        return self._rank(now, tried, request, False)
+
+    def _rank(self, now: float, tried: Container[object], request: object, remember: bool) -> Front | None:
+        found: list[Seat] = []
+        for seat in self.seats:
+            if found and seat.preference != found[0].preference:
+                break
+            if seat.target.backend in tried:
+                continue
+            if not seat.state.passable(now):
+                obstacle = seat.state.obstacle(now, request)
+                if obstacle is not None:
+                    if remember:
+                        self.until = min(self.until, obstacle.until)
+                    continue
+            found.append(seat)
+        if not found:
+            return None
+        scored = [(seat.target.id, seat.score(now)) for seat in found]
+        keys = self._band.members(scored, remember=remember)
+        seats = {seat.target.id: seat for seat in found}
+        weights = [seats[key].state.weight for key in keys]
+        rank = FALLBACK if self.fallback else OTHER
+        if not self.fallback and (self._effort == AUTO or found[0].preference == 0):
+            rank = MEETS
+        best = max([score for _, score in scored])
+        known, delay = _measured([seats[key] for key in keys], now)
+        return Front(self, seats, keys, weights, best, max(weights), rank, known, delay)
+
+
+def _measured(seats: list[Seat], now: float) -> tuple[float, float]:
+    volume = total = 0.0
+    for seat in seats:
+        known, mean = seat.state.own.evidence.measured(now)
+        volume += known
+        total += known * mean
+    return volume, total / volume if volume else 0.0
+
+
+class Lineup(Struct, frozen=True, eq=False):
+    """The providers of the best class there is, those of them that take turns, and the slow outliers, which do not."""
+
+    rank: int
+    fronts: dict[str, Front]
+    names: list[str]
+    weights: list[float]
+    slow: list[str]
+
+
+def kept_seat(lineup: Lineup, target: str) -> tuple[Front, Seat] | None:
+    """Where ``target`` (an id) sits, if it takes turns at all; ``""`` never does."""
+    for name in lineup.names:
+        front = lineup.fronts[name]
+        if target in front.keys:
+            return front, front.seats[target]
+    return None
+
+
+class Shape:
+    """What all demands of one kind share: the candidates by provider, those removed and why, and their turns.
+
+    ``explained``: what was last said of them all; ``changed``: more than scores has, since then.
+    """
+
+    __slots__ = (
+        "_band",
+        "_changes",
+        "_lineup",
+        "_tried_at",
+        "_until",
+        "_version",
+        "changed",
+        "explained",
+        "explained_at",
+        "groups",
+        "removed",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        groups: tuple[Group, ...],
+        removed: tuple[tuple[Target, str], ...],
+        turns: Rotation,
+        changes: Changes,
+    ) -> None:
+        self.groups = groups
+        self.removed = removed
+        self.turns = turns
+        self.explained: tuple[Candidate, ...] = ()
+        self.explained_at = -math.inf
+        self.changed = True
+        self._band = Band()
+        self._changes = changes
+        self._lineup: Lineup | None = None
+        self._tried_at: dict[str, float] = {}  # when a slow outlier last got a request, by provider
+        self._version = -1
+        self._until = -math.inf
+
+    def lineup(self, now: float) -> Lineup | None:
+        """Who takes turns; None: nobody is available. Computed anew only after a change."""
+        if self._version != self._changes.count or now >= self._until:
+            fronts = [front for group in self.groups if (front := group.front(now)) is not None]
+            self._lineup = self._line_up(fronts, now) if fronts else None
+            self._until = min((group.until for group in self.groups), default=math.inf)
+            if self._version != self._changes.count:
+                self._version = self._changes.count
+                self.changed = True
+        return self._lineup
+
+    def whose_turn(self, lineup: Lineup, now: float) -> Front:
+        """Take the next turn."""
+        names = lineup.names
+        if lineup.slow and (slow := self.due(lineup, now)):
+            self._tried_at[slow] = now
+            return lineup.fronts[slow]
+        return lineup.fronts[names[0] if len(names) == 1 else self.turns.turn(names, lineup.weights)]
+
+    def due(self, lineup: Lineup, now: float) -> str:
+        """The slow outlier that gets the next request; ``""``: none does."""
+        for name in lineup.slow:
+            if now - self._tried_at[name] >= SLOW_INTERVAL:
+                return name
+        return ""
+
+    def _line_up(self, fronts: list[Front], now: float) -> Lineup:
+        rank = min(front.rank for front in fronts)
+        by_name = {front.group.name: front for front in fronts if front.rank == rank}
+        names = self._band.members([(name, front.score) for name, front in by_name.items()])
+        slow = self._slow([by_name[name] for name in names], now) if len(names) > 1 else []
+        if slow:
+            names = [name for name in names if name not in slow]
+        return Lineup(rank, by_name, names, [by_name[name].weight for name in names], slow)
+
+    def _slow(self, fronts: list[Front], now: float) -> list[str]:
+        """The outliers among the providers of the band."""
+        delays: dict[str, float] = {}
+        for front in fronts:
+            if front.known >= SLOW_VOLUME:
+                delays[front.group.name] = front.delay
+        # Nobody is slow who is not much slower than the fastest, so mostly there is no median to look for.
+        bound = SLOW_FACTOR * min(delays.values(), default=0.0)
+        slow = [
+            name
+            for name, delay in delays.items()
+            if delay > bound
+            and delay
+            > SLOW_FACTOR * statistics.median([other for one, other in delays.items() if one != name])
+        ]
+        for name in slow:
+            self._tried_at.setdefault(name, now)
+        if self._tried_at and not slow:
+            self._tried_at.clear()
+        return slow
