@@ -1,5 +1,6 @@
 """Redaction: as long as what it replaces, wherever that is cut; done twice it is as if done once; JSON stays JSON."""
 
+import itertools
 import json
 import zlib
 
@@ -84,7 +85,7 @@ def test_length_cuts_and_doing_it_twice(name: str, data: bytes, cuts: list[int])
     assert b"".join(pieces) == whole
     redact = new()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         assert len(redact(data[start:end])) == end - start
     assert new()(whole) == whole
 
@@ -186,14 +187,22 @@ def test_requests(before: str, after: str) -> None:
         ('{"message":{"content":"Yes."}}', '{"message":{"content":"xxx."}}'),
         ('{"detail":[{"msg":"No."}]}', '{"detail":[{"msg":"No."}]}'),
         ('{"a":{"message":"Yes."}}', '{"a":{"message":"xxx."}}'),
-        ('{"logprobs":{"content":[{"token":"a","bytes":[97, 12]}]}}', '{"logprobs":{"content":[{"token":"x","bytes":[11, 11]}]}}'),
+        (
+            '{"logprobs":{"content":[{"token":"a","bytes":[97, 12]}]}}',
+            '{"logprobs":{"content":[{"token":"x","bytes":[11, 11]}]}}',
+        ),
         ("\ufeff <html><SCRIPT>a</script> Gateway 502", "\ufeff <html><SCRIPT>x</script> xxxxxxx 111"),
-        ("event: error\r\ndata: {\"error\":\r\ndata: \"No.\"}\r\n\r\ndata: {\"text\":\"a\"}\n\n",
-         "event: error\r\ndata: {\"error\":\r\ndata: \"No.\"}\r\n\r\ndata: {\"text\":\"x\"}\n\n"),
-        ("data: [DONE]\n\n: a comment\nid: abc\n\n{\"error\":\n \"No.\"}\n\ndat: x", "data: [DONE]\n\n: x xxxxxxx\nid: xxx\n\n{\"error\":\n \"No.\"}\n\ndat: x"),
+        (
+            'event: error\r\ndata: {"error":\r\ndata: "No."}\r\n\r\ndata: {"text":"a"}\n\n',
+            'event: error\r\ndata: {"error":\r\ndata: "No."}\r\n\r\ndata: {"text":"x"}\n\n',
+        ),
+        (
+            'data: [DONE]\n\n: a comment\nid: abc\n\n{"error":\n "No."}\n\ndat: x',
+            'data: [DONE]\n\n: x xxxxxxx\nid: xxx\n\n{"error":\n "No."}\n\ndat: x',
+        ),
         ('"a text"', '"x xxxx"'),
     ],
-)  # fmt: skip
+)
 def test_answers(before: str, after: str) -> None:
     for pieces in ([before.encode()], byte_by_byte(before.encode())):
         redact = Answer(Mask(looks=len(pieces) == 1))

@@ -5,7 +5,6 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -127,8 +126,8 @@ def replayed(journal: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.fixture(scope="module", params=RUNTIMES)
-def journal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    yield recorded(tmp_path_factory.mktemp("journal"), request.param)
+def journal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recorded(tmp_path_factory.mktemp("journal"), request.param)
 
 
 def test_a_servers_journal_replays(journal: Path) -> None:

@@ -2,8 +2,8 @@
 
 A letter becomes ``x``, a digit ``1``, a character of two bytes another of two bytes, and so on; punctuation, spaces and
 control characters stay. So a text keeps its length, its words and whatever a program can see without reading it, and
-cutting, joining, decoding and encoding give the same before and after. The replacement of a byte depends on those before
-it alone: a stream may be cut anywhere.
+cutting, joining, decoding and encoding give the same before and after. The replacement of a byte depends only on those
+before it: a stream may be cut anywhere.
 """
 
 import string

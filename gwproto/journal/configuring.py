@@ -31,7 +31,7 @@ class Recorded(Struct, frozen=True, gc=False):
 
 
 def recorded(configuration: Configuration) -> Raw:
-    """The configuration as JSON. What headers, queries and bodies of providers hold is replaced, hashes are left out."""
+    """The configuration as JSON. What providers' headers, queries and bodies hold is replaced; no hash is in it."""
     settings: dict[str, Any] = msgspec.to_builtins(configuration.settings)
     for key in settings["auth"]["keys"]:
         key[_SHA256] = ""

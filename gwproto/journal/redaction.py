@@ -23,7 +23,7 @@ _MARK = re.compile(rb'["{}\[\],:]')
 _STOP = re.compile(rb'["\\]')
 _PLAIN = re.compile(rb"\s*(?:-?[0-9.]+|true|false|null)?\s*\Z").match
 _NUMBER = re.compile(rb"-?[0-9]*\.?[0-9]*(?:[eE][+-]?[0-9]*)?\Z").match
-_DIGITS = re.compile(rb"1+")
+_DIGIT, _DIGITS = re.compile(rb"[0-9]"), re.compile(rb"[0-9]+")
 _KEY = re.compile(rb"[A-Za-z0-9_$.:/@#-]*").match
 _WHOLE_KEY = re.compile(rb'([A-Za-z0-9_$.:/@#-]{0,64})"').match
 # Without escapes, marks, and what could begin a document.
@@ -37,10 +37,13 @@ _ALL_LETTERS = ASCII.replace(b"1", b"x")
 #: Marks that are kept inside of texts. All of a group begin with the same character.
 TAGS = (b"<think>", b"</think>")
 _ENDINGS = tuple(
-    b"." + ending
-    for ending in (b"png", b"jpg", b"jpeg", b"gif", b"webp", b"heic", b"heif", b"pdf", b"txt", b"md", b"csv")
-    + (b"html", b"json", b"doc", b"docx", b"xls", b"xlsx", b"mp3", b"wav", b"mp4", b"mov", b"webm", b"ogg")
-    + (b"flac", b"m4a", b"aac", b"mpeg", b"mpg")
+    [
+        b"." + ending
+        for ending in (
+            b"png jpg jpeg gif webp heic heif pdf txt md csv html json doc docx xls xlsx mp3 wav mp4 mov webm ogg flac "
+            b"m4a aac mpeg mpg"
+        ).split()
+    ]
 )
 _ADDRESSES = frozenset(
     (b"url", b"uri", b"image_url", b"file_url", b"fileUri", b"file_data", b"filename", b"video_url")
@@ -205,9 +208,12 @@ class Json:
 
     def _bare(self, data: bytes) -> bytes:
         """Numbers, literals, spaces; anything else is replaced."""
-        frame = self._stack[-1]
-        if frame.key in SPELLED and not frame.is_object:
-            return self._spelled(data)
+        frame, before = self._stack[-1], self._word
+        kept = self._plain(data)
+        spelled = frame.key in SPELLED and not frame.is_object
+        return self._spelled(kept, before) if spelled else kept
+
+    def _plain(self, data: bytes) -> bytes:
         if not self._word and _PLAIN(data):
             self._word = b"" if data[-1:].isspace() else data.strip()
             return data
@@ -227,14 +233,12 @@ class Json:
                 self._word = b"?"
         return bytes(out)
 
-    def _spelled(self, data: bytes) -> bytes:
-        """Numbers that spell a text."""
-        replaced = data.translate(ASCII)
+    def _spelled(self, numbers: bytes, before: bytes) -> bytes:
+        """Numbers that spell a text; ``before``: what of the first of them came earlier."""
         if self._rules.same_length:
-            return replaced
-        first = replaced if not self._word else b"1" + replaced
-        self._word = replaced[-1:].strip()
-        return _DIGITS.sub(b"1", first)[len(first) - len(replaced) :]
+            return _DIGIT.sub(b"1", numbers)
+        begun = b"1" if before[-1:].isdigit() else b""
+        return _DIGITS.sub(b"1", begun + numbers)[len(begun) :]
 
     def _open(self, frame: _Frame, is_object: bool) -> None:
         if self._over or len(self._stack) > MAX_DEPTH:

@@ -3,6 +3,10 @@
 from msgspec import Struct
 
 
+def _words(names: str) -> frozenset[bytes]:
+    return frozenset(names.encode().split())
+
+
 class Rules(Struct, frozen=True, gc=False, kw_only=True):
     """All that is not named here is replaced. A value in an array has the array's key."""
 
@@ -17,31 +21,30 @@ class Rules(Struct, frozen=True, gc=False, kw_only=True):
 
 
 #: Keys of numbers that spell a text.
-SPELLED = frozenset((b"bytes", b"token_ids", b"tokens", b"prompt_token_ids"))
+SPELLED = _words("bytes token_ids tokens prompt_token_ids")
 
-_SCHEMAS = frozenset(
-    (b"parameters", b"schema", b"input_schema", b"inputSchema", b"parametersJsonSchema")
-    + (b"response_schema", b"responseSchema", b"responseJsonSchema", b"parameter_definitions")
+_SCHEMAS = _words(
+    "parameters schema input_schema inputSchema parametersJsonSchema response_schema "
+    "responseSchema responseJsonSchema parameter_definitions"
 )
-_OPAQUE = frozenset(
-    (b"arguments", b"args", b"input", b"output", b"metadata", b"data", b"document", b"default", b"enum")
-    + (b"const", b"examples", b"logprobs", b"logit_bias", b"functionResponse", b"custom", b"json")
+_OPAQUE = _words(
+    "arguments args input output metadata data document default enum const examples logprobs "
+    "logit_bias functionResponse custom json"
 )
-_NAMES = frozenset(
-    (b"role", b"object", b"model", b"type", b"name", b"id", b"format", b"status", b"code", b"param")
-    + (b"detail", b"created", b"created_at", b"tool_call_id", b"tool_use_id", b"toolUseId", b"call_id")
-    + (b"media_type", b"mime_type", b"mimeType", b"finish_reason", b"index")
+_NAMES = _words(
+    "role object model type name id format status code param detail created created_at "
+    "tool_call_id tool_use_id toolUseId call_id media_type mime_type mimeType finish_reason "
+    "index"
 )
 
 #: A client's request.
 REQUEST = Rules(
     keep=_NAMES
-    | frozenset(
-        (b"tool_choice", b"function_call", b"mode", b"modalities", b"reasoning_effort", b"effort")
-        + (b"service_tier", b"project_id", b"prompt_cache_key", b"verbosity", b"provider", b"scope")
-        + (b"file_id", b"voice", b"allowed_function_names")
+    | _words(
+        "tool_choice function_call mode modalities reasoning_effort effort service_tier project_id "
+        "prompt_cache_key verbosity provider scope file_id voice allowed_function_names"
     ),
-    top=frozenset((b"key",)),  # the credential's name, for an operator's reset
+    top=_words("key"),  # the credential's name, for an operator's reset
     opaque=_OPAQUE,
     schemas=_SCHEMAS,
     nested=True,
@@ -50,20 +53,19 @@ REQUEST = Rules(
 #: A provider's answer.
 ANSWER = Rules(
     keep=_NAMES
-    | frozenset(
-        (b"modelVersion", b"responseId", b"response_id", b"generation_id", b"provider", b"event_type")
-        + (b"finishReason", b"stop_reason", b"stopReason", b"done_reason", b"native_finish_reason")
-        + (b"blockReason", b"block_reason", b"reason", b"system_fingerprint", b"service_tier")
-        + (b"@type", b"__type", b"trafficType", b"modality")
+    | _words(
+        "modelVersion responseId response_id generation_id provider event_type finishReason "
+        "stop_reason stopReason done_reason native_finish_reason blockReason block_reason reason "
+        "system_fingerprint service_tier @type __type trafficType modality"
     ),
     opaque=_OPAQUE | _SCHEMAS | {b"response", b"parsed"},
-    errors=frozenset((b"error", b"errors", b"promptFeedback")),
-    top=frozenset((b"message", b"Message", b"msg", b"detail", b"details", b"title")),
+    errors=_words("error errors promptFeedback"),
+    top=_words("message Message msg detail details title"),
 )
 
 #: What the gateway says, to either side. What is kept here is kept above, or made by the gateway.
 SAID = Rules(
-    keep=frozenset((b"role", b"object", b"model", b"finish_reason")),
+    keep=_words("role object model finish_reason"),
     opaque=_OPAQUE | _SCHEMAS,
     marks=False,
     same_length=False,

@@ -1,9 +1,9 @@
 """What would have happened under another policy: a journal's requests once more, on a virtual clock.
 
 An estimate. When the other policy turns to a target, that one behaves as it did towards the recorded attempt nearest in
-time that asked it for the same kind of answer: the same status, bytes and delays. So a provider that was down at noon is
-down at noon, but what it would have done under another load nobody knows. Attempts that the recorded gateway broke off
-go on without a word.
+time that asked it for the same kind of answer: the same status, bytes and delays. A provider that was down at noon is
+down at noon; what it would have done under another load nobody knows. Attempts that the recorded gateway broke off go
+on without a word.
 """
 
 import bisect
@@ -44,7 +44,7 @@ _Kind = tuple[object, ...]
 
 
 class Figures(Struct, frozen=True, gc=False):
-    """How requests fared. Times are seconds, None where nothing was answered; the percentiles are of those that were."""
+    """How requests fared. Times are seconds, of those that were completed; None: none was."""
 
     requests: int
     completed: int
@@ -212,7 +212,7 @@ class WhatIf:
         return restored(self._opening.configuration)
 
     def feed(self, line: bytes) -> None:
-        """Raises :class:`LineError` for a damaged line, and for one that does not replay: what follows means nothing."""
+        """Raises :class:`LineError` for a line that is damaged, or does not replay: what follows means nothing."""
         done = self._replay.feed(line)
         opening = self._replay.opening
         if opening is not self._opening:

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import msgspec
 
@@ -64,11 +65,12 @@ def _summary(report: Report) -> str:
 @contextmanager
 def lines_of(path: str) -> Iterator[Iterator[bytes]]:
     """A file's lines, with a progress bar on a terminal if it is a long one."""
-    try:
-        file = open(path, "rb")
-    except OSError as error:
-        raise ConfigurationError(((path, error.strerror or str(error)),)) from None
-    with file, _progress(os.fstat(file.fileno()).st_size) as advanced:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(path).open("rb"))
+        except OSError as error:
+            raise ConfigurationError(((path, error.strerror or str(error)),)) from None
+        advanced = stack.enter_context(_progress(os.fstat(file.fileno()).st_size))
 
         def lines() -> Iterator[bytes]:
             try:
