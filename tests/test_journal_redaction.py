@@ -3,6 +3,7 @@
 import itertools
 import json
 import zlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,7 @@ def keep(data: bytes) -> bytes:
     return data
 
 
-REDACTIONS = {
+REDACTIONS: dict[str, Callable[[], Callable[[bytes], bytes]]] = {
     "request": lambda: request_body(keep),
     "answer": lambda: Answer(Mask((b"canary-secret",), looks=True)),
     "lines": lambda: Lines(ANSWER, keep),

@@ -20,7 +20,7 @@ from gwproto.gateway import Gateway
 from gwproto.journal import entries
 from gwproto.journal.configuring import compiled, credentials_of, restored
 from gwproto.journal.configuring import recorded as as_json
-from gwproto.journal.entries import LineError, seal, unseal
+from gwproto.journal.entries import LineError
 from gwproto.journal.recording import Note, Recorder
 from gwproto.journal.replaying import Replay
 from gwproto.policy.auth import ClientKey
@@ -31,7 +31,16 @@ from gwproto.wire.dialects import VOCABULARIES
 from scenarios.model import EPOCH, KEY, SECRET, Scenario, configuration, head
 from scenarios.parts import RESET, STREAM, ask, fault, get, one_after_another, reply, row, timeline
 from scenarios.table import TABLE
-from support.journals import SEED, at_random, byte_by_byte, recorded, replayed, written
+from support.journals import (
+    SEED,
+    at_random,
+    byte_by_byte,
+    decoded,
+    recorded,
+    replayed,
+    resealed,
+    written,
+)
 
 BY_NAME = {scenario.name: scenario for scenario in TABLE}
 CUTS: dict[str, Cut] = {"whole": whole, "bytes": byte_by_byte, "random": at_random(1)}
@@ -192,25 +201,6 @@ def test_what_is_no_whole_journal_is_said() -> None:
         feed(*resealed(*decoded(lines), entries.Closing("closed", 1)))
     with pytest.raises(LineError, match="a hole from here on: no room"):
         feed(*resealed(*decoded(lines)[:3], entries.Closing("no room", 1)))
-
-
-def decoded(lines: list[bytes]) -> list[entries.Line]:
-    check = entries.FIRST_CHECK
-    read = []
-    for line in lines:
-        one, check = unseal(line, check)
-        read.append(one)
-    return read
-
-
-def resealed(*lines: entries.Line) -> list[bytes]:
-    """Lines as a journal's author would have sealed them."""
-    check = entries.FIRST_CHECK
-    out = []
-    for line in lines:
-        sealed, check = seal(line, check)
-        out.append(sealed)
-    return out
 
 
 def test_a_first_line_that_cannot_be_used_is_said() -> None:

@@ -21,7 +21,7 @@ from scenarios.parts import (
     stream,
     text,
 )
-from support.journals import at_random, recorded
+from support.journals import at_random, decoded, recorded, resealed
 
 STREAMED = ask(stream=True)
 
@@ -120,8 +120,6 @@ def test_journals_that_tell_nothing_are_refused() -> None:
         assert WhatIf().settings
     with pytest.raises(LineError, match="the line was changed"):
         feed(*lines[:4], lines[4].replace(b'"t":', b'"t": '))
-    from test_journal_replay import decoded, resealed
-
     read = decoded(lines)
     with pytest.raises(LineError, match="several gateways"):
         feed(*resealed(read[0], read[0]))

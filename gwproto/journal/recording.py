@@ -113,7 +113,7 @@ class RecordedExchange(Exchange):
 
     # What others' inputs may change is asked for each time.
 
-    @property  # type: ignore[override]  # an attribute of the base, which only the exchange itself sets
+    @property
     def finished(self) -> bool:
         return self._exchange.finished
 
@@ -121,7 +121,7 @@ class RecordedExchange(Exchange):
     def finished(self, value: bool) -> None:
         """By the base's own ``__init__``: it is the other's that counts."""
 
-    @property  # type: ignore[override]  # as above
+    @property
     def receiving(self) -> bool:
         return self._exchange.receiving
 
@@ -129,7 +129,7 @@ class RecordedExchange(Exchange):
     def receiving(self, value: bool) -> None:
         """As above."""
 
-    @property  # type: ignore[override]  # as above
+    @property
     def outcome(self) -> Outcome | None:
         return self._exchange.outcome
 

@@ -5,6 +5,8 @@ import random
 from collections.abc import Iterable, Sequence
 
 from gwproto import Configuration
+from gwproto.journal import entries
+from gwproto.journal.entries import seal, unseal
 from gwproto.journal.recording import Note, Recorder
 from gwproto.journal.replaying import Replay, Report
 from gwproto.journal.scribe import Scribe
@@ -67,3 +69,22 @@ def at_random(seed: int) -> Cut:
         return pieces
 
     return cut
+
+
+def decoded(lines: list[bytes]) -> list[entries.Line]:
+    check = entries.FIRST_CHECK
+    read = []
+    for line in lines:
+        one, check = unseal(line, check)
+        read.append(one)
+    return read
+
+
+def resealed(*lines: entries.Line) -> list[bytes]:
+    """Lines as a journal's author would have sealed them."""
+    check = entries.FIRST_CHECK
+    out = []
+    for line in lines:
+        sealed, check = seal(line, check)
+        out.append(sealed)
+    return out
