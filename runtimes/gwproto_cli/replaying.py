@@ -52,14 +52,15 @@ def replay(path: str, policy: str | None, *, as_json: bool) -> None:
 
 
 def _summary(report: Report) -> str:
-    parts = [
-        f"{report.entries} entries",
-        f"{report.exchanges} exchanges",
-        f"{report.divergences} divergences",
-    ]
-    if report.divergences:
-        parts[-1] += f" in {report.diverged} exchanges"
-    return ", ".join(parts)
+    entries = "1 entry" if report.entries == 1 else f"{report.entries} entries"
+    text = (
+        f"{entries}, {_counted(report.exchanges, 'exchange')}, {_counted(report.divergences, 'divergence')}"
+    )
+    return text + (f" in {_counted(report.diverged, 'exchange')}" if report.divergences else "")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 @contextmanager
