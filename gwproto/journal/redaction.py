@@ -118,10 +118,6 @@ class _Frame:
         self.mode = mode
 
 
-def _as_it_is(data: bytes) -> bytes:
-    return data
-
-
 class Json:
     """Documents of JSON one after another. ``mask`` is applied to what errors say."""
 
@@ -130,7 +126,7 @@ class Json:
         *("_stack", "_table", "_tags", "_text", "_word"),
     )
 
-    def __init__(self, rules: Rules, mask: Callable[[bytes], bytes] = _as_it_is) -> None:
+    def __init__(self, rules: Rules, mask: Callable[[bytes], bytes] = bytes) -> None:
         self._rules = rules
         self._table = ASCII if rules.same_length else _ALL_LETTERS
         self._mask = mask
