@@ -45,6 +45,8 @@ from gwproto import (
 )
 from gwproto.config import (
     HealthSettings,
+    HedgeSettings,
+    LimitSettings,
     ModelSettings,
     RetrySettings,
     RoutingSettings,
@@ -52,6 +54,7 @@ from gwproto.config import (
     Settings,
     TimeoutSettings,
 )
+from gwproto.exchange.account import DEFAULT_OUTPUT
 from gwproto.exchange.attempt import ERROR_BODY_TIMEOUT
 from gwproto.exchange.exchange import LINGER_TIMEOUT, ChatExchange
 from gwproto.failures import REACTIONS, FailureClass
@@ -60,6 +63,7 @@ from gwproto.policy.retry import BUDGET_WINDOW
 from gwproto.routing.catalog import Target, compile_catalog
 from gwproto.routing.health import FAILURES_IN_A_ROW, Circuit, State
 from gwproto.routing.router import FINAL, Router, Ticket
+from gwproto.routing.spare import MIN_HEADROOM
 from support.conversation import DONE, EPOCH, KEY, ROLE, START, STOP, body, chunk, completion, head, provider
 
 TIMES = TimeoutSettings(body=3.0, connect=2.0, first_content=5.0, idle=3.0, total=7.0, stream_total=10.0)
@@ -74,6 +78,7 @@ HEALTH = HealthSettings(
     model_cooldown=12.0,
 )
 RATIO = 0.2
+HEDGE = HedgeSettings(enabled=True, percentile=0.5, budget=0.4, min_delay=0.35, min_samples=2)
 PROVIDERS = (
     provider("a", models=(ModelSettings(id="a-model"), ModelSettings(id="a-small", tier="low"))),
     provider("b", models=(ModelSettings(id="b-model", context_window=8000),)),
@@ -84,6 +89,8 @@ CREDENTIALS = {"a": ["a-one", "a-two"], "b": ["b"], "c": ["c"], "spare": ["spare
 
 SECRET = "sk-canary0123456789abcdefghij"  # what a provider might quote of our key
 PROMPT = "canary-of-the-prompt"
+MESSAGES = [{"role": "user", "content": PROMPT}]
+RESERVED = len(json.dumps(MESSAGES)) // 4 + DEFAULT_OUTPUT  # tokens, by each request in flight
 SSE = ((b"content-type", b"text/event-stream"),)
 JSON = ((b"content-type", b"application/json"),)
 USAGE = chunk({}, choices=[], usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3})
@@ -117,6 +124,10 @@ class Try:
         self.started_at = self.opened_at = self.head_at = now
         self.dialed_at = now
 
+    @property
+    def live(self) -> bool:
+        return self.call.live.get(self.number) is self
+
     def mark(self) -> str:
         """A text that nobody else sends."""
         text = f"<{self.call.id}.{self.number}:{len(self.texts)}>"
@@ -128,19 +139,21 @@ class Call:
     """One client request and what its client has seen."""
 
     def __init__(
-        self, id: int, exchange: ChatExchange, *, stream: bool, heartbeat: float, now: float
+        self, id: int, exchange: ChatExchange, *, stream: bool, heartbeat: float, hedged: bool, now: float
     ) -> None:
         self.id = id
         self.exchange = exchange
         self.stream = stream
         self.heartbeat = heartbeat  # 0 = off
+        self.hedged = hedged  # may be
         self.began_at = now
         self.upload: list[Event] = []  # what is still to come
         self.tries: list[Try] = []
         self.attempts = 0
-        self.live: Try | None = None
+        self.live: dict[int, Try] = {}  # by number; two while they race
         self.served: Try | None = None
         self.tried: set[object] = set()
+        self.waits_since = math.inf  # for its next attempt
         self.head: SendHead | None = None
         self.body = bytearray()
         self.ended_at = math.inf
@@ -164,19 +177,26 @@ class Call:
             slots.append(self.sent_at + self.heartbeat)
         if self.served is None:
             slots.append(self.began_at + TIMES.total)
-        live = self.live
-        if live is None:
+        if not self.live:
             slots.append(-math.inf if which == 0 else math.inf)  # a wait: the router's to say
-        elif live.stage == "dialing":
-            slots.append(live.dialed_at + TIMES.connect)
-        elif live.stage == "error":
-            slots.append(live.head_at + ERROR_BODY_TIMEOUT)
+        for one in self.live.values():
+            slots += self.slots_of(one, which)
+        return min(slots)
+
+    def slots_of(self, one: Try, which: int) -> list[float]:
+        slots = []
+        if self.hedged and which == 0 and self.served is None and len(self.live) == 1:
+            slots.append(one.started_at + HEDGE.min_delay)  # or later
+        if one.stage == "dialing":
+            slots.append(one.dialed_at + TIMES.connect)
+        elif one.stage == "error":
+            slots.append(one.head_at + ERROR_BODY_TIMEOUT)
         elif self.served is not None:
             slots.append(self.progress_at[which] + TIMES.idle)
-            slots.append(live.started_at + TIMES.stream_total)
+            slots.append(one.started_at + TIMES.stream_total)
         elif self.stream:
-            slots.append(live.opened_at + TIMES.first_content)
-        return min(slots)
+            slots.append(one.opened_at + TIMES.first_content)
+        return slots
 
 
 class ExchangeMachine(RuleBasedStateMachine):
@@ -184,12 +204,14 @@ class ExchangeMachine(RuleBasedStateMachine):
         max_attempts=st.sampled_from([2, 3, 4]),
         floor=st.sampled_from([1, 4, 40]),
         heartbeat=st.sampled_from([0.0, HEARTBEAT]),
+        hedged=st.booleans(),
         seed=st.integers(0, 99),
     )
-    def begin_gateway(self, max_attempts: int, floor: int, heartbeat: float, seed: int) -> None:
+    def begin_gateway(self, max_attempts: int, floor: int, heartbeat: float, hedged: bool, seed: int) -> None:
         self.heartbeat = heartbeat
         self.max_attempts = max_attempts
         self.floor = floor
+        self.hedged = hedged
         configured = Settings(
             providers=PROVIDERS,
             timeouts=TIMES,
@@ -197,6 +219,10 @@ class ExchangeMachine(RuleBasedStateMachine):
             health=HEALTH,
             routing=RoutingSettings(max_wait=2.0),
             retry=RetrySettings(max_attempts=max_attempts, budget_ratio=RATIO, budget_floor=floor),
+            hedge=HEDGE if hedged else HedgeSettings(),
+            limits=LimitSettings(
+                tokens_per_minute=1 << 40
+            ),  # never in the way: what is reserved is looked at
         )
         key = ClientKey("tester", hashlib.sha256(KEY.encode()).digest())
         compiled = Configuration(configured, compile_catalog(configured, CREDENTIALS), (key,))
@@ -206,6 +232,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.count = 0
         self.asked: list[float] = []
         self.retried: list[float] = []
+        self.hedges = 0
         self.cooldowns: dict[Circuit, float] = {}
 
     @property
@@ -237,7 +264,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             fields["reasoning_effort"] = effort
         if usage and stream:
             fields["stream_options"] = {"include_usage": True}
-        payload = body(**fields, messages=[{"role": "user", "content": PROMPT}])
+        payload = body(**fields, messages=MESSAGES)
         if forced and model == "auto":
             request = head(headers={"x-gateway-force-provider": forced})
         else:
@@ -245,7 +272,9 @@ class ExchangeMachine(RuleBasedStateMachine):
         exchange = self.gateway.begin(request, self.now)
         assert isinstance(exchange, ChatExchange)
         self.count += 1
-        call = Call(self.count, exchange, stream=stream, heartbeat=self.heartbeat, now=self.now)
+        call = Call(
+            self.count, exchange, stream=stream, heartbeat=self.heartbeat, hedged=self.hedged, now=self.now
+        )
         assert exchange.start(self.now) == []
         self.calls.append(call)
         middle = len(payload) // pieces
@@ -321,18 +350,14 @@ class ExchangeMachine(RuleBasedStateMachine):
     # Providers
 
     def trying(self, *stages: str) -> list[Try]:
-        return [
-            call.live
-            for call in self.calls
-            if call.live is not None and (not stages or call.live.stage in stages)
-        ]
+        return [one for call in self.calls for one in call.live.values() if not stages or one.stage in stages]
 
     @precondition(lambda self: self.trying())
     @rule(who=WHO, steps=st.integers(1, 4), reused=st.booleans(), odd=ODD, cut=st.sampled_from([0, 0, 7, 60]))
     def goes_on(self, who: int, steps: int, reused: bool, odd: int, cut: int) -> None:
         one = self.trying()[who % len(self.trying())]
         for _ in range(steps):
-            if one.call.live is one and one.call.ended_at == math.inf:
+            if one.live and one.call.ended_at == math.inf:
                 self.next_step(one, reused, odd, cut)
 
     def next_step(self, one: Try, reused: bool, odd: int, cut: int) -> None:
@@ -363,16 +388,16 @@ class ExchangeMachine(RuleBasedStateMachine):
     def data(self, one: Try, data: bytes, cut: int = 0) -> None:
         """In one read or in two."""
         for piece in (data[:cut], data[cut:]) if 0 < cut < len(data) else (data,):
-            if one.call.live is one:
+            if one.live:
                 self.receive(one.call, UpstreamData(one.number, piece))
 
     def end(self, one: Try) -> None:
-        if one.call.live is one:
+        if one.live:
             one.open = False
             self.receive(one.call, UpstreamEnd(one.number))
 
     def lose(self, one: Try, why: LossReason) -> None:
-        if one.call.live is one:
+        if one.live:
             one.open = False
             self.receive(one.call, UpstreamLost(one.number, why))
 
@@ -434,14 +459,23 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.end(one)
         assert how in (0, 3) or call.exchange.finished or (how == 2 and not call.stream)
 
+    def racing(self) -> list[Try]:
+        return [one for call in self.calls if len(call.live) > 1 for one in call.live.values()]
+
+    @precondition(lambda self: self.racing())
+    @rule(who=WHO, how=st.integers(0, 5), odd=ODD)
+    def wins_a_race(self, who: int, how: int, odd: int) -> None:
+        one = self.racing()[who % len(self.racing())]
+        self.succeeds(who=self.trying().index(one), how=how, odd=odd)
+
     @precondition(lambda self: self.trying())
     @rule(who=WHO, how=st.integers(0, 8), after=st.integers(0, 5), reused=st.booleans(), odd=ODD)
     def fails(self, who: int, how: int, after: int, reused: bool, odd: int) -> None:
         one = self.trying()[who % len(self.trying())]
         for _ in range(after):
-            if one.call.live is one and one.call.ended_at == math.inf:
+            if one.live and one.call.ended_at == math.inf:
                 self.next_step(one, reused, odd, 0)
-        if one.call.live is not one:
+        if not one.live:
             return
         if one.call.ended_at < math.inf:
             self.data(one, chunk({"content": "too late"}))
@@ -479,7 +513,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.data(one, chunk({}, "error"))
         else:
             self.lose(one, LossReason.RESET)
-        assert one.call.live is not one or one.call.ended_at < math.inf or one.finished
+        assert not one.live or one.call.ended_at < math.inf or one.finished
 
     @precondition(lambda self: self.trying("dialing", "waiting"))
     @rule(who=WHO)
@@ -532,7 +566,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             UpstreamEnd(number),
             UpstreamLost(number, LossReason.STALE),
         )[how]
-        if call.live is not None and call.live.number == number:
+        if number in call.live:
             return
         deadline = call.exchange.deadline
         before = self.standing()
@@ -555,7 +589,7 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def tick(self, call: Call) -> None:
         due = call.exchange.deadline <= self.now
-        live = call.live
+        live = list(call.live.values())
         latest = call.slot(0)
         commands = call.exchange.tick(self.now)
         if not due:
@@ -563,8 +597,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if commands or call.exchange.finished:
             assert latest <= self.now  # nothing happens before its time
         self.perform(call, commands, None)
-        if live is not None and call.live is not live:
-            assert call.exchange.finished or not live.open
+        assert call.exchange.finished or all(one.live or not one.open for one in live)
 
     @rule(seconds=st.sampled_from([0.001, 0.1, 0.3, 0.3, 1.0]))
     def time_passes(self, seconds: float) -> None:
@@ -602,71 +635,87 @@ class ExchangeMachine(RuleBasedStateMachine):
         exchange = call.exchange
         ranks = [ORDER[type(command)] for command in commands]
         assert ranks == sorted(ranks), commands  # closes, then what the client sees, then opens
-        before = call.live
-        if before is not None and not before.open:
-            call.live = None
+        before = list(call.live.values())
+        call.live = {one.number: one for one in before if one.open}
         for command in commands:
             if isinstance(command, CloseUpstream):
-                assert before is not None
-                assert before.open
-                assert before.number == command.attempt
-                before.open = False
-                call.live = None
+                one = call.live.pop(command.attempt)
+                assert one.open
+                one.open = False
             elif isinstance(command, OpenUpstream):
                 self.opens(call, command, before, cause)
             else:
                 self.client_sees(call, command)
-        if before is not None and not before.open:
-            self.see_retry(call, before, cause)
+        if not any(one.open for one in before):
+            for one in before[-1:]:
+                self.see_retry(call, one)
         if exchange.finished:
             self.check_end(call)
             return
         if exchange.deadline <= self.now:
             self.perform(call, exchange.tick(self.now), None)
             return
-        assert call.ended_at == math.inf or call.live is not None
+        assert call.ended_at == math.inf or call.live
+        assert len(call.live) <= 1 + (self.hedged and call.served is None)
         assert exchange.deadline > self.now
         assert call.slot(0) <= exchange.deadline <= call.slot(1)
 
-    def see_retry(self, call: Call, before: Try, cause: Event | None) -> None:
-        """A failed attempt whose request goes on has drawn on the budget."""
-        restarted = call.live is not None and call.live.fresh and call.live.ticket is before.ticket
+    def see_retry(self, call: Call, before: Try) -> None:
+        """When the last attempt has failed and the request goes on, it has drawn on the budget."""
+        restarted = any(one.fresh and one.ticket is before.ticket for one in call.live.values())
         if call.exchange.finished or restarted or call.ended_at < math.inf:
             return
         self.retried.append(self.now)
+        if not call.live:
+            call.waits_since = self.now
         recent = sum(self.now - BUDGET_WINDOW < at for at in self.retried)
         requests = sum(self.now - BUDGET_WINDOW < at for at in self.asked)
         assert recent <= RATIO * requests + self.floor
-        assert call.attempts < self.max_attempts + (call.live is not None)
+        assert call.attempts < self.max_attempts + len(call.live)
         assert call.served is None
 
-    def opens(self, call: Call, command: OpenUpstream, before: Try | None, cause: Event | None) -> None:
+    def opens(self, call: Call, command: OpenUpstream, before: Sequence[Try], cause: Event | None) -> None:
         assert call.ended_at == math.inf
         assert call.served is None
-        assert call.live is None
         assert not any(one.number == command.attempt for one in call.tries)
-        attempt = next(iter(call.exchange._live.values()), None)
-        assert attempt is not None
+        attempt = call.exchange._attempts.live[command.attempt]
         assert KEY not in repr(command)
         one = Try(call, command.attempt, attempt.ticket, self.now)
         if command.request.fresh:
             # The same try once more: no attempt, no new clock but the connection's.
             assert isinstance(cause, UpstreamLost)
             assert cause.why is LossReason.STALE
-            assert before is not None
-            assert not before.fresh
-            assert before.ticket is attempt.ticket
+            (stale,) = [one for one in before if one.number == cause.attempt]
+            assert not stale.fresh
+            assert stale.ticket is attempt.ticket
             one.fresh = True
-            one.started_at = before.started_at
+            one.started_at = stale.started_at
         else:
             call.attempts += 1
             assert call.attempts <= self.max_attempts
-            self.check_choice(call, attempt.ticket, waited=before is None)
+            if call.live:
+                assert cause is None
+                self.check_hedge(call, attempt.ticket)
+            self.check_choice(call, attempt.ticket, waited=not before, hedge=bool(call.live))
         assert command.request.credential == one.ticket.target.credential
         call.tries.append(one)
-        call.live = one
+        call.live[one.number] = one
+        call.waits_since = math.inf
 
-    def check_choice(self, call: Call, ticket: Ticket, *, waited: bool) -> None:
+    def check_hedge(self, call: Call, ticket: Ticket) -> None:
+        """It costs what is to spare, and nothing else."""
+        (first,) = call.live.values()
+        self.hedges += 1
+        assert self.hedged
+        assert self.hedges <= HEDGE.budget * len(self.asked) + 1e-6
+        assert self.now >= first.started_at + HEDGE.min_delay
+        assert not ticket.probe
+        assert not ticket.panic
+        assert not ticket.target.provider.fallback
+        assert ticket.state.headroom(self.now) >= MIN_HEADROOM
+        assert ticket.target.backend != first.ticket.target.backend
+
+    def check_choice(self, call: Call, ticket: Ticket, *, waited: bool, hedge: bool) -> None:
         """``waited``: the request had a pause before this."""
         now, target = self.now, ticket.target
         course = call.exchange._course
@@ -693,7 +742,7 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert ticket.probe
                 since = [one for one in live if one.picked_at >= circuit.until]
                 assert not any(circuit in one.state.circuits and one is not ticket for one in since)
-        if not (ticket.panic or again):
+        if not (ticket.panic or again or hedge):
             self.check_preference(call, target, list(candidates.values()))
         explained = self.router.explain(plan, now)
         assert len(explained) == len(self.router.catalog.targets)
@@ -731,8 +780,8 @@ class ExchangeMachine(RuleBasedStateMachine):
             call.body += command.data
             call.sent_at = self.now
             for mark in MARK.findall(command.data):
-                serving = call.tries[-1]
-                assert mark.decode() == f"{call.id}.{serving.number}"
+                (serving,) = [one for one in call.tries if mark.decode() == f"{call.id}.{one.number}"]
+                assert not any(one.open for one in call.tries if one is not serving)
                 assert call.served in (None, serving)
                 if call.served is None:
                     call.served = serving
@@ -743,6 +792,8 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def check_end(self, call: Call) -> None:
         self.calls.remove(call)
+        if call.waits_since < math.inf:
+            self.retried.remove(call.waits_since)  # it came to nothing
         outcome = call.exchange.outcome
         assert outcome is not None
         assert not any(one.open for one in call.tries)
@@ -752,10 +803,11 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert outcome.status == (499 if call.head is None else call.head.status)
         for place, record in enumerate(outcome.attempts):
             if record.failure is None:
-                assert place == call.attempts - 1
+                left = outcome.ending in (Ending.CLIENT_CLOSED, Ending.ABANDONED)
+                assert place == call.attempts - 1 or record.lost or left
                 continue
             kind = FailureClass(record.failure)
-            assert REACTIONS[kind].switch or place == call.attempts - 1
+            assert REACTIONS[kind].switch or place == call.attempts - 1 or self.hedges
             backend = (record.provider, record.model, record.key)
             later = [(one.provider, one.model, one.key) for one in outcome.attempts[place + 1 :]]
             assert kind not in FINAL or backend not in later
@@ -817,6 +869,8 @@ class ExchangeMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_in_flight_is_what_is_open(self) -> None:
         assert self.gateway.statistics(self.now).in_flight == len(self.calls)
+        reserved = len([call for call in self.calls if not call.upload]) * RESERVED
+        assert self.gateway.limits.keys.reserved == reserved
         held = Counter(one.ticket.target.id for one in self.trying() if one.call.ended_at == math.inf)
         for status in self.router.statuses(self.now):
             assert status.in_flight == held[status.target]
