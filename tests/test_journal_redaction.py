@@ -268,6 +268,13 @@ def test_short_secrets_are_none_and_prefixes_stay() -> None:
     )
 
 
+def test_what_looks_like_a_key_is_masked_wherever_it_is_cut() -> None:
+    told = b"No key sk-proj-abcdefghijklm is known."
+    for at in range(1, len(told)):
+        mask = Mask(looks=True)
+        assert b"ghijklm" not in mask(told[:at]) + mask(told[at:])
+
+
 def test_depth_is_bounded() -> None:
     deep = b'{"role":' * (MAX_DEPTH + 50)
     redact = Json(REQUEST)

@@ -10,10 +10,12 @@ import pytest
 from recorded import STREAMS, Golden, bytes_of
 
 from gwproto import (
+    ClientData,
     Configuration,
     Exchange,
     RequestHead,
     Settings,
+    UpstreamData,
 )
 from gwproto.config import AuthSettings, KeySettings, ModelSettings, ProviderSettings, Quirks
 from gwproto.gateway import Gateway
@@ -270,8 +272,11 @@ def test_an_error_of_the_machines_own_is_part_of_the_record(monkeypatch: pytest.
     exchange.abandon(2.0)
     assert exchange.finished
     assert exchange.abandon(3.0) == []
+    for late in (ClientData(b"late"), UpstreamData(1, b"late")):
+        with pytest.raises(Exception, match="after the end"):
+            exchange.receive(late, 4.0)
     lines = written(chosen, notes)
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert replayed(lines).first is None
 
     def begin(*_: object) -> Exchange:

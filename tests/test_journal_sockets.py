@@ -26,12 +26,12 @@ from support.servers import (
 
 pytestmark = pytest.mark.sockets
 
-REQUESTS = int(os.environ.get("JOURNAL_REQUESTS", "160"))
+REQUESTS = int(os.environ.get("JOURNAL_REQUESTS", "150"))
 CANARY = "Kanarienvogel"
 SECRET = "sk-canary-of-a-provider"
 
 PROVIDERS = {
-    "good": ("openai", Knobs(words=12)),
+    "good": ("openai", Knobs(words=12, pace=0.001)),
     "flaky": ("openai", Knobs(status=500, failure_rate=0.4)),
     "busy": ("anthropic", Knobs(status=429, retry_after=0.05, failure_rate=0.3)),
     "breaking": ("gemini", Knobs(reset_after=2, failure_rate=0.3)),

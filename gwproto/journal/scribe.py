@@ -94,8 +94,7 @@ class Scribe:
             return _CALLS[what.name]
         if isinstance(what, RequestHead):
             verdict = self._authenticator.check(what.headers)
-            mask = Mask(self._secrets, looks=not self._bodies)
-            self._exchanges[number] = _Exchange(mask if self._bodies else request_body(mask))
+            self._exchanges[number] = self._new_exchange()
             return entries.Begin(_head(what), verdict.label if isinstance(verdict, Accepted) else None)
         if isinstance(what, Refused):
             head = None if what.head is None else _head(what.head)
@@ -110,7 +109,7 @@ class Scribe:
 
     def _of_exchange(self, number: int, event: Event) -> entries.OfAnExchange:
         if isinstance(event, events.ClientData):
-            return entries.ClientData(*entries.text_or_base64(self._exchanges[number].request(event.data)))
+            return entries.ClientData(*entries.text_or_base64(self._of(number).request(event.data)))
         if isinstance(event, events.UpstreamData):
             data, base64 = entries.text_or_base64(self._answer(number, event.attempt, 200)(event.data))
             return entries.UpstreamData(attempt=event.attempt, data=data, base64=base64)
@@ -128,9 +127,17 @@ class Scribe:
             return _END
         return _GONE if isinstance(event, events.ClientGone) else _DRAINING
 
+    def _new_exchange(self) -> _Exchange:
+        mask = Mask(self._secrets, looks=not self._bodies)
+        return _Exchange(mask if self._bodies else request_body(mask))
+
+    def _of(self, number: int) -> _Exchange:
+        """An exchange's state; a fresh one for what is fed to it after its end, by mistake."""
+        return self._exchanges.get(number) or self._new_exchange()
+
     def _answer(self, number: int, attempt: int, status: int) -> Redact:
         """The body of an attempt. Errors are kept, but for secrets: they decide."""
-        exchange = self._exchanges[number]
+        exchange = self._of(number)
         redact = exchange.answers.get(attempt)
         if redact is None:
             mask = Mask(self._secrets, looks=status >= 400 or not self._bodies)

@@ -15,6 +15,7 @@ _LOOKS_LIKE = re.compile(
     rb"|([?&]key=)([^&\s]+)",
     re.IGNORECASE,
 )
+_LONGEST = 256  # bytes of a key that is not known
 
 
 class Mask:
@@ -25,15 +26,19 @@ class Mask:
     def __init__(self, secrets: Iterable[bytes] = (), *, looks: bool = False) -> None:
         self._looks = looks
         self._secrets = tuple(secret for secret in secrets if len(secret) > 3)
-        self._size = max(map(len, self._secrets), default=1) - 1
+        sizes = [*map(len, self._secrets), _LONGEST if looks else 1]
+        self._size = max(sizes) - 1
         self._before = b""  # as much as may be the beginning of a secret
 
     def __call__(self, data: bytes) -> bytes:
-        masked = _LOOKS_LIKE.sub(_masked, data) if self._looks else data
-        if not self._secrets:
-            return masked
+        if not self._size:
+            return data
+        before = len(self._before)
         seen = self._before + data
-        out = bytearray(self._before + masked)
+        out = bytearray(seen)
+        if self._looks:
+            for found in _LOOKS_LIKE.finditer(seen):
+                _replace(out, *found.span(2 if found[2] else 4))
         for secret in self._secrets:
             shown = _shown(secret)
             at = seen.find(secret)
@@ -43,13 +48,8 @@ class Mask:
             begun = _overlap(seen, secret)
             if begun > shown:  # what follows may complete it
                 _replace(out, len(out) - begun + shown, len(out))
-        result = bytes(out[len(self._before) :])
-        self._before = seen[len(seen) - self._size :] if len(seen) > self._size else seen
-        return result
-
-
-def _masked(found: re.Match[bytes]) -> bytes:
-    return (found[1] or found[3]) + (found[2] or found[4]).translate(ASCII)
+        self._before = seen[-self._size :]
+        return bytes(out[before:])
 
 
 def _replace(out: bytearray, start: int, end: int) -> None:

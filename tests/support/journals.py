@@ -58,9 +58,8 @@ def byte_by_byte(data: bytes) -> list[bytes]:
 
 
 def at_random(seed: int) -> Cut:
-    rng = random.Random(seed)
-
     def cut(data: bytes) -> list[bytes]:
+        rng = random.Random(seed + len(data))
         pieces = []
         while data:
             size = rng.randint(1, 40)
