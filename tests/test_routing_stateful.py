@@ -4,7 +4,6 @@ A request that is finished is replaced by a fresh one in the same run, so that r
 """
 
 from collections import Counter
-from collections.abc import Iterator
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -357,64 +356,3 @@ class RouterMachine(RuleBasedStateMachine):
 
 RouterMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=80)
 TestRouter = RouterMachine.TestCase
-
-
-def interleavings(first: tuple[str, ...], second: tuple[str, ...]) -> Iterator[tuple[tuple[int, str], ...]]:
-    """All orders of two requests' steps."""
-    if not first or not second:
-        yield tuple((0, step) for step in first) + tuple((1, step) for step in second)
-        return
-    for rest in interleavings(first[1:], second):
-        yield ((0, first[0]), *rest)
-    for rest in interleavings(first, second[1:]):
-        yield ((1, second[0]), *rest)
-
-
-def test_of_any_two_requests_one_at_most_is_the_probe() -> None:
-    verdicts = (
-        ("content", "success"),
-        ("fail",),
-        ("content", "fail"),
-        ("release",),
-        ("throttle",),
-        ("success",),
-    )
-    seen = 0
-    for one in verdicts:
-        for two in verdicts:
-            for steps in interleavings(("pick", *one), ("pick", *two)):
-                run_against_half_open(steps)
-                seen += 1
-    assert seen > 300
-
-
-def run_against_half_open(steps: tuple[tuple[int, str], ...]) -> None:
-    desk = Desk(provider("a"))
-    desk.fail_all("a")
-    desk.now += 45.0
-    tickets: dict[int, Ticket] = {}
-    for who, step in steps:
-        if step == "pick":
-            choice = desk.ask()
-            if isinstance(choice, Ticket):
-                tickets[who] = choice
-                probes = [ticket for ticket in tickets.values() if ticket.probe and not ticket.released]
-                standing = desk.standing()["a/a-model"]
-                assert standing != "half_open" or len(probes) == 1
-                assert standing != "cooldown" or choice.panic
-            else:
-                assert desk.standing()["a/a-model"] in ("half_open", "cooldown")
-        elif who in tickets:
-            ticket = tickets[who]
-            if step == "content":
-                desk.router.content(ticket, desk.now)
-            elif step == "success":
-                desk.router.success(ticket, desk.now)
-            elif step == "fail":
-                desk.fail(ticket)
-            elif step == "throttle":
-                desk.fail(ticket, Failure(FailureClass.RATE_MINUTE, "slow down", retry_after=5.0))
-            else:
-                desk.router.release(ticket, desk.now)
-    (status,) = desk.router.statuses(desk.now)
-    assert status.in_flight == 0

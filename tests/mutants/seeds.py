@@ -269,7 +269,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         _ROUTER,
-        "        fronts = [front for front in fronts if not _touched(front, excluded)] or fronts\n",
+        "        fronts = [front for front in fronts if front.group.backends.isdisjoint(excluded)] or fronts\n",
         "",
         "a failover may stay with the provider that failed",
     ),
