@@ -7,6 +7,7 @@ from hypothesis import settings
 
 from gwproto.wire.dialects import DIALECTS
 from gwproto_ops.deployment import known_providers
+from support.rare import PROPERTY
 
 # No deadline: a test that fails because a machine was busy says nothing. In CI the same examples every time.
 settings.register_profile("default", deadline=None)
@@ -17,6 +18,7 @@ CI = os.environ.get("CI") == "true"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "default"))
 
 _skipped: list[tuple[str, str]] = []
+_rare: list[tuple[int, int]] = []  # states reached, of how many
 _golden_of: dict[str, tuple[str, str]] = {}  # by test: the golden's module and name
 _goldens: dict[tuple[str, str], bool] = {}  # has every test of it passed?
 
@@ -31,6 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _note(report)
+    for name, value in report.user_properties:
+        if name == PROPERTY and isinstance(value, tuple | list):
+            _rare.append((value[0], value[1]))
     golden = _golden_of.get(report.nodeid)
     if golden is not None:
         _goldens[golden] = _goldens.get(golden, True) and report.passed
@@ -58,6 +63,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"goldens: {passed} of {len(_goldens)} passed; formats: {len(DIALECTS)}; models known: {len(models)}"
         )
+    if _rare:
+        reached, known = map(sum, zip(*_rare, strict=True))
+        terminalreporter.write_line(f"rare states: {reached} of {known} reached")
     for name, reason in _skipped:
         terminalreporter.write_line(f"skipped: {name}: {reason}")
     if CI and _skipped:
