@@ -2,6 +2,7 @@
 
 PY ?= python3
 ARGS ?=
+WORKERS ?= auto# processes that run tests; 0: none beside pytest's own
 
 BIN := .venv/bin
 PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
@@ -24,7 +25,7 @@ types: .venv/test.stamp
 
 tests: .venv/test.stamp  ## the tests, and that they reach every branch of the core; flags in ARGS
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage report --fail-under=100
 
 deep: .venv/test.stamp  ## 10,000 examples for every decoder; takes minutes; flags in ARGS

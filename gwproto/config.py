@@ -67,7 +67,15 @@ class RetrySettings(Section, frozen=True):
 
 
 class HedgeSettings(Section, frozen=True):
+    """A second target for requests whose first one is slow."""
+
     enabled: bool = False
+    percentile: Annotated[float, Meta(gt=0, le=1)] = (
+        0.95  # of a target's times to first content: later is slow
+    )
+    budget: Annotated[float, Meta(ge=0, le=1)] = 0.05  # hedges per request
+    min_delay: Seconds = 0.1
+    min_samples: Annotated[int, Meta(ge=1, le=100)] = 20  # as many of its latest times must be known
 
 
 class HealthSettings(Section, frozen=True):

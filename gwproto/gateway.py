@@ -107,11 +107,12 @@ class Gateway:
             head = RequestHead("", "", ())
         return self._refusal(head, now, status, code, message, headers=(_CLOSE,))
 
-    def reconfigure(self, configuration: Configuration, now: float) -> None:
-        """Change everything at once. Exchanges in flight keep what they started with; memory of health stays."""
+    def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
+        """Change everything at once. Exchanges in flight keep what they started with; memory of health stays, but for
+        the credentials in ``renewed``, whose secret is another one now."""
         self._authenticator = Authenticator(configuration.keys)
         self._shared.reconfigure(configuration.settings)
-        self._shared.router.reconfigure(configuration.catalog, configuration.settings, now)
+        self._shared.router.reconfigure(configuration.catalog, configuration.settings, now, renewed=renewed)
         self._configuration = configuration
 
     def snapshot(self, now: float) -> State:

@@ -90,11 +90,13 @@ class AttemptRecord(Struct, frozen=True, gc=False):
     duration: float
     first_content_after: float | None = None  # seconds to the first content-bearing frame
     status: int | None = None  # the provider's
-    failure: str | None = None  # a FailureClass value; None: it served the request, or lost a race
+    failure: str | None = None  # a FailureClass value; None: it served the request, or had no verdict
     code: str = ""  # the error code, the provider's own if it sent one; its words might quote the prompt
     probe: bool = False
     panic: bool = False
     reused: bool | None = None  # on a kept-alive connection?
+    hedge: bool = False  # started because another attempt was slow
+    lost: bool = False  # the race against another attempt
 
 
 class Terms(Struct, frozen=True, gc=False):

@@ -829,7 +829,7 @@ def test_misuse_raises() -> None:
 
 def test_dropped_parameters_are_named_and_cannot_break_a_header() -> None:
     exchange, commands = begin(gateway(), body())
-    attempt = exchange._live[1]  # type: ignore[attr-defined]  # no dialect of ours drops anything yet
+    attempt = exchange._attempts.live[1]  # type: ignore[attr-defined]  # no dialect of ours drops anything yet
     attempt.dropped = ("logit_bias", "we\r\nird: x", "y" * 99)
     _, headers = sent_head(feed(exchange, START, *answer(1, completion())))
     assert headers["x-gateway-dropped-params"] == f"logit_bias,we__ird__x,{'y' * 64}"

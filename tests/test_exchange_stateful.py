@@ -12,9 +12,11 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -34,6 +36,7 @@ from gwproto import (
     Gateway,
     LossReason,
     OpenUpstream,
+    Outcome,
     SendData,
     SendEnd,
     SendHead,
@@ -45,6 +48,7 @@ from gwproto import (
 )
 from gwproto.config import (
     HealthSettings,
+    HedgeSettings,
     ModelSettings,
     RetrySettings,
     RoutingSettings,
@@ -56,11 +60,13 @@ from gwproto.exchange.attempt import ERROR_BODY_TIMEOUT
 from gwproto.exchange.exchange import LINGER_TIMEOUT, ChatExchange
 from gwproto.failures import REACTIONS, FailureClass
 from gwproto.policy.auth import ClientKey
-from gwproto.policy.retry import BUDGET_WINDOW
+from gwproto.policy.retry import BUDGET_WINDOW, RetryBudget
 from gwproto.routing.catalog import Target, compile_catalog
 from gwproto.routing.health import FAILURES_IN_A_ROW, Circuit, State
 from gwproto.routing.router import FINAL, Router, Ticket
+from gwproto.routing.spare import MIN_HEADROOM
 from support.conversation import DONE, EPOCH, KEY, ROLE, START, STOP, body, chunk, completion, head, provider
+from support.rare import reach
 
 TIMES = TimeoutSettings(body=3.0, connect=2.0, first_content=5.0, idle=3.0, total=7.0, stream_total=10.0)
 HEARTBEAT = 2.5
@@ -74,6 +80,7 @@ HEALTH = HealthSettings(
     model_cooldown=12.0,
 )
 RATIO = 0.2
+HEDGE = HedgeSettings(enabled=True, percentile=0.5, budget=0.4, min_delay=0.35, min_samples=2)
 PROVIDERS = (
     provider("a", models=(ModelSettings(id="a-model"), ModelSettings(id="a-small", tier="low"))),
     provider("b", models=(ModelSettings(id="b-model", context_window=8000),)),
@@ -99,6 +106,39 @@ MAX_CALLS = 6
 ORDER: dict[type, int] = {CloseUpstream: 0, SendHead: 1, SendData: 1, SendEnd: 1, Abort: 1, OpenUpstream: 2}
 
 
+#: What the machine below must come to, or its invariants would be true of little.
+STATES = (
+    "half-open: a probe",
+    "the probe failed",
+    "the probe was cancelled",
+    "slow start left",
+    "panic",
+    "waiting for the earliest",
+    "another round over the same targets",
+    "its own cooldown passed over",
+    "all throttled",
+    "nobody available",
+    "budget exhausted",
+    "a larger window after context too long",
+    "a fresh connection after a stale one",
+    "a hedge won",
+    "a hedge lost",
+    "a hedge failed",
+    "an error after a heartbeat",
+    *(f"ended: {ending.value}" for ending in Ending),
+)
+REACHED: Counter[str] = Counter()
+
+
+class CountedBudget(RetryBudget):
+    """The budget, but that it is noticed when it is used up."""
+
+    def take(self, now: float) -> bool:
+        taken = super().take(now)
+        REACHED["budget exhausted"] += not taken
+        return taken
+
+
 class Try:
     """One upstream try as the network sees it."""
 
@@ -117,6 +157,10 @@ class Try:
         self.started_at = self.opened_at = self.head_at = now
         self.dialed_at = now
 
+    @property
+    def live(self) -> bool:
+        return self.call.live.get(self.number) is self
+
     def mark(self) -> str:
         """A text that nobody else sends."""
         text = f"<{self.call.id}.{self.number}:{len(self.texts)}>"
@@ -128,19 +172,21 @@ class Call:
     """One client request and what its client has seen."""
 
     def __init__(
-        self, id: int, exchange: ChatExchange, *, stream: bool, heartbeat: float, now: float
+        self, id: int, exchange: ChatExchange, *, stream: bool, heartbeat: float, hedged: bool, now: float
     ) -> None:
         self.id = id
         self.exchange = exchange
         self.stream = stream
         self.heartbeat = heartbeat  # 0 = off
+        self.hedged = hedged  # may be
         self.began_at = now
         self.upload: list[Event] = []  # what is still to come
         self.tries: list[Try] = []
         self.attempts = 0
-        self.live: Try | None = None
+        self.live: dict[int, Try] = {}  # by number; two while they race
         self.served: Try | None = None
         self.tried: set[object] = set()
+        self.waits_since = math.inf  # for its next attempt
         self.head: SendHead | None = None
         self.body = bytearray()
         self.ended_at = math.inf
@@ -164,19 +210,26 @@ class Call:
             slots.append(self.sent_at + self.heartbeat)
         if self.served is None:
             slots.append(self.began_at + TIMES.total)
-        live = self.live
-        if live is None:
+        if not self.live:
             slots.append(-math.inf if which == 0 else math.inf)  # a wait: the router's to say
-        elif live.stage == "dialing":
-            slots.append(live.dialed_at + TIMES.connect)
-        elif live.stage == "error":
-            slots.append(live.head_at + ERROR_BODY_TIMEOUT)
+        for one in self.live.values():
+            slots += self.slots_of(one, which)
+        return min(slots)
+
+    def slots_of(self, one: Try, which: int) -> list[float]:
+        slots = []
+        if self.hedged and which == 0 and self.served is None and len(self.live) == 1:
+            slots.append(one.started_at + HEDGE.min_delay)  # or later
+        if one.stage == "dialing":
+            slots.append(one.dialed_at + TIMES.connect)
+        elif one.stage == "error":
+            slots.append(one.head_at + ERROR_BODY_TIMEOUT)
         elif self.served is not None:
             slots.append(self.progress_at[which] + TIMES.idle)
-            slots.append(live.started_at + TIMES.stream_total)
+            slots.append(one.started_at + TIMES.stream_total)
         elif self.stream:
-            slots.append(live.opened_at + TIMES.first_content)
-        return min(slots)
+            slots.append(one.opened_at + TIMES.first_content)
+        return slots
 
 
 class ExchangeMachine(RuleBasedStateMachine):
@@ -184,12 +237,14 @@ class ExchangeMachine(RuleBasedStateMachine):
         max_attempts=st.sampled_from([2, 3, 4]),
         floor=st.sampled_from([1, 4, 40]),
         heartbeat=st.sampled_from([0.0, HEARTBEAT]),
+        hedged=st.booleans(),
         seed=st.integers(0, 99),
     )
-    def begin_gateway(self, max_attempts: int, floor: int, heartbeat: float, seed: int) -> None:
+    def begin_gateway(self, max_attempts: int, floor: int, heartbeat: float, hedged: bool, seed: int) -> None:
         self.heartbeat = heartbeat
         self.max_attempts = max_attempts
         self.floor = floor
+        self.hedged = hedged
         configured = Settings(
             providers=PROVIDERS,
             timeouts=TIMES,
@@ -197,16 +252,20 @@ class ExchangeMachine(RuleBasedStateMachine):
             health=HEALTH,
             routing=RoutingSettings(max_wait=2.0),
             retry=RetrySettings(max_attempts=max_attempts, budget_ratio=RATIO, budget_floor=floor),
+            hedge=HEDGE if hedged else HedgeSettings(),
         )
         key = ClientKey("tester", hashlib.sha256(KEY.encode()).digest())
         compiled = Configuration(configured, compile_catalog(configured, CREDENTIALS), (key,))
         self.gateway = Gateway(compiled, rng=random.Random(seed), epoch=EPOCH)
+        self.gateway.shared.budget = CountedBudget(RATIO, floor)
         self.now = START
         self.calls: list[Call] = []
         self.count = 0
         self.asked: list[float] = []
         self.retried: list[float] = []
+        self.hedges = 0
         self.cooldowns: dict[Circuit, float] = {}
+        self.starting: dict[Circuit, int] = {}  # successes since the probe passed
 
     @property
     def router(self) -> Router:
@@ -245,7 +304,9 @@ class ExchangeMachine(RuleBasedStateMachine):
         exchange = self.gateway.begin(request, self.now)
         assert isinstance(exchange, ChatExchange)
         self.count += 1
-        call = Call(self.count, exchange, stream=stream, heartbeat=self.heartbeat, now=self.now)
+        call = Call(
+            self.count, exchange, stream=stream, heartbeat=self.heartbeat, hedged=self.hedged, now=self.now
+        )
         assert exchange.start(self.now) == []
         self.calls.append(call)
         middle = len(payload) // pieces
@@ -321,18 +382,14 @@ class ExchangeMachine(RuleBasedStateMachine):
     # Providers
 
     def trying(self, *stages: str) -> list[Try]:
-        return [
-            call.live
-            for call in self.calls
-            if call.live is not None and (not stages or call.live.stage in stages)
-        ]
+        return [one for call in self.calls for one in call.live.values() if not stages or one.stage in stages]
 
     @precondition(lambda self: self.trying())
     @rule(who=WHO, steps=st.integers(1, 4), reused=st.booleans(), odd=ODD, cut=st.sampled_from([0, 0, 7, 60]))
     def goes_on(self, who: int, steps: int, reused: bool, odd: int, cut: int) -> None:
         one = self.trying()[who % len(self.trying())]
         for _ in range(steps):
-            if one.call.live is one and one.call.ended_at == math.inf:
+            if one.live and one.call.ended_at == math.inf:
                 self.next_step(one, reused, odd, cut)
 
     def next_step(self, one: Try, reused: bool, odd: int, cut: int) -> None:
@@ -363,16 +420,16 @@ class ExchangeMachine(RuleBasedStateMachine):
     def data(self, one: Try, data: bytes, cut: int = 0) -> None:
         """In one read or in two."""
         for piece in (data[:cut], data[cut:]) if 0 < cut < len(data) else (data,):
-            if one.call.live is one:
+            if one.live:
                 self.receive(one.call, UpstreamData(one.number, piece))
 
     def end(self, one: Try) -> None:
-        if one.call.live is one:
+        if one.live:
             one.open = False
             self.receive(one.call, UpstreamEnd(one.number))
 
     def lose(self, one: Try, why: LossReason) -> None:
-        if one.call.live is one:
+        if one.live:
             one.open = False
             self.receive(one.call, UpstreamLost(one.number, why))
 
@@ -434,14 +491,104 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.end(one)
         assert how in (0, 3) or call.exchange.finished or (how == 2 and not call.stream)
 
+    @precondition(lambda self: any(one.state is State.SLOW_START for one in self.circuits()))
+    @rule(who=WHO)
+    def recovers(self, who: int) -> None:
+        """Slow start lasts for ten successes."""
+        starting = [
+            target
+            for target in self.router.catalog.targets
+            if any(c.state is State.SLOW_START for c in self.router._states[target.id].circuits)
+        ]
+        target = starting[who % len(starting)]
+        for _ in range(10):
+            self.begin(True, f"{target.provider.name}/{target.model.id}", "", "", False, 1)
+            mine = [one for one in self.trying() if one.call.id == self.count]
+            if mine:
+                self.succeeds(who=self.trying().index(mine[0]), how=4, odd=3)
+            self.circuits_obey_their_table()
+
+    def racing(self) -> list[Try]:
+        return [one for call in self.calls if len(call.live) > 1 for one in call.live.values()]
+
+    @rule(odd=ODD, rounds=st.integers(1, 3), rare=st.integers(0, 4))
+    def all_is_well(self, odd: int, rounds: int, rare: int) -> None:
+        """Providers show how fast they are; then one takes its time."""
+        for _ in range(0 if rare else rounds):
+            for one in self.trying():
+                if one.live and one.stage != "error" and one.call.ended_at == math.inf:
+                    self.succeeds(who=self.trying().index(one), how=4, odd=odd)
+            self.who_is_finished_is_replaced()
+        if self.hedged and not rare:
+            self.pass_to(self.now + 2.0 * HEDGE.min_delay)
+
+    @precondition(lambda self: self.racing())
+    @rule(who=WHO, how=st.integers(0, 5), odd=ODD)
+    def the_first_wins_a_race(self, who: int, how: int, odd: int) -> None:
+        self.wins(self.racing()[::2], who, how, odd)
+
+    @precondition(lambda self: self.racing())
+    @rule(who=WHO, how=st.integers(0, 5), odd=ODD)
+    def the_hedge_wins_a_race(self, who: int, how: int, odd: int) -> None:
+        self.wins(self.racing()[1::2], who, how, odd)
+
+    def probing(self) -> list[Try]:
+        return [
+            one for one in self.trying() if any(c.holder is one.ticket for c in one.ticket.state.circuits)
+        ]
+
+    @precondition(lambda self: self.probing())
+    @rule(who=WHO, how=st.integers(0, 5), odd=ODD)
+    def the_probe_passes(self, who: int, how: int, odd: int) -> None:
+        self.wins(self.probing(), who, how, odd)
+
+    def wins(self, some: Sequence[Try], who: int, how: int, odd: int) -> None:
+        self.succeeds(who=self.trying().index(some[who % len(some)]), how=how, odd=odd)
+
+    @precondition(lambda self: self.at_b())
+    @rule(who=WHO)
+    def too_long_for_b(self, who: int) -> None:
+        """Others have larger windows."""
+        one = self.at_b()[who % len(self.at_b())]
+        self.answer(one, 400)
+        self.data(one, TOO_LONG)
+        self.end(one)
+
+    def at_b(self) -> list[Try]:
+        return [one for one in self.trying("dialing", "waiting") if one.ticket.target.provider.name == "b"]
+
+    @rule(name=st.sampled_from(["b", "c"]), rare=st.integers(0, 3))
+    def who_alone_can_serve_fails(self, name: str, rare: int) -> None:
+        """Then back-off and another round, while the budget lasts; who began the cooldown may pass it over."""
+        for _ in range(0 if rare else 3):
+            self.begin(True, f"{name}/{name}-model", "", "", False, 1)
+            for one in self.trying("dialing"):
+                if one.call.id == self.count:
+                    self.answer(one, 503)
+                    self.data(one, FAULT)
+                    self.end(one)
+        if not rare:
+            self.pass_to(self.now + 0.5)
+
+    @rule(name=st.sampled_from(["b", "c"]), rare=ODD)
+    def out_of_quota(self, name: str, rare: int) -> None:
+        """Whoever asks for what is throttled for longer than a request waits is told so."""
+        for _ in range(0 if rare else 2):
+            self.begin(True, f"{name}/{name}-model", "", "", False, 1)
+            for one in self.trying("dialing", "waiting"):
+                if one.call.id == self.count:
+                    self.answer(one, 429, (b"retry-after", b"900"))
+                    self.data(one, FAULT)
+                    self.end(one)
+
     @precondition(lambda self: self.trying())
     @rule(who=WHO, how=st.integers(0, 8), after=st.integers(0, 5), reused=st.booleans(), odd=ODD)
     def fails(self, who: int, how: int, after: int, reused: bool, odd: int) -> None:
         one = self.trying()[who % len(self.trying())]
         for _ in range(after):
-            if one.call.live is one and one.call.ended_at == math.inf:
+            if one.live and one.call.ended_at == math.inf:
                 self.next_step(one, reused, odd, 0)
-        if one.call.live is not one:
+        if not one.live:
             return
         if one.call.ended_at < math.inf:
             self.data(one, chunk({"content": "too late"}))
@@ -479,7 +626,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.data(one, chunk({}, "error"))
         else:
             self.lose(one, LossReason.RESET)
-        assert one.call.live is not one or one.call.ended_at < math.inf or one.finished
+        assert not one.live or one.call.ended_at < math.inf or one.finished
 
     @precondition(lambda self: self.trying("dialing", "waiting"))
     @rule(who=WHO)
@@ -532,7 +679,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             UpstreamEnd(number),
             UpstreamLost(number, LossReason.STALE),
         )[how]
-        if call.live is not None and call.live.number == number:
+        if number in call.live:
             return
         deadline = call.exchange.deadline
         before = self.standing()
@@ -555,7 +702,7 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def tick(self, call: Call) -> None:
         due = call.exchange.deadline <= self.now
-        live = call.live
+        live = list(call.live.values())
         latest = call.slot(0)
         commands = call.exchange.tick(self.now)
         if not due:
@@ -563,8 +710,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if commands or call.exchange.finished:
             assert latest <= self.now  # nothing happens before its time
         self.perform(call, commands, None)
-        if live is not None and call.live is not live:
-            assert call.exchange.finished or not live.open
+        assert call.exchange.finished or all(one.live or not one.open for one in live)
 
     @rule(seconds=st.sampled_from([0.001, 0.1, 0.3, 0.3, 1.0]))
     def time_passes(self, seconds: float) -> None:
@@ -602,71 +748,89 @@ class ExchangeMachine(RuleBasedStateMachine):
         exchange = call.exchange
         ranks = [ORDER[type(command)] for command in commands]
         assert ranks == sorted(ranks), commands  # closes, then what the client sees, then opens
-        before = call.live
-        if before is not None and not before.open:
-            call.live = None
+        before = list(call.live.values())
+        call.live = {one.number: one for one in before if one.open}
         for command in commands:
             if isinstance(command, CloseUpstream):
-                assert before is not None
-                assert before.open
-                assert before.number == command.attempt
-                before.open = False
-                call.live = None
+                one = call.live.pop(command.attempt)
+                assert one.open
+                one.open = False
             elif isinstance(command, OpenUpstream):
                 self.opens(call, command, before, cause)
             else:
                 self.client_sees(call, command)
-        if before is not None and not before.open:
-            self.see_retry(call, before, cause)
+        if not any(one.open for one in before):
+            for one in before[-1:]:
+                self.see_retry(call, one)
         if exchange.finished:
             self.check_end(call)
             return
         if exchange.deadline <= self.now:
             self.perform(call, exchange.tick(self.now), None)
             return
-        assert call.ended_at == math.inf or call.live is not None
+        assert call.ended_at == math.inf or call.live
+        REACHED["waiting for the earliest"] += not (call.live or call.upload)
+        assert len(call.live) <= 1 + (self.hedged and call.served is None)
         assert exchange.deadline > self.now
         assert call.slot(0) <= exchange.deadline <= call.slot(1)
 
-    def see_retry(self, call: Call, before: Try, cause: Event | None) -> None:
-        """A failed attempt whose request goes on has drawn on the budget."""
-        restarted = call.live is not None and call.live.fresh and call.live.ticket is before.ticket
+    def see_retry(self, call: Call, before: Try) -> None:
+        """When the last attempt has failed and the request goes on, it has drawn on the budget."""
+        restarted = any(one.fresh and one.ticket is before.ticket for one in call.live.values())
         if call.exchange.finished or restarted or call.ended_at < math.inf:
             return
         self.retried.append(self.now)
+        if not call.live:
+            call.waits_since = self.now
         recent = sum(self.now - BUDGET_WINDOW < at for at in self.retried)
         requests = sum(self.now - BUDGET_WINDOW < at for at in self.asked)
         assert recent <= RATIO * requests + self.floor
-        assert call.attempts < self.max_attempts + (call.live is not None)
+        assert call.attempts < self.max_attempts + len(call.live)
         assert call.served is None
 
-    def opens(self, call: Call, command: OpenUpstream, before: Try | None, cause: Event | None) -> None:
+    def opens(self, call: Call, command: OpenUpstream, before: Sequence[Try], cause: Event | None) -> None:
         assert call.ended_at == math.inf
         assert call.served is None
-        assert call.live is None
         assert not any(one.number == command.attempt for one in call.tries)
-        attempt = next(iter(call.exchange._live.values()), None)
-        assert attempt is not None
+        attempt = call.exchange._attempts.live[command.attempt]
         assert KEY not in repr(command)
         one = Try(call, command.attempt, attempt.ticket, self.now)
         if command.request.fresh:
             # The same try once more: no attempt, no new clock but the connection's.
             assert isinstance(cause, UpstreamLost)
             assert cause.why is LossReason.STALE
-            assert before is not None
-            assert not before.fresh
-            assert before.ticket is attempt.ticket
+            (stale,) = [one for one in before if one.number == cause.attempt]
+            assert not stale.fresh
+            assert stale.ticket is attempt.ticket
             one.fresh = True
-            one.started_at = before.started_at
+            REACHED["a fresh connection after a stale one"] += 1
+            one.started_at = stale.started_at
         else:
             call.attempts += 1
             assert call.attempts <= self.max_attempts
-            self.check_choice(call, attempt.ticket, waited=before is None)
+            if call.live:
+                assert cause is None
+                self.check_hedge(call, attempt.ticket)
+            self.check_choice(call, attempt.ticket, waited=not before, hedge=bool(call.live))
         assert command.request.credential == one.ticket.target.credential
         call.tries.append(one)
-        call.live = one
+        call.live[one.number] = one
+        call.waits_since = math.inf
 
-    def check_choice(self, call: Call, ticket: Ticket, *, waited: bool) -> None:
+    def check_hedge(self, call: Call, ticket: Ticket) -> None:
+        """It costs what is to spare, and nothing else."""
+        (first,) = call.live.values()
+        self.hedges += 1
+        assert self.hedged
+        assert self.hedges <= HEDGE.budget * len(self.asked) + 1e-6
+        assert self.now >= first.started_at + HEDGE.min_delay
+        assert not ticket.probe
+        assert not ticket.panic
+        assert not ticket.target.provider.fallback
+        assert ticket.state.headroom(self.now) >= MIN_HEADROOM
+        assert ticket.target.backend != first.ticket.target.backend
+
+    def check_choice(self, call: Call, ticket: Ticket, *, waited: bool, hedge: bool) -> None:
         """``waited``: the request had a pause before this."""
         now, target = self.now, ticket.target
         course = call.exchange._course
@@ -686,14 +850,18 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert not any(one.panic and one.target is target for one in live)
             states = [self.router._states[id] for id in candidates]
             assert all(not state.passable(now) for state in states)
+        REACHED["half-open: a probe"] += ticket.probe
+        REACHED["panic"] += ticket.panic
+        REACHED["another round over the same targets"] += again
         for circuit in ticket.state.circuits:
             if circuit.state is State.COOLDOWN:
                 assert ticket.panic or circuit.caused_by is plan
+                REACHED["its own cooldown passed over"] += not ticket.panic
             elif circuit.state is State.HALF_OPEN:
                 assert ticket.probe
                 since = [one for one in live if one.picked_at >= circuit.until]
                 assert not any(circuit in one.state.circuits and one is not ticket for one in since)
-        if not (ticket.panic or again):
+        if not (ticket.panic or again or hedge):
             self.check_preference(call, target, list(candidates.values()))
         explained = self.router.explain(plan, now)
         assert len(explained) == len(self.router.catalog.targets)
@@ -731,8 +899,8 @@ class ExchangeMachine(RuleBasedStateMachine):
             call.body += command.data
             call.sent_at = self.now
             for mark in MARK.findall(command.data):
-                serving = call.tries[-1]
-                assert mark.decode() == f"{call.id}.{serving.number}"
+                (serving,) = [one for one in call.tries if mark.decode() == f"{call.id}.{one.number}"]
+                assert not any(one.open for one in call.tries if one is not serving)
                 assert call.served in (None, serving)
                 if call.served is None:
                     call.served = serving
@@ -743,6 +911,8 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def check_end(self, call: Call) -> None:
         self.calls.remove(call)
+        if call.waits_since < math.inf:
+            self.retried.remove(call.waits_since)  # it came to nothing
         outcome = call.exchange.outcome
         assert outcome is not None
         assert not any(one.open for one in call.tries)
@@ -750,12 +920,14 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert (call.ended_at < math.inf) != (outcome.ending is Ending.CLIENT_CLOSED)
         assert not call.gone or outcome.ending in (Ending.CLIENT_CLOSED, Ending.COMPLETED)
         assert outcome.status == (499 if call.head is None else call.head.status)
+        self.note(call, outcome)
         for place, record in enumerate(outcome.attempts):
             if record.failure is None:
-                assert place == call.attempts - 1
+                left = outcome.ending in (Ending.CLIENT_CLOSED, Ending.ABANDONED)
+                assert place == call.attempts - 1 or record.lost or left
                 continue
             kind = FailureClass(record.failure)
-            assert REACTIONS[kind].switch or place == call.attempts - 1
+            assert REACTIONS[kind].switch or place == call.attempts - 1 or self.hedges
             backend = (record.provider, record.model, record.key)
             later = [(one.provider, one.model, one.key) for one in outcome.attempts[place + 1 :]]
             assert kind not in FINAL or backend not in later
@@ -765,6 +937,25 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert secret not in written
             assert secret.encode() not in sent
         self.check_body(call, sent, outcome.ending)
+
+    def note(self, call: Call, outcome: Outcome) -> None:
+        """Count what was rare about it."""
+        REACHED[f"ended: {outcome.ending.value}"] += 1
+        REACHED["all throttled"] += outcome.status == 429 and not outcome.attempts
+        REACHED["nobody available"] += outcome.error == "no_candidate"
+        beaten = call.head is not None and call.head.status == 200 and call.served is None
+        REACHED["an error after a heartbeat"] += beaten and outcome.ending is Ending.FAILED
+        for record, later in zip_longest(outcome.attempts, outcome.attempts[1:]):
+            if record.probe:
+                REACHED["the probe failed"] += record.failure is not None
+                gone = outcome.ending is Ending.CLIENT_CLOSED and record.first_content_after is None
+                REACHED["the probe was cancelled"] += gone and record.failure is None
+            if record.hedge:
+                REACHED["a hedge failed"] += record.failure is not None
+                REACHED["a hedge lost"] += record.lost
+                REACHED["a hedge won"] += record.first_content_after is not None
+            if record.failure == FailureClass.CONTEXT.value and later is not None:
+                REACHED["a larger window after context too long"] += 1
 
     def check_body(self, call: Call, sent: bytes, ending: Ending) -> None:
         assert sent.count(b"[DONE]") == (ending is Ending.COMPLETED and call.stream)
@@ -827,6 +1018,8 @@ class ExchangeMachine(RuleBasedStateMachine):
         for circuit in self.circuits():
             if circuit.state in (State.AVAILABLE, State.SLOW_START):
                 assert circuit.failures < FAILURES_IN_A_ROW
+            REACHED["slow start left"] += self.starting.get(circuit, 0) == 9 and circuit.successes == 10
+            self.starting[circuit] = circuit.successes
             if circuit.holder is not None:
                 assert circuit.state is State.HALF_OPEN
                 assert circuit.holder in live
@@ -848,7 +1041,12 @@ class ExchangeMachine(RuleBasedStateMachine):
 
 TestExchange = ExchangeMachine.TestCase
 TestExchange.settings = settings(
-    max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "200")),
+    max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "140")),
     stateful_step_count=70,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+@pytest.mark.unmeasured
+def test_rare_states_are_reached(record_property: Callable[[str, object], None]) -> None:
+    reach(ExchangeMachine, STATES, REACHED, record_property, examples=80, steps=70)

@@ -380,6 +380,119 @@ def test_cancelled_at_any_time_nothing_is_left(backend: str, size: int) -> None:
     assert run_virtually(backend, main) > 10
 
 
+# Races
+
+
+async def race(world: World, *, warm: bool = False) -> None:
+    """Two attempts, both written, neither answered."""
+    if warm:
+        await world.complete(9)
+    await world.upstreams.open(1, REQUEST)
+    assert await world.upstreams.next_event() == UpstreamOpened(1, warm)
+    await world.upstreams.open(2, REQUEST)
+    assert await world.upstreams.next_event() == UpstreamOpened(2, False)
+
+
+@on_both
+async def test_the_first_event_of_any_attempt(tasks: TaskGroup) -> None:
+    world = World(tasks)
+    await race(world)
+    first, second = world.theirs
+    await second.send(ANSWER[:-1])
+    assert [event.attempt for event in await world.events(2)] == [2, 2]  # type: ignore[union-attr]  # a provider's
+    await first.send(ANSWER[:-1])
+    assert [event.attempt for event in await world.events(2)] == [1, 1]  # type: ignore[union-attr]  # a provider's
+    await second.send(b"i")
+    assert await world.events(2) == [UpstreamData(2, b"i"), UpstreamEnd(2)]
+    assert (world.pool.leases.leased, world.pool.leases.idle) == (1, 1)
+    await first.send(b"i")
+    assert await world.events(2) == [UpstreamData(1, b"i"), UpstreamEnd(1)]
+    assert (world.pool.leases.leased, world.pool.leases.idle) == (0, 2)
+
+
+@on_both
+async def test_the_winner_loses_no_byte_when_the_other_is_closed(tasks: TaskGroup) -> None:
+    world = World(tasks)
+    await race(world)
+    with anyio.move_on_after(1.0):  # both are being read
+        await world.upstreams.next_event()
+    await world.upstreams.close(2)
+    await world.theirs[0].send(ANSWER)
+    head = UpstreamHead(1, 200, ((b"content-length", b"2"),))
+    assert await world.events(3) == [head, UpstreamData(1, b"hi"), UpstreamEnd(1)]
+    assert (world.open, world.pool.leases.leased, world.pool.leases.idle) == (1, 0, 1)
+
+
+@on_both
+async def test_bytes_that_come_while_nobody_waits_are_kept(tasks: TaskGroup) -> None:
+    world = World(tasks)
+    await race(world)
+    with anyio.move_on_after(1.0):
+        await world.upstreams.next_event()
+    for stream in world.theirs:
+        await stream.send(ANSWER[:-1])
+    await anyio.sleep(1.0)
+    assert world.upstreams.ready
+    assert len(await world.events(4)) == 4
+    await world.theirs[0].send(b"i")
+    assert await world.events(2) == [UpstreamData(1, b"i"), UpstreamEnd(1)]
+    await world.upstreams.aclose()
+    assert world.pool.leases.leased == 0
+
+
+@on_both
+async def test_nobody_reads_ahead_of_what_is_taken(tasks: TaskGroup) -> None:
+    world = World(tasks)
+    await race(world)
+    with anyio.move_on_after(1.0):
+        await world.upstreams.next_event()
+    await world.theirs[1].send(b"HTTP/1.1 200 OK\r\n\r\n")
+    await anyio.sleep(1.0)
+    await world.theirs[1].send(b"more")
+    await anyio.sleep(1.0)
+    assert world.ours[1]._incoming.buffer == b"more"
+    await world.upstreams.aclose()
+
+
+@on_both
+async def test_one_is_lost_and_the_other_goes_on(tasks: TaskGroup) -> None:
+    world = World(tasks)
+    await race(world)
+    await world.theirs[0].aclose()
+    assert await world.upstreams.next_event() == UpstreamLost(1, LossReason.RESET)
+    assert world.pool.leases.leased == 1
+    await world.theirs[1].send(ANSWER)
+    assert (await world.events(3))[-1] == UpstreamEnd(2)
+    assert (world.open, world.pool.leases.leased, world.pool.leases.idle) == (1, 0, 1)
+
+
+@on_both
+async def test_a_dial_joins_while_the_other_is_read(tasks: TaskGroup) -> None:
+    world = World(tasks, delay=2.0)
+    await world.upstreams.open(1, REQUEST)
+    assert await world.upstreams.next_event() == UpstreamOpened(1, False)
+    await world.upstreams.open(2, REQUEST)
+    with anyio.fail_after(3.0):
+        assert await world.upstreams.next_event() == UpstreamOpened(2, False)
+    await world.upstreams.open(3, REQUEST)
+    await world.upstreams.close(3)
+    await world.upstreams.aclose()
+    await anyio.sleep(5.0)
+    assert (world.open, world.pool.leases.leased, len(world.ours)) == (0, 0, 2)
+
+
+@on_both
+async def test_both_are_closed_before_their_reading_has_begun(tasks: TaskGroup) -> None:
+    world = World(tasks)
+    await race(world)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await world.upstreams.next_event()
+    await world.upstreams.aclose()
+    await anyio.sleep(1.0)
+    assert (world.open, world.pool.leases.leased) == (0, 0)
+
+
 def test_the_module_under_test_has_no_task_of_its_own() -> None:
     """Every task is spawned through the argument, so that its owner can end it."""
     import gwproto_io.upstream

@@ -244,6 +244,15 @@ def test_misuse_is_noticed() -> None:
         exchange.receive(ClientEnd(), START)
 
 
+def test_a_changed_credential_heals_at_once() -> None:
+    made = gateway(provider("a"), provider("b"))
+    fail(made, "a")
+    made.reconfigure(made.configuration, START)
+    assert decision(made, body(model="a-model"))["chosen"] is None
+    made.reconfigure(made.configuration, START, renewed=("a",))
+    assert decision(made, body(model="a-model"))["chosen"] is not None
+
+
 # Over a restart
 
 

@@ -92,3 +92,13 @@ def test_the_budget_holds_whenever_it_is_drawn_on(
         assert taken == (drawn + 1 <= ratio * recent + floor)
         if taken:
             retries.append(now)
+
+
+def test_a_retry_that_was_not_made_is_given_back() -> None:
+    budget = RetryBudget(0.0, 1)
+    assert budget.take(100.0)
+    assert not budget.take(101.0)
+    budget.give_back(100.0)
+    assert budget.take(102.0)
+    budget.give_back(100.0)  # long gone
+    assert not budget.take(103.0)

@@ -289,6 +289,8 @@ def search(
     return seen
 
 
+pytestmark = pytest.mark.unmeasured
+
 TARGET = Start(("x",), (SERVER,) * 3)
 #: The target x and its provider are both half-open, y is so by its provider alone.
 BOTH = Start(("x", "y"), (SERVER,) * 3 + (UNREACHABLE,) * 3)

@@ -49,7 +49,7 @@ KINDS = st.sampled_from(
     ]
 )
 #: What the machine below must come to, or its invariants would be true of little.
-RARE = (
+STATES = (
     "half-open: a probe",
     "the probe failed",
     "the probe was throttled",
@@ -560,9 +560,10 @@ class RouterMachine(RuleBasedStateMachine):
         assert isinstance(self.desk.ask(), Ticket)
 
 
-RouterMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=80)
+RouterMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=80)
 TestRouter = RouterMachine.TestCase
 
 
+@pytest.mark.unmeasured
 def test_rare_states_are_reached(record_property: Callable[[str, object], None]) -> None:
-    reach(RouterMachine, RARE, REACHED, record_property, examples=40, steps=80)
+    reach(RouterMachine, STATES, REACHED, record_property, examples=60, steps=80)

@@ -67,6 +67,7 @@ def instants(backend: str, scenario: Scenario) -> int:
 
 
 @each
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_cancelled_at_every_instant(scenario: Scenario, backend: str) -> None:
     for instant in range(1, instants(backend, scenario) + 1):

@@ -175,6 +175,7 @@ def test_the_same_seed_gives_the_same_transcripts() -> None:
     assert told(7) != told(8)
 
 
+@pytest.mark.unmeasured
 def test_faults_happen_in_these_worlds() -> None:
     """Or the rules above would be true of nothing."""
     endings = set()

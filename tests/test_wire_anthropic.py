@@ -240,6 +240,18 @@ def named(choice: CompletionChoice) -> CompletionChoice:
     )
 
 
+def test_every_count_of_tokens_is_written() -> None:
+    usage = Usage(9, 5, 14, cached_tokens=3, reasoning_tokens=2, cache_write_tokens=1)
+    completion = Completion((CompletionChoice(0, "A"),), "msg_1", 0, "claude", usage)
+    assert json.loads(DIALECT.encode_completion(completion, ENVELOPE))["usage"] == {
+        "input_tokens": 5,
+        "cache_creation_input_tokens": 1,
+        "cache_read_input_tokens": 3,
+        "output_tokens": 5,
+        "output_tokens_details": {"thinking_tokens": 2},
+    }
+
+
 def test_a_refusal_is_text() -> None:
     completion = Completion((CompletionChoice(0, None, None, "No."),), "msg_1", 0, "claude")
     back = there_and_back(normal(to_chunks(completion)))

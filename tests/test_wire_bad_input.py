@@ -322,6 +322,7 @@ def test_no_answer_at_all(name: str, body: bytes, stream: bool) -> None:
     assert body.strip() == b"" or failure is not None
 
 
+@pytest.mark.unmeasured
 @NAMES
 def test_real_answers_survive_every_single_cut(name: str) -> None:
     for body in STREAMS[name][:1]:

@@ -571,6 +571,7 @@ def test_native_turns() -> None:
                 {"role": "assistant", "content": [{"toolUse": {"toolUseId": "b", "name": "f"}}]},
                 {"role": "user", "content": [{"toolResult": {"toolUseId": "b", "content": []}}]},
                 {"role": "user", "content": []},
+                {"role": "assistant", "content": [{"text": "B"}]},
             ]
         }
     )
@@ -596,6 +597,7 @@ def test_native_turns() -> None:
         {"role": "assistant", "content": None, "tool_calls": [call("b", "f", "{}")]},
         {"role": "tool", "tool_call_id": "b", "content": ""},
         {"role": "user", "content": ""},
+        {"role": "assistant", "content": "B"},
     ]
 
 

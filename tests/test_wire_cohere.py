@@ -22,7 +22,14 @@ from gwproto.testing.formats.format import Stamp
 from gwproto.values import Usage
 from gwproto.wire.assemble import assemble, to_chunks
 from gwproto.wire.cohere import DIALECT
-from gwproto.wire.conversation import options_of, response_format_of, tool_choice_of, tools_of, turns_of
+from gwproto.wire.conversation import (
+    Media,
+    options_of,
+    response_format_of,
+    tool_choice_of,
+    tools_of,
+    turns_of,
+)
 from gwproto.wire.neutral import (
     UNREAD,
     ChatRequest,
@@ -305,6 +312,10 @@ def test_native_contents() -> None:
                 "messages": [
                     {"role": "system", "content": [{"type": "text", "text": "S"}]},
                     {
+                        "role": "user",
+                        "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}],
+                    },
+                    {
                         "role": "assistant",
                         "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "A"}],
                     },
@@ -321,9 +332,10 @@ def test_native_contents() -> None:
             }
         )
     )
-    assert [turn.text for turn in turns] == ["S", "A", "", '1\n{"x": 1}']
-    assert [turn.reasoning for turn in turns] == ["", "hm", "so", ""]
-    assert (turns[3].call_id, turns[3].name) == ("a", "f")
+    assert [turn.text for turn in turns] == ["S", "", "A", "", '1\n{"x": 1}']
+    assert [turn.reasoning for turn in turns] == ["", "", "hm", "so", ""]
+    assert turns[1].parts == (Media("image", url="https://example.com/a.png"),)
+    assert (turns[4].call_id, turns[4].name) == ("a", "f")
 
 
 @pytest.mark.parametrize(
@@ -627,6 +639,10 @@ def test_what_is_no_answer(body: bytes, kind: FailureClass) -> None:
 def test_a_tool_call_that_is_none() -> None:
     decode = DIALECT.stream_decoder(UNREAD)
     assert decode(b'{"type":"tool-call-delta","index":0,"delta":{"message":{"tool_calls":null}}}') == Chunk()
+
+
+def test_an_event_of_nothing() -> None:
+    assert DIALECT.stream_decoder(UNREAD)(b" ") == Chunk()
 
 
 def test_odd_answers() -> None:

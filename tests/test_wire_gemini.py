@@ -84,6 +84,19 @@ def test_signatures_go_where_googles_compatible_endpoint_has_them() -> None:
     assert (fragment.index, fragment.id, fragment.name, fragment.arguments) == (None, None, "f", "{}")
 
 
+def test_signatures_are_written_where_they_were_read() -> None:
+    signed: Any = {"extra_content": Raw(b'{"google":{"thought_signature":"c2ln"}}')}
+    choice = CompletionChoice(
+        content="A", tools=(ToolFragment(0, "call_0", "f", "{}", signed),), extra=signed
+    )
+    answer = json.loads(DIALECT.encode_completion(Completion((choice,)), ENVELOPE))
+    assert answer["candidates"][0]["content"]["parts"] == [
+        {"text": "A"},
+        {"text": "", "thoughtSignature": "c2ln"},
+        {"functionCall": {"id": "call_0", "name": "f", "args": {}}, "thoughtSignature": "c2ln"},
+    ]
+
+
 def test_images_and_what_is_none() -> None:
     image = {"inlineData": {"mimeType": "image/png", "data": "iVBO"}}
     sound = {"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}}

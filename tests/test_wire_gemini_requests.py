@@ -550,6 +550,8 @@ def test_native_options() -> None:
     request = parsed({"generationConfig": {"topK": 40, "logprobs": 3, "stopSequences": []}})
     options = options_of(request)
     assert (options.top_k, options.logprobs, options.top_logprobs) == (40, False, None)
+    options = options_of(parsed({"generationConfig": {"logprobs": 3, "responseLogprobs": True}}))
+    assert (options.logprobs, options.top_logprobs) == (True, 3)
 
 
 @pytest.mark.parametrize(

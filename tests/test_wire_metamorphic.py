@@ -18,6 +18,7 @@ from gwproto.wire.neutral import (
     Chunk,
     Completion,
     CompletionChoice,
+    Delta,
     Envelope,
     Rendering,
     ToolFragment,
@@ -81,6 +82,53 @@ def streamed(dialect: Dialect, chunks: list[Chunk]) -> Completion:
 @EACH
 @given(completion=completions())
 def test_an_answer_says_the_same_through_any_format(name: str, completion: Completion) -> None:
+    says_the_same(name, completion)
+
+
+ANSWER = Completion(
+    (
+        CompletionChoice(
+            content="It rains.",
+            reasoning="Look it up.",
+            tools=(
+                ToolFragment(0, "call_0", "get_weather", '{"city":"é"}'),
+                ToolFragment(1, "call_1", "f", '{"x":[1]}'),
+            ),
+            finish="tool_calls",
+        ),
+    ),
+    "chatcmpl-1",
+    1,
+    "model",
+    Usage(3, 5, 8),
+)
+SENT: tuple[Delta, ...] = (
+    Delta(role=True),
+    Delta(reasoning="Look "),
+    Delta(reasoning="it up."),
+    Delta(content="It "),
+    Delta(content="rains."),
+    Delta(tools=(ToolFragment(0, "call_0", "get_weather"),)),
+    Delta(tools=(ToolFragment(0, arguments='{"city":'),)),
+    Delta(tools=(ToolFragment(0, arguments='"é"}'),)),
+    Delta(tools=(ToolFragment(1, "call_1", "f", '{"x":[1]}'),)),
+    Delta(finish="tool_calls"),
+)
+
+
+@EACH
+def test_an_answer_of_everything_says_the_same_through_any_format(name: str) -> None:
+    says_the_same(name, ANSWER)
+
+
+@EACH
+def test_an_answer_in_small_pieces_says_the_same_through_any_format(name: str) -> None:
+    chunks = [*(Chunk((delta,)) for delta in SENT), Chunk(usage=ANSWER.usage)]
+    dialect = DIALECTS[name]
+    assert said(streamed(dialect, chunks)) == said(streamed(dialect, to_chunks(ANSWER)))
+
+
+def says_the_same(name: str, completion: Completion) -> None:
     dialect = DIALECTS[name]
     whole = dialect.decode_completion(dialect.encode_completion(completion, ENVELOPE), UNREAD)
     stream = streamed(dialect, to_chunks(completion))

@@ -346,6 +346,14 @@ def test_a_native_request() -> None:
     assert (tool.name, tool.description) == ("f", "d")
 
 
+def test_a_call_in_openais_words() -> None:
+    call = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    request = parsed({"messages": [{"role": "assistant", "content": "", "tool_calls": [call]}]})
+    assert [(call.id, call.name, call.arguments) for call in turns_of(request)[0].calls] == [
+        ("t1", "f", "{}")
+    ]
+
+
 def test_a_prompt_is_a_message() -> None:
     request = parsed({"prompt": "Q", "response_format": {"type": "text"}}, "/run/")
     assert request.model == "auto"
@@ -800,6 +808,11 @@ def test_a_call_is_sent_once_it_is_whole() -> None:
     assert finish == b'data: {"response":"","tool_calls":[{"id":"t","name":"f","arguments":{"x":1}}]}\n\n'
     assert encode(Chunk((Delta(refusal="no"),))) == b'data: {"response":"no"}\n\n'
     assert encode(Chunk(done=True)) == b"data: [DONE]\n\n"
+
+
+def test_an_answer_of_text() -> None:
+    body = DIALECT.encode_completion(Completion((CompletionChoice(0, "A"),)), ENVELOPE)
+    assert body == b'{"result":{"response":"A"},"success":true,"errors":[],"messages":[]}'
 
 
 def test_an_answer_without_choices() -> None:

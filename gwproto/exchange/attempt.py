@@ -58,6 +58,7 @@ class Attempt:
         "dropped",
         "effort",
         "first_content_at",
+        "hedge",
         "limits",
         "number",
         "opened_at",
@@ -78,12 +79,15 @@ class Attempt:
         request_id: str,
         now: float,
         refused: frozenset[str] = frozenset(),
+        *,
+        hedge: bool = False,
     ) -> None:
-        """``refused``: fields that this target is known not to take."""
+        """``refused``: fields that this target is known not to take. ``hedge``: it joins another that is slow."""
         provider = ticket.target.provider
         timeouts = provider.timeouts
         self.number = number
         self.ticket = ticket
+        self.hedge = hedge
         self._asked = asked
         self._dialect = DIALECTS[provider.format]
         if asked.require_params:
@@ -181,7 +185,7 @@ class Attempt:
             FailureClass.TIMEOUT, f"The provider took too long: {self.phase.value}.", code="upstream_timeout"
         )
 
-    def record(self, now: float, failure: Failure | None) -> AttemptRecord:
+    def record(self, now: float, failure: Failure | None, *, lost: bool = False) -> AttemptRecord:
         target = self.ticket.target
         first = self.first_content_at
         return AttemptRecord(
@@ -197,4 +201,6 @@ class Attempt:
             probe=self.ticket.probe,
             panic=self.ticket.panic,
             reused=self.reused,
+            hedge=self.hedge,
+            lost=lost,
         )

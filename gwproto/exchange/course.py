@@ -25,7 +25,7 @@ class Verdict(Struct, frozen=True, gc=False):
 class Course:
     """One request's way through the router. Settings are those it began with."""
 
-    __slots__ = ("_again", "_demand", "_history", "_max_attempts", "_plan", "_shared")
+    __slots__ = ("_again", "_demand", "_history", "_max_attempts", "_plan", "_shared", "_taken_at")
 
     def __init__(self, plan: Plan, demand: Demand, history: History, shared: Shared) -> None:
         self._plan = plan
@@ -34,6 +34,7 @@ class Course:
         self._shared = shared
         self._max_attempts = shared.settings.retry.max_attempts
         self._again = False  # every target was tried: the same ones may be used once more
+        self._taken_at = 0.0  # when the next try was taken from the budget
 
     def next(self, now: float, deadline: float) -> Ticket | Wait | Verdict:
         """The next target; or when to ask again; or why there is none."""
@@ -46,6 +47,7 @@ class Course:
             deadline=deadline,
             again=self._again,
         )
+        history.considered = self._plan.considered
         if not isinstance(choice, NoTarget):
             return choice
         if choice.cause == "exhausted":
@@ -54,6 +56,7 @@ class Course:
             history.tried.clear()
             return Wait(now + backoff(history.attempts - 1, self._shared.rng))
         if history.failures:
+            self._shared.budget.give_back(self._taken_at)
             return self.verdict(choice.retry_after)
         if choice.cause == "throttled":
             message = "Every provider for this request is rate limited."
@@ -66,12 +69,27 @@ class Course:
 
     def goes_on(self, target: Target, failure: Failure, now: float) -> bool:
         """May another try follow this failure? Takes from the retry budget if so."""
+        self._taken_at = now
         return (
             failure.reaction.switch
             and self._history.attempts < self._max_attempts
             and self._widened(target, failure)
             and self._shared.budget.take(now)
         )
+
+    def slow_at(self, ticket: Ticket, now: float) -> float:
+        """When a try that begins now will have taken longer than its target's tries usually do."""
+        return now + self._shared.hedging.delay(ticket.target.id, ticket.state.delays, now)
+
+    def hedge(self, now: float) -> Ticket | None:
+        """A second target beside the slow one, if there is one to spare. Takes from the hedges' budget if so."""
+        hedging = self._shared.hedging
+        if self._history.attempts >= self._max_attempts or not hedging.affordable:
+            return None
+        ticket = self._shared.router.spare(self._plan, now, self._history.tried)
+        if ticket is not None:
+            hedging.spend()
+        return ticket
 
     def simplifies(self, target: Target, request: ChatRequest, failure: Failure, now: float) -> bool:
         """Was it only a field that ``target`` does not take? Takes a try without it from the budget if so."""

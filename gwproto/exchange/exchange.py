@@ -13,13 +13,13 @@ the client, everything can still change. *streaming*: past the commit point, the
 *lingering*: the client has its whole answer; the provider's framing is given a moment to end, so that its connection
 can be used again.
 
-Every ticket taken from the router goes back by exactly one of success, failure, release.
+An attempt that is slow may be joined by a second one, a *hedge*: the first with content serves, the other is closed.
 """
 
 import math
 from collections.abc import Sequence
 
-from gwproto.commands import Abort, CloseUpstream, Command, OpenUpstream, SendData, SendEnd
+from gwproto.commands import Abort, Command, SendData, SendEnd
 from gwproto.events import (
     ClientData,
     ClientEnd,
@@ -32,6 +32,7 @@ from gwproto.events import (
     UpstreamOpened,
 )
 from gwproto.exchange.attempt import Attempt, Phase
+from gwproto.exchange.attempts import Attempts
 from gwproto.exchange.base import Exchange, in_order
 from gwproto.exchange.course import Course
 from gwproto.exchange.gears import Body
@@ -54,6 +55,7 @@ class ChatExchange(Exchange):
     """One ``POST /v1/chat/completions``."""
 
     __slots__ = (
+        "_attempts",
         "_body_at",
         "_course",
         "_drain_at",
@@ -62,7 +64,6 @@ class ChatExchange(Exchange):
         "_history",
         "_intake",
         "_linger_at",
-        "_live",
         "_request",
         "_response",
         "_retry_at",
@@ -80,7 +81,7 @@ class ChatExchange(Exchange):
         self._history = History(head, request_id, now, shared.epoch, key)
         self._request: ChatRequest | None = None
         self._course: Course | None = None
-        self._live: dict[int, Attempt] = {}  # by number; a hedge will be a second one
+        self._attempts = Attempts(request_id, self._history, shared)
         # Slots: instants, math.inf when nothing is due. Each live attempt has one of its own.
         self._body_at = self._drain_at = self._heartbeat_at = self._hedge_at = math.inf
         self._linger_at = self._retry_at = self._total_at = math.inf
@@ -95,7 +96,7 @@ class ChatExchange(Exchange):
             self._retry_at,
             self._drain_at,
             self._linger_at,
-            *[attempt.deadline for attempt in self._live.values()],
+            *[attempt.deadline for attempt in self._attempts.live.values()],
         )
 
     # Inputs
@@ -113,7 +114,7 @@ class ChatExchange(Exchange):
             raise LocalProtocolError(f"{type(event).__name__} after the end of an exchange")
         if isinstance(event, _OF_THE_CLIENT):
             return self._on_client(event, now)
-        attempt = self._live.get(event.attempt)
+        attempt = self._attempts.live.get(event.attempt)
         if attempt is None:
             return []  # late: that attempt is closed
         if isinstance(event, UpstreamData):
@@ -155,15 +156,17 @@ class ChatExchange(Exchange):
         if self._total_at <= now:
             late = Failure(FailureClass.TIMEOUT, "The request took too long.", code="upstream_timeout")
             commands: list[Command] = []
-            for attempt in list(self._live.values()):
-                commands += self._lose(attempt, late, now, close=True)
+            for attempt in list(self._attempts.live.values()):
+                commands += self._attempts.lose(attempt, late, now, close=True)
             return [*commands, *self._answer(late, 504, now)]
-        for attempt in self._live.values():
+        for attempt in self._attempts.live.values():
             if attempt.deadline <= now:
                 return self._on_late(attempt, now)
         if self._retry_at <= now:
             self._retry_at = math.inf
             return self._choose(now)
+        if self._hedge_at <= now:
+            return self._hedge(now)
         self._heartbeat_at = now + self._settings.server.heartbeat_interval
         return self._response.heartbeat()
 
@@ -205,6 +208,8 @@ class ChatExchange(Exchange):
             return self._refuse(plan, now)
         self._course = Course(plan, demand, self._history, self._shared)
         self._shared.budget.request(now)
+        if self._settings.hedge.enabled:
+            self._shared.hedging.request()
         self._total_at = self.began_at + _limit(self._settings.timeouts.total)
         if self._request.stream:
             self._heartbeat_at = now + _limit(self._settings.server.heartbeat_interval)
@@ -228,11 +233,18 @@ class ChatExchange(Exchange):
 
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
-        refused = self._shared.refusals.of(ticket.target.refuses)
-        attempt = Attempt(self._history.next_number(), ticket, self._request, self.request_id, now, refused)
-        self._live[attempt.number] = attempt
-        self._history.begin(attempt)
-        return [OpenUpstream(attempt.number, attempt.request)]
+        assert self._course is not None
+        if self._settings.hedge.enabled:
+            self._hedge_at = self._course.slow_at(ticket, now)
+        return [self._attempts.open(ticket, self._request, now)]
+
+    def _hedge(self, now: float) -> Sequence[Command]:
+        """The attempt is slow: another one joins it, where there is one to be had."""
+        assert self._request is not None
+        assert self._course is not None
+        self._hedge_at = math.inf
+        ticket = self._course.hedge(now)
+        return [] if ticket is None else [self._attempts.open(ticket, self._request, now, hedge=True)]
 
     # The provider
 
@@ -273,33 +285,32 @@ class ChatExchange(Exchange):
             return in_order(commands)
         if body.complete:
             commands.append(SendEnd())
-            used = body.usage.total_tokens if body.usage is not None else 0
-            self._shared.router.success(attempt.ticket, now, used)
-            self._history.end(attempt, None, now)
-            self._heartbeat_at = self._drain_at = attempt.deadline = math.inf
+            self._attempts.succeed(attempt, now)
+            self._heartbeat_at = self._drain_at = math.inf
             self._linger_at = now + LINGER_TIMEOUT
             if not open:
-                del self._live[attempt.number]
+                del self._attempts.live[attempt.number]
                 commands += self._release(now, Ending.COMPLETED)
         return commands
 
     def _commit(self, attempt: Attempt, length: int, now: float) -> Sequence[Command]:
         """The first content: from here on there is no way back."""
         assert self._request is not None
-        commands = self._drop(now, keep=attempt)
+        commands = self._attempts.win(attempt, now)
         self._shared.router.content(attempt.ticket, now)
         attempt.committed(now)
         history = self._history
         history.served = attempt
+        self._hedge_at = math.inf
         self._total_at = math.inf  # the attempt's own clocks run on
-        upstream_time = history.upstream_time + now - attempt.started_at
+        upstream_time = history.upstream_time(now)
         own_time = max(0.0, now - self.began_at - upstream_time)
         size = None if self._request.stream else length
         return [*commands, *self._response.commit(attempt, history.attempts, own_time, upstream_time, size)]
 
     def _on_end(self, attempt: Attempt, now: float) -> Sequence[Command]:
         if self._linger_at < math.inf:
-            del self._live[attempt.number]  # its connection is free again
+            del self._attempts.live[attempt.number]  # its connection is free again
             return self._release(now, Ending.COMPLETED)
         body = attempt.body
         if body is None:
@@ -310,14 +321,10 @@ class ChatExchange(Exchange):
 
     def _on_lost(self, attempt: Attempt, why: LossReason, now: float) -> Sequence[Command]:
         if self._linger_at < math.inf:
-            del self._live[attempt.number]
+            del self._attempts.live[attempt.number]
             return self._release(now, Ending.COMPLETED)
         if why is LossReason.STALE and not attempt.request.fresh:
-            # A kept-alive connection was dead: the same try on a fresh one, once.
-            del self._live[attempt.number]
-            attempt.restart(self._history.next_number(), now)
-            self._live[attempt.number] = attempt
-            return [OpenUpstream(attempt.number, attempt.request)]
+            return [self._attempts.restart(attempt, now)]  # once
         if attempt.body is not None:
             return self._pass_on(attempt, attempt.body, attempt.body.cut(), now, open=False)
         return self._failed(attempt, attempt.lost(why), now, close=False)
@@ -329,24 +336,17 @@ class ChatExchange(Exchange):
         assert self._request is not None
         assert self._course is not None
         if self._course.simplifies(attempt.ticket.target, self._request, failure, now):
-            # The same target once more: it is as well as it was, so its ticket is kept.
-            self._history.end(attempt, failure, now)
-            del self._live[attempt.number]
-            opens = self._open(attempt.ticket, now)
-            return [CloseUpstream(attempt.number), *opens] if close else opens
-        commands = self._lose(attempt, failure, now, close=close)
+            return self._attempts.simplify(attempt, failure, self._request, now, close=close)
+        commands = self._attempts.lose(attempt, failure, now, close=close)
         if self._history.served is not None:
             return [*commands, *self._answer(failure, failure.reaction.status, now)]
+        if self._attempts.live:
+            return commands  # the one that it raced with goes on
+        self._hedge_at = math.inf
         if self._course.goes_on(attempt.ticket.target, failure, now):
             return [*commands, *self._choose(now)]
         verdict = self._course.verdict()
         return [*commands, *self._answer(verdict.failure, verdict.status, now)]
-
-    def _lose(self, attempt: Attempt, failure: Failure, now: float, *, close: bool) -> list[Command]:
-        self._shared.router.failure(attempt.ticket, failure, now)
-        self._history.end(attempt, failure, now)
-        del self._live[attempt.number]
-        return [CloseUpstream(attempt.number)] if close else []
 
     # Endings
 
@@ -370,20 +370,9 @@ class ChatExchange(Exchange):
         sends = self._response.fail(failure, status, history.last, history.attempts, type=type, close=close)
         return [*self._release(now, ending), *sends]
 
-    def _drop(self, now: float, keep: Attempt | None = None) -> list[Command]:
-        """Let go of what is live, but for ``keep``, without a verdict on its target unless there was one."""
-        commands: list[Command] = []
-        for attempt in [attempt for attempt in self._live.values() if attempt is not keep]:
-            del self._live[attempt.number]
-            commands.append(CloseUpstream(attempt.number))
-            if self._linger_at == math.inf:
-                self._shared.router.release(attempt.ticket, now)
-                self._history.end(attempt, None, now)
-        return commands
-
     def _release(self, now: float, ending: Ending) -> Sequence[Command]:
         """Let go of everything, and end."""
-        commands = self._drop(now)
+        commands = self._attempts.drop(now, judged=self._linger_at < math.inf)
         if self._linger_at < math.inf:
             ending = Ending.COMPLETED  # the client had its whole answer
         self.finished = True

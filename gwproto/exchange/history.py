@@ -2,15 +2,15 @@
 
 from gwproto.exchange.attempt import Attempt
 from gwproto.failures import Failure
-from gwproto.values import AttemptRecord, Ending, Outcome, RequestHead, Usage
+from gwproto.routing.catalog import Target
+from gwproto.values import AttemptRecord, Candidate, Decision, Ending, Outcome, RequestHead, Usage
 from gwproto.wire.neutral import ChatRequest
 
 
 class History:
     """``attempts`` counts the tries that cost budget; a fresh connection after a stale one does not.
 
-    ``last`` is the latest try, ``served`` the one whose answer the client gets; ``upstream_time`` the seconds spent
-    on tries that are over.
+    ``last`` is the latest try, ``served`` the one whose answer the client gets.
     """
 
     __slots__ = (
@@ -20,13 +20,17 @@ class History:
         "_key",
         "_number",
         "_request_id",
+        "_trying",
+        "_trying_since",
+        "_upstream_time",
         "attempts",
+        "considered",
+        "failed",
         "failures",
         "last",
         "records",
         "served",
         "tried",
-        "upstream_time",
         "usage",
     )
 
@@ -39,11 +43,15 @@ class History:
         self._number = 0
         self.attempts = 0
         self.failures: list[Failure] = []
+        self.considered: tuple[Candidate, ...] = ()  # what was known of all targets at the latest pick
+        self.failed: list[tuple[str, str]] = []  # targets' ids and the classes of their failures
         self.records: list[AttemptRecord] = []
         self.tried: set[object] = set()  # backends
         self.last: Attempt | None = None
         self.served: Attempt | None = None
-        self.upstream_time = 0.0
+        self._trying = 0  # tries begun and not over
+        self._trying_since = 0.0
+        self._upstream_time = 0.0
         self.usage: Usage | None = None
 
     def next_number(self) -> int:
@@ -52,15 +60,25 @@ class History:
         return self._number
 
     def begin(self, attempt: Attempt) -> None:
+        if not self._trying:
+            self._trying_since = attempt.started_at
+        self._trying += 1
         self.attempts += 1
         self.tried.add(attempt.ticket.target.backend)
         self.last = attempt
 
-    def end(self, attempt: Attempt, failure: Failure | None, now: float) -> None:
-        self.records.append(attempt.record(now, failure))
-        self.upstream_time += now - attempt.started_at
+    def upstream_time(self, now: float) -> float:
+        """For how many seconds there was a try under way."""
+        return self._upstream_time + (now - self._trying_since if self._trying else 0.0)
+
+    def end(self, attempt: Attempt, failure: Failure | None, now: float, *, lost: bool = False) -> None:
+        self.records.append(attempt.record(now, failure, lost=lost))
+        self._upstream_time = self.upstream_time(now)
+        self._trying -= 1
+        self._trying_since = now
         if failure is not None:
             self.failures.append(failure)
+            self.failed.append((attempt.ticket.target.id, failure.kind.value))
         if attempt.body is not None and attempt.body.usage is not None:
             self.usage = attempt.body.usage
 
@@ -69,7 +87,8 @@ class History:
     ) -> Outcome:
         """The record of a request that is over; ``request`` None: it was never understood."""
         served = self.served
-        target = None if self.last is None else self.last.ticket.target
+        named = served or self.last
+        target = None if named is None else named.ticket.target
         first = None if served is None else served.first_content_at
         return Outcome(
             request_id=self._request_id,
@@ -91,4 +110,14 @@ class History:
             partial_usage=self.usage is not None and ending is not Ending.COMPLETED,
             dropped_params=() if served is None else served.dropped,
             error=error,
+            decision=self._decision(target),
         )
+
+    def _decision(self, target: Target | None) -> Decision | None:
+        if not self.considered:
+            return None
+        failed = tuple(self.failed)
+        chosen = "" if target is None else target.id
+        if self.served is None and chosen in dict(failed):
+            chosen = ""  # nobody was, in the end
+        return Decision(self.considered, chosen, failed)

@@ -3,6 +3,7 @@
 import random
 
 from gwproto.config import Settings
+from gwproto.policy.hedging import Hedging
 from gwproto.policy.refusals import Refusals
 from gwproto.policy.retry import RetryBudget
 from gwproto.routing.router import Router
@@ -11,12 +12,23 @@ from gwproto.routing.router import Router
 class Shared:
     """Held by the gateway, read by its exchanges. ``epoch`` turns monotonic into wall time: ``now + epoch``."""
 
-    __slots__ = ("_listed_at", "budget", "epoch", "in_flight", "refusals", "rng", "router", "settings")
+    __slots__ = (
+        "_listed_at",
+        "budget",
+        "epoch",
+        "hedging",
+        "in_flight",
+        "refusals",
+        "rng",
+        "router",
+        "settings",
+    )
 
     def __init__(self, settings: Settings, router: Router, rng: random.Random, epoch: float) -> None:
         self.settings = settings
         self.router = router
         self.budget = RetryBudget(settings.retry.budget_ratio, settings.retry.budget_floor)
+        self.hedging = Hedging(settings.hedge)
         self.refusals = Refusals()
         self.rng = rng
         self.epoch = epoch
@@ -27,6 +39,7 @@ class Shared:
         """Exchanges in flight keep the settings they began with."""
         self.settings = settings
         self.budget.reconfigure(settings.retry.budget_ratio, settings.retry.budget_floor)
+        self.hedging.reconfigure(settings.hedge)
 
     def listed_at(self, now: float) -> int:
         """When models were first listed, in seconds since 1970: what they show as ``created``, always the same.

@@ -51,3 +51,8 @@ class RetryBudget:
             return False
         self._retries.append(now)
         return True
+
+    def give_back(self, taken_at: float) -> None:
+        """The retry that was taken then has not been made."""
+        if taken_at in self._retries:  # or it has left the window by itself
+            self._retries.remove(taken_at)

@@ -1,16 +1,13 @@
 """The router: which target serves a request, and what its attempts teach.
 
 ``plan`` once per request, then ``pick`` for each attempt. A :class:`Ticket` is one attempt's hold on its target; it
-goes back by exactly one of ``success``, ``failure`` and ``release``. Everything happens at the moment of a call:
-there are no timers, a cooldown ends when somebody looks.
+goes back by exactly one of ``success``, ``failure``, ``release`` and ``overtaken``. Everything happens at the moment of
+a call: there are no timers, a cooldown ends when somebody looks.
 """
 
 import math
 import random
 from collections.abc import Collection, Iterable
-from typing import Literal
-
-from msgspec import Struct
 
 from gwproto.config import Settings
 from gwproto.failures import Effect, Failure, FailureClass, LocalProtocolError, Scope
@@ -24,8 +21,10 @@ from gwproto.routing.plan import Plan, Planner
 from gwproto.routing.quota import DAY
 from gwproto.routing.rotation import Rotation
 from gwproto.routing.snapshot import RouterState, restore, snapshot
-from gwproto.routing.state import Registry, TargetState
+from gwproto.routing.spare import unfit
+from gwproto.routing.state import Registry
 from gwproto.routing.status import TargetStatus, target_status
+from gwproto.routing.ticket import NoTarget, Ticket, Wait
 from gwproto.values import Candidate, Limit
 
 __all__ = ["NoTarget", "Plan", "Router", "TargetStatus", "Ticket", "Wait"]
@@ -50,34 +49,6 @@ FINAL = frozenset(
 )
 #: How many sets of providers keep the memory of their turns.
 MAX_ROTATIONS = 1024
-
-
-class Ticket(Struct, eq=False):
-    """One attempt's hold on its target."""
-
-    target: Target
-    probe: bool  # decides over a half-open scope
-    panic: bool  # every candidate was cooling down
-    picked_at: float
-    state: TargetState
-    plan: Plan
-    released: bool = False
-
-
-class Wait(Struct, frozen=True, gc=False):
-    """Ask again at ``until``: a target comes back, or may."""
-
-    until: float
-
-
-class NoTarget(Struct, frozen=True, gc=False):
-    """There is none: all ``throttled``, some ``unavailable``, or ``exhausted``: none but tried ones are left.
-
-    ``retry_after``: seconds until the first comes back, as far as is known.
-    """
-
-    cause: Literal["throttled", "unavailable", "exhausted"]
-    retry_after: float | None
 
 
 class Router:
@@ -128,6 +99,11 @@ class Router:
         if seat is None:
             return self._without(plan, now, tried, deadline)
         return self._issue(plan, seat, now)
+
+    def spare(self, plan: Plan, now: float, tried: Collection[object]) -> Ticket | None:
+        """A second target for a request that has one: only who is free, well and not scarce; nobody is waited for."""
+        seat = self._other(plan.shape, unfit(plan, now).union(plan.spent, tried), None, now)
+        return None if seat is None else self._issue(plan, seat, now)
 
     def _in_turn(self, plan: Plan, now: float) -> Seat | None:
         """The steady case: whose turn it is, or who served the last request of this one's kind."""
@@ -268,7 +244,16 @@ class Router:
         self._end(ticket)
 
     def release(self, ticket: Ticket, now: float) -> None:
-        """The attempt ended without a verdict: the client left, or another attempt won."""
+        """The attempt ended without a verdict: the client left."""
+        self._end(ticket)
+
+    def overtaken(self, ticket: Ticket, now: float) -> None:
+        """Another attempt won. No verdict either, but how long it took without content was no shorter than this."""
+        state = ticket.state
+        waited = now - ticket.picked_at
+        if waited > state.own.evidence.estimates(now)[1]:
+            state.delays.append(waited)
+            state.own.evidence.add_delay(waited, now)
         self._end(ticket)
 
     def _pass(self, ticket: Ticket) -> None:

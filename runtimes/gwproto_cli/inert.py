@@ -10,7 +10,6 @@ INERT = {
     "server.public_stats": "there are no figures to publish",
     "server.trusted_proxies": "no limit goes by a client's address",
     "server.cors_origins": "no cross-origin access is granted",
-    "hedge.enabled": "no request is hedged",
     "limits.requests_per_second": "rates are not limited",
     "limits.burst": "rates are not limited",
     "limits.public_requests_per_second": "rates are not limited",

@@ -166,7 +166,7 @@ class Pool:
 
 
 class _Attempt:
-    __slots__ = ("connection", "ended", "number", "opening", "parser", "request", "secret")
+    __slots__ = ("connection", "ended", "number", "opening", "parser", "reading", "request", "secret")
 
     def __init__(self, number: int, request: UpstreamRequest, secret: bytes) -> None:
         self.number = number
@@ -175,14 +175,16 @@ class _Attempt:
         self.connection: Connection | None = None
         self.opening: CancelScope | None = None  # around the task that dials or writes, if there is one
         self.parser: ResponseParser | None = None  # there once the request is written
+        self.reading: CancelScope | None = None  # around the task that reads, if there is one
         self.ended = False  # its lease is
 
 
 class Upstreams:
     """The attempts of one exchange (see ``driver.Upstreams``).
 
-    ``spawn(function, *arguments)`` starts a task that lives no longer than what serves the exchange. There is one
-    attempt at a time; its open connection is read by whoever waits for the next event, without a task in between.
+    ``spawn(function, *arguments)`` starts a task that lives no longer than what serves the exchange. A single attempt's
+    open connection is read by whoever waits for the next event, without a task in between. While several race, each
+    read is a task: at most one per attempt, and none while there are events to be taken, so nobody reads ahead.
     """
 
     __slots__ = ("_arrival", "_attempts", "_inbox", "_pool", "_spawn")
@@ -216,10 +218,15 @@ class Upstreams:
     async def next_event(self) -> Event:
         inbox = self._inbox
         while not inbox:
+            alone = len(self._attempts) == 1
             for current in self._attempts.values():
-                if current.parser is not None:
+                if current.parser is None or current.reading is not None:
+                    continue
+                if alone:
                     await self._read(current, current.parser)
                     break
+                current.reading = CancelScope()
+                self._spawn(self._read_beside, current, current.parser, current.reading)
             else:
                 self._arrival = Flag()
                 await self._arrival.wait()
@@ -274,6 +281,14 @@ class Upstreams:
         if parser.complete and self._inbox and isinstance(self._inbox[-1], UpstreamLost):
             await self.close(current.number)
 
+    async def _read_beside(self, current: _Attempt, parser: ResponseParser, reading: CancelScope) -> None:
+        """One read of an attempt that races."""
+        with reading:
+            if not current.ended:
+                await self._read(current, parser)
+        current.reading = None
+        self._wake()
+
     async def _finish(self, attempt: int) -> None:
         """The end of a response has been taken note of."""
         current = self._attempts.pop(attempt, None)
@@ -296,11 +311,16 @@ class Upstreams:
         current.ended = True
         if current.opening is not None:
             current.opening.cancel()
+        if current.reading is not None:
+            current.reading.cancel()
         self._pool.leases.discard()
         if current.connection is not None:
             await current.connection.aclose()
 
     def _post(self, event: Event) -> None:
         self._inbox.append(event)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._arrival is not None:
             self._arrival.set()

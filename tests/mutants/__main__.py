@@ -23,6 +23,8 @@ UNITS = (
     "test_exchange.py",
     "test_gears.py",
     "test_gateway.py",
+    "test_hedging.py",
+    "test_policy_hedging.py",
     "test_policy_refusals.py",
     "test_policy_retry.py",
     "test_rotation.py",
@@ -30,6 +32,7 @@ UNITS = (
     "test_routing_plan.py",
     "test_routing_router.py",
     "test_routing_score.py",
+    "test_routing_spare.py",
 )
 TIMEOUT = 90.0  # seconds; a run takes a fifth of that
 SHARE = 0.9

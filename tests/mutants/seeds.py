@@ -13,14 +13,15 @@ class Mutant(NamedTuple):
 
 
 _EXCHANGE = "exchange/exchange.py"
+_ATTEMPTS = "exchange/attempts.py"
 _ROUTER = "routing/router.py"
 _HEALTH = "routing/health.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         _EXCHANGE,
-        "        attempt = self._live.get(event.attempt)\n",
-        "        attempt = next(iter(self._live.values()), None)\n",
+        "        attempt = self._attempts.live.get(event.attempt)\n",
+        "        attempt = next(iter(self._attempts.live.values()), None)\n",
         "late events of a closed attempt count",
     ),
     Mutant(
@@ -30,25 +31,25 @@ MUTANTS: tuple[Mutant, ...] = (
         "after content another attempt may follow",
     ),
     Mutant(
-        _EXCHANGE,
+        _ATTEMPTS,
         "        return [CloseUpstream(attempt.number)] if close else []\n",
         "        return []\n",
         "failed attempts stay open",
     ),
     Mutant(
-        _EXCHANGE,
-        "            commands.append(CloseUpstream(attempt.number))\n            if self._linger_at",
-        "            if self._linger_at",
+        _ATTEMPTS,
+        "            commands.append(CloseUpstream(attempt.number))\n            if not judged",
+        "            if not judged",
         "a client that leaves does not close its upstream",
     ),
     Mutant(
-        _EXCHANGE,
+        _ATTEMPTS,
         "                self._shared.router.release(attempt.ticket, now)\n",
         "                pass\n",
         "a client that leaves leaks its ticket",
     ),
     Mutant(
-        _EXCHANGE,
+        _ATTEMPTS,
         "                self._shared.router.release(attempt.ticket, now)\n",
         "                self._shared.router.failure(attempt.ticket, attempt.timed_out(), now)\n",
         "a client that leaves counts against the provider",
@@ -181,6 +182,60 @@ MUTANTS: tuple[Mutant, ...] = (
         "            and self._history.served is None\n            and self._history.attempts < self._max_attempts\n",
         "            and self._history.served is None\n",
         "tries without a refused field beyond the last",
+    ),
+    Mutant(
+        _ATTEMPTS,
+        "                commands.append(CloseUpstream(attempt.number))\n                self._shared.router.overtaken",
+        "                self._shared.router.overtaken",
+        "who lost a race stays open",
+    ),
+    Mutant(
+        _ATTEMPTS,
+        "                self._shared.router.overtaken(attempt.ticket, now)\n",
+        "                self._shared.router.failure(attempt.ticket, attempt.timed_out(), now)\n",
+        "who lost a race is counted as failed",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        self._hedge_at = math.inf\n        self._total_at = math.inf  #",
+        "        self._total_at = math.inf  #",
+        "a hedge after the first content",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "        if self._attempts.live:\n            return commands  #",
+        "        if False:\n            return commands  #",
+        "a failure in a race starts a third attempt",
+    ),
+    Mutant(
+        "exchange/course.py",
+        " or not hedging.affordable:",
+        ":",
+        "hedges without a budget",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "        if self._history.attempts >= self._max_attempts or not hedging",
+        "        if not hedging",
+        "a hedge is no attempt",
+    ),
+    Mutant(
+        "exchange/course.py",
+        "            self._shared.budget.give_back(self._taken_at)\n",
+        "",
+        "a retry that finds no target costs budget",
+    ),
+    Mutant(
+        "routing/spare.py",
+        "        and all(circuit.state in _WELL for circuit in state.circuits)\n",
+        "",
+        "a hedge is a probe",
+    ),
+    Mutant(
+        "routing/spare.py",
+        "        and state.headroom(now) >= MIN_HEADROOM\n",
+        "",
+        "a hedge takes what is scarce",
     ),
     Mutant(
         "policy/refusals.py",

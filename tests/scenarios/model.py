@@ -1,5 +1,6 @@
 """A scenario is data: who asks what and when, how the providers behave, which settings differ from the default."""
 
+import functools
 import hashlib
 import math
 import re
@@ -88,23 +89,31 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 def configuration(scenario: Scenario, base_urls: Mapping[str, str] | None = None) -> Configuration:
-    """The scenario's gateway: providers alpha, beta … one model each, at hosts of their own or at ``base_urls``."""
+    """The scenario's gateway: providers alpha, beta … one model each, at hosts of their own or at ``base_urls``.
+
+    Compiled once for all runs of a scenario: it never changes.
+    """
     if base_urls is None:
         base_urls = {name: f"http://{name}.test/v1" for name in PROVIDERS}
+    urls = tuple(base_urls[name] for name in PROVIDERS[: scenario.providers])
+    return _compiled(scenario.format, urls, msgspec.json.encode(scenario.settings))
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(format: str, urls: tuple[str, ...], settings: bytes) -> Configuration:
     providers = tuple(
         ProviderSettings(
             name=name,
-            format=scenario.format,
-            base_url=base_urls[name],
+            format=format,
+            base_url=url,
             models=(ModelSettings(id=f"{name}-m", upstream=f"{name}/model"),),
         )
-        for name in PROVIDERS[: scenario.providers]
+        for name, url in zip(PROVIDERS, urls, strict=False)
     )
-    settings = msgspec.convert(
-        {"providers": msgspec.to_builtins(providers), **scenario.settings}, Settings, strict=False
-    )
-    catalog = compile_catalog(settings, {name: (name,) for name in PROVIDERS}, VOCABULARIES)
-    return Configuration(settings, catalog, (ClientKey("test", hashlib.sha256(KEY.encode()).digest()),))
+    document = {"providers": msgspec.to_builtins(providers), **msgspec.json.decode(settings)}
+    checked = msgspec.convert(document, Settings, strict=False)
+    catalog = compile_catalog(checked, {name: (name,) for name in PROVIDERS}, VOCABULARIES)
+    return Configuration(checked, catalog, (ClientKey("test", hashlib.sha256(KEY.encode()).digest()),))
 
 
 def credentials(scenario: Scenario) -> dict[str, tuple[bytes, bytes]]:
@@ -145,7 +154,10 @@ def seen(status: int, headers: Headers, body: bytes, ending: str, outcome: Outco
         ending=ending,
         outcome=outcome.ending.value,
         error=outcome.error,
-        attempts=tuple(f"{attempt.provider} {attempt.failure or 'ok'}" for attempt in outcome.attempts),
+        attempts=tuple(
+            f"{attempt.provider} {attempt.failure or ('lost' if attempt.lost else 'ok')}"
+            for attempt in outcome.attempts
+        ),
     )
 
 

@@ -1,6 +1,6 @@
 """The table: one row, one situation. Runners and goldens are beside it."""
 
-from scenarios import bad, clients, formats, good
+from scenarios import bad, clients, formats, good, hedges
 
 TABLE = (
     *good.REQUESTS,
@@ -15,6 +15,7 @@ TABLE = (
     *clients.OTHER_ENDPOINTS,
     *clients.LEAVING,
     *clients.LIMITS,
+    *hedges.HEDGES,
 )
 
 assert len({scenario.name for scenario in TABLE}) == len(TABLE), "names are file names"
