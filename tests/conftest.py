@@ -75,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _note(report)
-    if "rare states" in (properties := dict(report.user_properties)):
+    if report.when == "call" and "rare states" in (properties := dict(report.user_properties)):
         _rare.append(properties["rare states"])
     golden = dict(report.user_properties).get("golden")
     if golden is not None:
