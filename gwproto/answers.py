@@ -1,11 +1,13 @@
 """The gateway's own answers: models, health, the state of routing, errors."""
 
+import math
 from collections.abc import Mapping
 
 import msgspec
 
 from gwproto.exchange.reply import Answer
 from gwproto.exchange.shared import Shared
+from gwproto.policy.standing import Rejection, rate_headers
 from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.router import TargetStatus
 from gwproto.values import Headers
@@ -33,6 +35,17 @@ def error_answer(
 ) -> Answer:
     body = encode_error(message, type, code, param)
     return Answer(status, body, headers=headers, error=code)
+
+
+def rejected(rejection: Rejection) -> Answer:
+    """429 for a request that its head has refused already."""
+    headers = (
+        (b"retry-after", b"%d" % max(1, math.ceil(rejection.retry_after or 0))),
+        *rate_headers(rejection.requests, rejection.tokens),
+    )
+    return error_answer(
+        429, "rate_limit_exceeded", rejection.message, type="rate_limit_error", headers=headers
+    )
 
 
 def models(catalog: Catalog, shared: Shared, now: float) -> Answer:

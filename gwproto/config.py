@@ -36,7 +36,31 @@ class ServerSettings(Section, frozen=True):
     state_file: str = "state.json"  # in state_dir; "": nothing is kept over a restart
 
 
-class KeySettings(Section, frozen=True):
+Rate = Annotated[float, Meta(ge=0, le=1e9)]
+Burst = Annotated[int, Meta(ge=1)]
+
+
+class Rates(Section, frozen=True):
+    """What somebody may use; 0 = off. A day is one of UTC."""
+
+    requests_per_second: Rate = 0.0
+    burst: Burst = 60  # requests at once, with requests_per_second
+    tokens_per_minute: Count = 0
+    requests_per_day: Count = 0
+    tokens_per_day: Count = 0
+
+
+class OwnRates(Section, frozen=True):
+    """A client key's own values for some of the limits; None: the common one."""
+
+    requests_per_second: Rate | None = None
+    burst: Burst | None = None
+    tokens_per_minute: Count | None = None
+    requests_per_day: Count | None = None
+    tokens_per_day: Count | None = None
+
+
+class KeySettings(OwnRates, frozen=True):
     """One client key: by the name of the variable that holds it, or by its hash."""
 
     label: str = ""
@@ -94,10 +118,12 @@ class RoutingSettings(Section, frozen=True):
     discover: bool = False
 
 
-class LimitSettings(Section, frozen=True):
-    requests_per_second: Annotated[float, Meta(ge=0, le=1e9)] = 0.0
-    burst: Annotated[int, Meta(ge=1)] = 60
-    public_requests_per_second: Annotated[float, Meta(ge=0, le=1e9)] = 20.0
+class LimitSettings(Rates, frozen=True):
+    """The rates are each client key's."""
+
+    project: Rates = Rates()  # each project_id's
+    public_requests_per_second: Rate = 20.0  # of each client address, at what needs no key
+    public_burst: Burst = 60
     max_in_flight: Annotated[int, Meta(ge=1)] = 1000
     max_body: Annotated[int, Meta(ge=1)] = 33554432
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection
 
 from msgspec import Struct
 
-from gwproto.answers import error_answer, health, json_answer, model, models, routing_status
+from gwproto.answers import error_answer, health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
 from gwproto.config import Settings
+from gwproto.exchange.account import open_account
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.intake import announced
@@ -15,8 +16,11 @@ from gwproto.exchange.operation import Operation
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
 from gwproto.operations import explain, reset
+from gwproto.policy.address import Addresses
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
 from gwproto.policy.guard import guard, path_of
+from gwproto.policy.limits import Limits, LimitsState
+from gwproto.policy.standing import Rejection
 from gwproto.routing.catalog import Catalog
 from gwproto.routing.router import Router
 from gwproto.routing.snapshot import RouterState
@@ -24,6 +28,8 @@ from gwproto.values import RequestHead
 
 _CLOSE = (b"connection", b"close")
 _RETRY_SOON = (b"retry-after", b"1")
+#: Whoever restarts what does not answer these must not be refused.
+_PROBES = frozenset(("/livez", "/readyz", "/health/liveliness", "/health/readiness"))
 
 
 class Configuration(Struct, frozen=True, gc=False):
@@ -43,10 +49,11 @@ class Statistics(Struct, frozen=True, gc=False):
 
 
 class State(Struct, frozen=True, gc=False):
-    """What a gateway knows of its providers, taken ``at`` a wall time. Holds no secret, and nothing of any client."""
+    """What a gateway knows of its providers and of its clients' budgets, taken ``at`` a wall time. Holds no secret."""
 
     at: float
     router: RouterState
+    limits: LimitsState
 
 
 class _Route(Struct, frozen=True, gc=False):
@@ -56,13 +63,26 @@ class _Route(Struct, frozen=True, gc=False):
 
 
 class Gateway:
-    """One per process. ``epoch`` turns monotonic into wall time: wall = ``now + epoch``."""
+    """One per process. ``epoch`` turns monotonic into wall time: wall = ``now + epoch``.
 
-    def __init__(self, configuration: Configuration, *, rng: random.Random, epoch: float) -> None:
+    ``router``: another policy in place of the gateway's own, for comparisons.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        rng: random.Random,
+        epoch: float,
+        router: Router | None = None,
+    ) -> None:
         self._configuration = configuration
         self._authenticator = Authenticator(configuration.keys)
-        router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
+        if router is None:
+            router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
         self._shared = Shared(configuration.settings, router, rng, epoch)
+        self._limits = Limits(configuration.settings.limits, configuration.keys, epoch)
+        self._addresses = Addresses(configuration.settings.server.trusted_proxies)
         self._begun = 0
         self._draining_since: float | None = None
 
@@ -81,6 +101,8 @@ class Gateway:
             return self._begin_chat(head, now)
         if path in _OPERATIONS:
             return self._begin_operation(head, path, now)
+        if path not in _PROBES and (over := self._over(head, now)) is not None:
+            return self._rejected(head, now, over, _ROUTES[path].endpoint if path in _ROUTES else "")
         if path.startswith("/models/"):
             name = _unquote(path[len("/models/") :])
             route = _Route(
@@ -108,22 +130,25 @@ class Gateway:
         return self._refusal(head, now, status, code, message, headers=(_CLOSE,))
 
     def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
-        """Change everything at once. Exchanges in flight keep what they started with; memory of health stays, but for
-        the credentials in ``renewed``, whose secret is another one now."""
+        """Change everything at once. Exchanges in flight keep what they started with; memory of health
+        and of what limits were drawn on stays, but for the credentials in ``renewed``: their secret is another one."""
         self._authenticator = Authenticator(configuration.keys)
+        self._limits.reconfigure(configuration.settings.limits, configuration.keys, now)
+        self._addresses = Addresses(configuration.settings.server.trusted_proxies)
         self._shared.reconfigure(configuration.settings)
         self._shared.router.reconfigure(configuration.catalog, configuration.settings, now, renewed=renewed)
         self._configuration = configuration
 
     def snapshot(self, now: float) -> State:
         """What is worth keeping over a restart, as a value."""
-        return State(now + self._shared.epoch, self._shared.router.snapshot(now))
+        return State(now + self._shared.epoch, self._shared.router.snapshot(now), self._limits.snapshot(now))
 
     def restore(self, state: State, now: float, *, renewed: Collection[str] = ()) -> None:
         """Go on from what another process knew, aged by the time in between. ``renewed``: credentials whose secret has
         changed meanwhile. Call it before the first request."""
         elapsed = max(0.0, now + self._shared.epoch - state.at)
         self._shared.router.restore(state.router, elapsed, now, renewed=renewed)
+        self._limits.restore(state.limits, now)
 
     def drain(self, now: float) -> None:
         """The process is stopping: ``/readyz`` says so from now on. Requests are still answered."""
@@ -141,6 +166,11 @@ class Gateway:
     @property
     def shared(self) -> Shared:
         return self._shared
+
+    @property
+    def limits(self) -> Limits:
+        """What clients have used; ``snapshot`` and ``restore`` keep the day's budgets over a restart."""
+        return self._limits
 
     def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
         endpoint = "/v1/chat/completions"
@@ -161,8 +191,11 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_RETRY_SOON, _CLOSE),
             )
+        account = open_account(self._limits, label, now)
+        if isinstance(account, Rejection):
+            return self._rejected(head, now, account, endpoint, label)
         return self._announced(head, endpoint, now) or ChatExchange(
-            head, self._shared.new_id(), now, shared=self._shared, key=label
+            head, self._shared.new_id(), now, shared=self._shared, key=label, account=account
         )
 
     def _begin_operation(self, head: RequestHead, path: str, now: float) -> Exchange:
@@ -188,6 +221,8 @@ class Gateway:
         verdict = self._authenticator.check(head.headers)
         if isinstance(verdict, Accepted):
             return verdict.label
+        if (over := self._over(head, now)) is not None:
+            return self._rejected(head, now, over, endpoint)
         return self._refusal(
             head,
             now,
@@ -213,6 +248,16 @@ class Gateway:
             headers=(_CLOSE,),
         )
 
+    def _over(self, head: RequestHead, now: float) -> Rejection | None:
+        """Count a request without a valid key against its address."""
+        addresses = self._limits.addresses
+        return None if addresses.rates("") is None else addresses.request(self._addresses.of(head), now)
+
+    def _rejected(
+        self, head: RequestHead, now: float, rejection: Rejection, endpoint: str, key: str = ""
+    ) -> Exchange:
+        return self._reply(head, now, rejected(rejection), endpoint, key)
+
     def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."
         return self._refusal(
@@ -234,9 +279,12 @@ class Gateway:
         answer = error_answer(status, code, message, type=type, headers=headers)
         return self._reply(head, now, answer, endpoint)
 
-    def _reply(self, head: RequestHead, now: float, answer: Answer | Delegate, endpoint: str) -> Exchange:
+    def _reply(
+        self, head: RequestHead, now: float, answer: Answer | Delegate, endpoint: str, key: str = ""
+    ) -> Exchange:
+        shared = self._shared
         return Reply(
-            head, self._shared.new_id(), now, answer=answer, endpoint=endpoint, epoch=self._shared.epoch
+            head, shared.new_id(), now, answer=answer, endpoint=endpoint, epoch=shared.epoch, key=key
         )
 
     def _ready(self, now: float) -> Answer:

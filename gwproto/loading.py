@@ -6,6 +6,7 @@ Nothing here reads a file or the environment: runtimes pass both in, and the byt
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
@@ -120,11 +121,30 @@ def load(
     settings = _build(Settings, data, "", problems)
     if settings is None:
         raise ConfigurationError(tuple(problems))
+    problems += _addresses(settings.server.trusted_proxies, "server.trusted_proxies")
     tables = data.get("providers", ())
     providers = _providers(settings, tables, text is not None, environ, known, origins, problems)
     if problems:
         raise ConfigurationError(tuple(problems))
     return Loaded(replace(settings, providers=providers), origins)
+
+
+def read_table(text: bytes, source: str) -> dict[str, Any]:
+    """TOML as a table, or :class:`ConfigurationError`; ``source`` names the text in it."""
+    problems: Problems = []
+    table = _parse(text, source, problems)
+    if problems:
+        raise ConfigurationError(tuple(problems))
+    return table
+
+
+def read_section(kind: type[S], table: object, path: str = "") -> S:
+    """A table as its Struct, or :class:`ConfigurationError` with every problem in it; ``path`` is the table's own."""
+    problems: Problems = []
+    section = _build(kind, table, path, problems)
+    if section is None:
+        raise ConfigurationError(tuple(problems))
+    return section
 
 
 def _parse(text: bytes, source: str, problems: Problems) -> dict[str, Any]:
@@ -168,6 +188,15 @@ def _variables(environ: Mapping[str, str], problems: Problems) -> Iterator[tuple
             yield path, convert(value, kind, strict=False), variable
         except ValidationError as error:
             problems.append((variable, _explain(kind, error)))
+
+
+def _addresses(values: Iterable[str], path: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with addresses and networks."""
+    for index, value in enumerate(values):
+        try:
+            ip_network(value)
+        except ValueError as error:
+            yield f"{path}[{index}]", f"expected an address or a network such as 10.0.0.0/8: {error}"
 
 
 def _build(kind: type[S], value: object, path: str, problems: Problems) -> S | None:

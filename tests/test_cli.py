@@ -101,6 +101,33 @@ class TestCheck:
         )
         assert lines["aliases.other"] == "m file"
 
+    def test_shows_the_limits_in_force(
+        self, capsys: pytest.CaptureFixture[str], config: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = """
+            [server]
+            trusted_proxies = ["10.0.0.0/8"]
+            [auth]
+            keys = [{ label = "me", env = "MY_KEY", tokens_per_day = 7 }]
+            [limits]
+            burst = 5
+            project = { tokens_per_minute = 9 }
+            [[providers]]
+            name = "own"
+            base_url = "http://127.0.0.1:9"
+            models = [{ id = "m" }]
+        """
+        Path(config).write_text(file)
+        monkeypatch.setenv("GWPROTO_LIMITS__REQUESTS_PER_DAY", "100")
+        _, out, _ = run(capsys, "check", "--config", config)
+        lines = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines() if line}
+        assert lines["server.trusted_proxies"] == "10.0.0.0/8 file"
+        assert lines["limits.burst"] == "5 file"
+        assert lines["limits.requests_per_day"] == "100 GWPROTO_LIMITS__REQUESTS_PER_DAY"
+        assert lines["limits.project.tokens_per_minute"] == "9 file"
+        assert lines["auth.keys.me.tokens_per_day"] == "7 file"
+        assert "auth.keys.me.burst" not in lines
+
     def test_shows_the_quirks_in_force(self, capsys: pytest.CaptureFixture[str], config: str) -> None:
         file = """
             [[providers]]

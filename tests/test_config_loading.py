@@ -4,7 +4,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from gwproto.config import KnownProvider, ModelSettings, ProviderSettings, Settings
+from gwproto.config import (
+    KeySettings,
+    KnownProvider,
+    LimitSettings,
+    ModelSettings,
+    ProviderSettings,
+    Rates,
+    Settings,
+)
 from gwproto.failures import ConfigurationError
 from gwproto.loading import Loaded, decode_known, load
 
@@ -86,6 +94,13 @@ class TestPrecedence:
         ("variable", "text", "path", "value"),
         [
             ("GWPROTO_LIMITS__BURST", " 7 ", "limits.burst", 7),
+            ("GWPROTO_LIMITS__TOKENS_PER_MINUTE", "9000", "limits.tokens_per_minute", 9000),
+            (
+                "GWPROTO_SERVER__TRUSTED_PROXIES",
+                "10.0.0.1, fd00::/8",
+                "server.trusted_proxies",
+                ("10.0.0.1", "fd00::/8"),
+            ),
             ("GWPROTO_TIMEOUTS__HEAD", "1.5", "timeouts.head", 1.5),
             ("GWPROTO_TIMEOUTS__HEAD", "2", "timeouts.head", 2.0),
             ("GWPROTO_HEDGE__ENABLED", "true", "hedge.enabled", True),
@@ -110,6 +125,44 @@ class TestPrecedence:
     def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_setting(self) -> None:
         environ = {"GWPROTO_PORT": "tcp://10.0.0.1:80", "GWPROTO_SERVICE_HOST": "10.0.0.1", "GWPROTO__X": ""}
         assert loaded(None, environ).settings == Settings()
+
+
+class TestLimits:
+    def test_of_keys_and_projects(self) -> None:
+        text = """
+            [limits]
+            tokens_per_day = 100000
+            project = { requests_per_day = 50 }
+            [auth]
+            keys = [{ label = "ci", env = "CI", requests_per_second = 2, tokens_per_day = 0 }, { env = "ME" }]
+        """
+        settings = loaded(text).settings
+        assert settings.limits == LimitSettings(tokens_per_day=100000, project=Rates(requests_per_day=50))
+        ci, me = settings.auth.keys
+        assert ci == KeySettings(label="ci", env="CI", requests_per_second=2.0, tokens_per_day=0)
+        assert (me.requests_per_second, me.tokens_per_day) == (None, None)
+
+    def test_problems(self) -> None:
+        text = """
+            [limits]
+            tokens_per_minute = -1
+            project = { tokens_per_hour = 1 }
+            [auth]
+            keys = [{ burst = 0 }]
+        """
+        paths = [path for path, _ in problems(text)]
+        assert paths == ["auth.keys[0].burst", "limits.tokens_per_minute", "limits.project.tokens_per_hour"]
+
+    def test_trusted_proxies_are_addresses_and_networks(self) -> None:
+        text = "[server]\ntrusted_proxies = ['10.0.0.0/8', '10.0.0.1/8', 'proxy.example', '::1']"
+        expected = "expected an address or a network such as 10.0.0.0/8: "
+        assert problems(text) == (
+            ("server.trusted_proxies[1]", expected + "10.0.0.1/8 has host bits set"),
+            (
+                "server.trusted_proxies[2]",
+                expected + "'proxy.example' does not appear to be an IPv4 or IPv6 network",
+            ),
+        )
 
 
 class TestProblems:

@@ -49,6 +49,7 @@ from gwproto import (
 from gwproto.config import (
     HealthSettings,
     HedgeSettings,
+    LimitSettings,
     ModelSettings,
     RetrySettings,
     RoutingSettings,
@@ -56,6 +57,7 @@ from gwproto.config import (
     Settings,
     TimeoutSettings,
 )
+from gwproto.exchange.account import DEFAULT_OUTPUT
 from gwproto.exchange.attempt import ERROR_BODY_TIMEOUT
 from gwproto.exchange.exchange import LINGER_TIMEOUT, ChatExchange
 from gwproto.failures import REACTIONS, FailureClass
@@ -91,6 +93,8 @@ CREDENTIALS = {"a": ["a-one", "a-two"], "b": ["b"], "c": ["c"], "spare": ["spare
 
 SECRET = "sk-canary0123456789abcdefghij"  # what a provider might quote of our key
 PROMPT = "canary-of-the-prompt"
+MESSAGES = [{"role": "user", "content": PROMPT}]
+RESERVED = len(json.dumps(MESSAGES)) // 4 + DEFAULT_OUTPUT  # tokens, by each request in flight
 SSE = ((b"content-type", b"text/event-stream"),)
 JSON = ((b"content-type", b"application/json"),)
 USAGE = chunk({}, choices=[], usage={"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3})
@@ -253,6 +257,9 @@ class ExchangeMachine(RuleBasedStateMachine):
             routing=RoutingSettings(max_wait=2.0),
             retry=RetrySettings(max_attempts=max_attempts, budget_ratio=RATIO, budget_floor=floor),
             hedge=HEDGE if hedged else HedgeSettings(),
+            limits=LimitSettings(
+                tokens_per_minute=1 << 40
+            ),  # never in the way: what is reserved is looked at
         )
         key = ClientKey("tester", hashlib.sha256(KEY.encode()).digest())
         compiled = Configuration(configured, compile_catalog(configured, CREDENTIALS), (key,))
@@ -296,7 +303,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             fields["reasoning_effort"] = effort
         if usage and stream:
             fields["stream_options"] = {"include_usage": True}
-        payload = body(**fields, messages=[{"role": "user", "content": PROMPT}])
+        payload = body(**fields, messages=MESSAGES)
         if forced and model == "auto":
             request = head(headers={"x-gateway-force-provider": forced})
         else:
@@ -1008,6 +1015,8 @@ class ExchangeMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_in_flight_is_what_is_open(self) -> None:
         assert self.gateway.statistics(self.now).in_flight == len(self.calls)
+        reserved = len([call for call in self.calls if not call.upload]) * RESERVED
+        assert self.gateway.limits.keys.reserved == reserved
         held = Counter(one.ticket.target.id for one in self.trying() if one.call.ended_at == math.inf)
         for status in self.router.statuses(self.now):
             assert status.in_flight == held[status.target]

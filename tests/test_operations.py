@@ -277,3 +277,13 @@ def test_a_state_from_the_future_is_taken_as_it_is() -> None:
     after = gateway(provider("a"))
     after.restore(before.snapshot(START + 5.0), START)
     assert decision(after, body())["chosen"] is None
+
+
+def test_clients_budgets_go_on_too() -> None:
+    limits = LimitSettings(requests_per_day=2)
+    before, after = gateway(limits=limits), gateway(limits=limits)
+    for _ in range(2):
+        begin(before, body())
+    after.restore(before.snapshot(START), START)
+    refused = after.begin(head(), START)
+    assert sent_head(refused.start(START))[0] == 429

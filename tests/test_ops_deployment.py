@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gwproto import ConfigurationError
+from gwproto.config import OwnRates
 from gwproto.loading import load
 from gwproto.policy.auth import ClientKey
 from gwproto.wire.dialects import DIALECTS
@@ -65,6 +66,19 @@ class TestClientKeys:
             ClientKey("x", digest("x")),
             ClientKey("", digest("y")),
         )
+
+    def test_with_limits_of_their_own(self) -> None:
+        text = f"""
+            [auth]
+            keys = [
+                {{ label = "me", env = "MINE", burst = 5 }},
+                {{ label = "ci", sha256 = "{digest("c").hex()}", tokens_per_day = 1000 }},
+                {{ label = "none", env = "MINE" }},
+            ]
+            {PROVIDER}
+        """
+        keys = deployed(text, MINE="m").configuration.keys
+        assert [key.limits for key in keys] == [OwnRates(burst=5), OwnRates(tokens_per_day=1000), None]
 
     def test_without_any_nothing_is_served(self) -> None:
         assert problems(make_key=False) == [

@@ -203,6 +203,17 @@ def test_a_refusal_after_nothing_went_through_teaches_nothing() -> None:
     assert quota.headroom(START) == 1.0
 
 
+def test_a_refused_probe_teaches_nothing() -> None:
+    """Or a target would be taken for one of a request a minute after every storm of refusals."""
+    desk = Desk(provider("a"))
+    for _ in range(4):
+        desk.fail(desk.pick(), THROTTLED)
+        desk.now += 301.0
+    desk.serve()
+    desk.now += 2.0
+    assert headroom(desk) == 1.0
+
+
 # Meters
 
 

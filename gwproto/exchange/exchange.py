@@ -31,6 +31,7 @@ from gwproto.events import (
     UpstreamHead,
     UpstreamOpened,
 )
+from gwproto.exchange.account import Account
 from gwproto.exchange.attempt import Attempt, Phase
 from gwproto.exchange.attempts import Attempts
 from gwproto.exchange.base import Exchange, in_order
@@ -55,6 +56,7 @@ class ChatExchange(Exchange):
     """One ``POST /v1/chat/completions``."""
 
     __slots__ = (
+        "_account",
         "_attempts",
         "_body_at",
         "_course",
@@ -72,12 +74,22 @@ class ChatExchange(Exchange):
         "_total_at",
     )
 
-    def __init__(self, head: RequestHead, request_id: str, now: float, *, shared: Shared, key: str) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        request_id: str,
+        now: float,
+        *,
+        shared: Shared,
+        key: str,
+        account: Account | None = None,
+    ) -> None:
         super().__init__(head, request_id, now)
+        self._account = account  # None: nothing about it is limited
         self._shared = shared
         self._settings = shared.settings
         self._intake = Intake(head, shared.settings.limits.max_body)
-        self._response = Response(request_id)
+        self._response = Response(request_id, account)
         self._history = History(head, request_id, now, shared.epoch, key)
         self._request: ChatRequest | None = None
         self._course: Course | None = None
@@ -203,6 +215,10 @@ class ChatExchange(Exchange):
         if isinstance(understood, Failure):
             return self._refuse(understood, now)
         self._request, demand = understood
+        if self._account is not None:
+            refused = self._account.admit(self._request, now)
+            if refused is not None:
+                return self._refuse(refused, now)
         plan = self._shared.router.plan(demand)
         if isinstance(plan, Failure):
             return self._refuse(plan, now)
@@ -280,6 +296,8 @@ class ChatExchange(Exchange):
             if self._heartbeat_at < math.inf:
                 self._heartbeat_at = now + self._settings.server.heartbeat_interval
             commands.append(SendData(out))
+            if self._account is not None:
+                self._account.sent(out)
         if body.failure is not None:
             commands += self._failed(attempt, body.failure, now, close=open)
             return in_order(commands)
@@ -378,6 +396,8 @@ class ChatExchange(Exchange):
         self.finished = True
         self.receiving = False
         self._shared.in_flight -= 1
+        if self._account is not None:
+            self._account.close(self._history, ending, now)
         response = self._response
         self.outcome = self._history.outcome(
             now, ending, response.status or 499, response.error, self._request

@@ -10,7 +10,8 @@ from gwproto.wire.neutral import ChatRequest
 class History:
     """``attempts`` counts the tries that cost budget; a fresh connection after a stale one does not.
 
-    ``last`` is the latest try, ``served`` the one whose answer the client gets.
+    ``last`` is the latest try, ``served`` the one whose answer the client gets, ``spent`` the tokens that were
+    reported.
     """
 
     __slots__ = (
@@ -30,6 +31,7 @@ class History:
         "last",
         "records",
         "served",
+        "spent",
         "tried",
         "usage",
     )
@@ -52,6 +54,7 @@ class History:
         self._trying = 0  # tries begun and not over
         self._trying_since = 0.0
         self._upstream_time = 0.0
+        self.spent = 0
         self.usage: Usage | None = None
 
     def next_number(self) -> int:
@@ -81,6 +84,7 @@ class History:
             self.failed.append((attempt.ticket.target.id, failure.kind.value))
         if attempt.body is not None and attempt.body.usage is not None:
             self.usage = attempt.body.usage
+            self.spent += self.usage.prompt_tokens + self.usage.completion_tokens
 
     def outcome(
         self, now: float, ending: Ending, status: int, error: str, request: ChatRequest | None

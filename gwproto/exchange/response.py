@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from gwproto.commands import Command, SendData, SendEnd, SendHead
+from gwproto.exchange.account import Account
 from gwproto.exchange.attempt import Attempt
 from gwproto.exchange.reply import identity
 from gwproto.failures import Failure, FailureClass
@@ -43,10 +44,11 @@ _ACCOUNT = frozenset((FailureClass.AUTH, FailureClass.FORBIDDEN, FailureClass.CR
 class Response:
     """``status`` is that of the head which was sent, 0 before; ``error`` the code of the error that was sent."""
 
-    __slots__ = ("_request_id", "error", "status")
+    __slots__ = ("_account", "_request_id", "error", "status")
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, account: Account | None = None) -> None:
         self._request_id = request_id
+        self._account = account
         self.status = 0
         self.error = ""
 
@@ -64,6 +66,7 @@ class Response:
             *_provenance(attempt, attempts),
             # W3C Server Timing: milliseconds
             (b"server-timing", b"gw;dur=%.1f, upstream;dur=%.1f" % (gateway_time * 1e3, upstream_time * 1e3)),
+            *(() if self._account is None else self._account.headers),
         )
         return [SendHead(200, headers)]
 
@@ -73,7 +76,8 @@ class Response:
         if self.status:
             return [beat]
         self.status = 200
-        return [SendHead(200, (*_STREAM, *identity(self._request_id))), beat]
+        limits = () if self._account is None else self._account.headers
+        return [SendHead(200, (*_STREAM, *identity(self._request_id), *limits)), beat]
 
     def fail(
         self,
@@ -107,6 +111,7 @@ class Response:
             *identity(self._request_id),
             *(() if attempt is None else _provenance(attempt, attempts)),
             *_retry_hints(status, failure.retry_after),
+            *(() if self._account is None else self._account.headers),
             *((_CLOSE,) if close else ()),
         )
         return [SendHead(status, headers), SendData(body), SendEnd()]

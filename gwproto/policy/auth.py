@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from gwproto.config import OwnRates
 from gwproto.failures import ConfigurationError
 from gwproto.values import Headers
 
@@ -17,10 +18,15 @@ _HASH = re.compile(r"[0-9A-Fa-f]{64}\Z")
 
 
 class ClientKey(Struct, frozen=True, gc=False):
-    """A key that clients may present; ``sha256`` is the digest of its bytes."""
+    """A key that clients may present; ``sha256`` is the digest of its bytes.
+
+    ``limits``: what differs from the common limits. Keys of one label have one allowance between them, and the limits
+    of the first of them that has its own.
+    """
 
     label: str
     sha256: bytes
+    limits: OwnRates | None = None
 
 
 class Accepted(Struct, frozen=True, gc=False):

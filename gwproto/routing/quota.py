@@ -205,8 +205,10 @@ class Quota:
                 self._learned[place] = Learned(said.limit, said.remaining, said.reset, said.window, now)
 
     def refused(self, now: float) -> None:
-        """Throttled, and no header says by which limit: what went through in the last minute was too much."""
+        """Throttled, and no header says by which limit: what went through in the last minute was all there was."""
         self._watching = True
+        if self._recent:
+            self._recent.pop()  # the refused one did not: a probe alone would teach a limit of one
         went = self._went(now)
         if went:
             self._guess = float(went)

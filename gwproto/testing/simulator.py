@@ -74,12 +74,25 @@ class Transcript:
         return b"".join([data for _, data in self.pieces])
 
 
+Ended = Callable[[Transcript], None]
+
+
 class World:
     """A gateway, a network, and clients that come when they like."""
 
     def __init__(
-        self, gateway: Gateway, network: Network, *, start: float, epoch: float, cut: Cut = whole
+        self,
+        gateway: Gateway,
+        network: Network,
+        *,
+        start: float,
+        epoch: float,
+        cut: Cut = whole,
+        keep: bool = True,
     ) -> None:
+        """``cut``: how reads divide what was written. ``keep``: transcripts hold what clients got, not only how it
+        ended."""
+        self.keep = keep
         self.gateway = gateway
         self.network = network
         self.now = start
@@ -94,9 +107,9 @@ class World:
         self._count += 1
         heapq.heappush(self._heap, (max(when, self.now), self._count, action))
 
-    def visit(self, visit: Visit, at: float | None = None) -> Transcript:
-        """A client comes. Its transcript fills while the world runs."""
-        run = _Run(self, visit)
+    def visit(self, visit: Visit, at: float | None = None, ended: Ended | None = None) -> Transcript:
+        """A client comes. Its transcript fills while the world runs; ``ended`` gets it when the request is over."""
+        run = _Run(self, visit, ended)
         self.at(self.now if at is None else at, run.begin)
         return run.transcript
 
@@ -126,6 +139,7 @@ class _Run:
 
     __slots__ = (
         "busy_until",
+        "ended",
         "exchange",
         "inbox",
         "transcript",
@@ -135,8 +149,9 @@ class _Run:
         "world",
     )
 
-    def __init__(self, world: World, visit: Visit) -> None:
+    def __init__(self, world: World, visit: Visit, ended: Ended | None) -> None:
         self.world = world
+        self.ended = ended
         self.visit = visit
         self.transcript = Transcript()
         self.upstreams: dict[int, _Upstream] = {}
@@ -168,7 +183,10 @@ class _Run:
                 self.hear(ClientData(data))
                 self._upload(index + 1)
 
-        self.world.at(self.world.now + after, bring)
+        if after:
+            self.world.at(self.world.now + after, bring)
+        else:
+            bring()
 
     def _leave(self) -> None:
         if not self.exchange.finished:
@@ -199,7 +217,8 @@ class _Run:
         for command in commands:
             if isinstance(command, SendData):
                 if not transcript.ending:
-                    transcript.pieces.append((world.now, command.data))
+                    if world.keep:
+                        transcript.pieces.append((world.now, command.data))
                     if self.visit.write_time:
                         self.busy_until = max(self.busy_until, world.now) + self.visit.write_time
             elif isinstance(command, OpenUpstream):
@@ -261,6 +280,8 @@ class _Run:
         self.world.running.pop(self, None)
         for attempt in list(self.upstreams):
             self.close(attempt, reusable=False)
+        if self.ended is not None:
+            self.ended(self.transcript)
 
 
 class _Upstream:
@@ -305,11 +326,16 @@ class _Upstream:
         if run.busy_until > run.world.now:  # the gateway reads no faster than its client
             run.world.at(run.busy_until, self._step)
             return
-        action = self._steps[self._index].action
-        self._index += 1
-        self._do(action)
-        if self._open:
-            self._next()
+        steps = self._steps
+        while True:
+            action = steps[self._index].action
+            self._index += 1
+            self._do(action)
+            if not self._open:
+                return
+            if self._index == len(steps) or steps[self._index].after or run.busy_until > run.world.now:
+                break  # what comes at the same instant needs no way through the heap
+        self._next()
 
     def _do(self, action: Action) -> None:
         if isinstance(action, Data):

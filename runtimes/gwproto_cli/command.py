@@ -93,6 +93,17 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     translate.add_argument("--model", default="", metavar="NAME", help="the provider's name for the model")
     translate.set_defaults(run=_translate)
 
+    simulate = commands.add_parser(
+        "simulate",
+        help="compare routing policies in simulated hours",
+        description="Runs the gateway's own machines on a virtual clock against scripted providers.",
+    )
+    simulate.set_defaults(run=_simulate)
+    if command == ["simulate"]:
+        from gwproto_cli.simulating import add_flags
+
+        add_flags(simulate)
+
     simulated = commands.add_parser("providers-sim", help="run simulated providers")
     simulated.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     simulated.add_argument(
@@ -169,6 +180,12 @@ def _translate(options: argparse.Namespace) -> None:
     from gwproto_cli.translating import translate
 
     translate(options.source, options.target, options.what, options.provider, options.model)
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from gwproto_cli.simulating import run
+
+    run(options)
 
 
 def _simulated_providers(options: argparse.Namespace) -> None:

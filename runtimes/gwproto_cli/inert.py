@@ -8,11 +8,7 @@ from gwproto.loading import Loaded
 INERT = {
     "server.workers": "one process runs",
     "server.public_stats": "there are no figures to publish",
-    "server.trusted_proxies": "no limit goes by a client's address",
     "server.cors_origins": "no cross-origin access is granted",
-    "limits.requests_per_second": "rates are not limited",
-    "limits.burst": "rates are not limited",
-    "limits.public_requests_per_second": "rates are not limited",
     "analytics.database": "no analytics are kept",
 }
 INERT_FOR_PROVIDERS = {

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from gwproto.config import (
     KnownProvider,
     ModelSettings,
+    OwnRates,
     ProviderSettings,
     ProviderTimeouts,
     Quirks,
@@ -68,6 +69,11 @@ def _rows(
             origins = [*(["file"] if origin == "file" else []), *variables]
             keys = () if deployed.made_key else deployed.configuration.keys
             yield path, [f"{key.label}=***" for key in keys], ", ".join(origins) or "default", ""
+            for client in keys:
+                yield from _own(f"auth.keys.{client.label}", client.limits)
+        elif path == "limits.project":
+            for name, value in msgspec.structs.asdict(settings.limits.project).items():
+                yield f"{path}.{name}", value, origin, ""
         elif section != "providers":
             value = getattr(getattr(settings, section), key)
             yield path, _shown(value), origin, INERT.get(path, "")
@@ -88,6 +94,13 @@ def _rows(
             yield from _quirks(f"{where}.models.{model.id}.quirks", model.quirks, origin)
     for alias, names in settings.aliases.items():
         yield f"aliases.{alias}", list(names), "file", ""
+
+
+def _own(path: str, own: OwnRates | None) -> Iterator[tuple[str, object, str, str]]:
+    """The limits that a key has for itself."""
+    for name, value in () if own is None else msgspec.structs.asdict(own).items():
+        if value is not None:
+            yield f"{path}.{name}", value, "file", ""
 
 
 def _quirks(path: str, quirks: Quirks, origin: str) -> Iterator[tuple[str, object, str, str]]:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec.structs import replace
+
 import gwproto
 from gwproto import Configuration, ConfigurationError
-from gwproto.config import KeySettings, KnownProvider, ProviderSettings
+from gwproto.config import KeySettings, KnownProvider, OwnRates, ProviderSettings
 from gwproto.loading import Loaded, decode_known, load
 from gwproto.policy.auth import ClientKey, parse_hashes
 from gwproto.routing.catalog import compile_catalog
@@ -171,9 +173,10 @@ def _client_keys(
         elif entry.env:
             value = _variable(entry.env, f"{where}.env", environ, problems)
             if value:
-                keys.append(client_key(label, value))
+                keys.append(replace(client_key(label, value), limits=own_rates(entry)))
         else:
-            keys += _hashes(f"{label}:{entry.sha256}", f"{where}.sha256", problems)
+            hashed = _hashes(f"{label}:{entry.sha256}", f"{where}.sha256", problems)
+            keys += [replace(key, limits=own_rates(entry)) for key in hashed]
     if "GATEWAY_API_KEY" in environ:
         values = _listed(_variable("GATEWAY_API_KEY", "GATEWAY_API_KEY", environ, problems))
         for number, value in enumerate(values, 1):
@@ -181,6 +184,12 @@ def _client_keys(
     if environ.get("GATEWAY_API_KEY_HASHES", "").strip():
         keys += _hashes(environ["GATEWAY_API_KEY_HASHES"], "GATEWAY_API_KEY_HASHES", problems)
     return tuple(keys)
+
+
+def own_rates(entry: KeySettings) -> OwnRates | None:
+    """The limits that a key's entry names, or None."""
+    own = OwnRates(**{name: getattr(entry, name) for name in OwnRates.__struct_fields__})
+    return None if own == OwnRates() else own
 
 
 def _hashes(text: str, where: str, problems: list[tuple[str, str]]) -> tuple[ClientKey, ...]:

@@ -88,6 +88,7 @@ LEAVING: tuple[Scenario, ...] = (
     ),
 )
 
+# Answers of limits say how long to wait, so they take a clock that stands still.
 LIMITS: tuple[Scenario, ...] = (
     row("upload_stalls", asked=ask(pieces=((0.0, b"{"),), length=50, complete=False), slow=True),
     row(
@@ -95,6 +96,26 @@ LIMITS: tuple[Scenario, ...] = (
         _PACED,
         arrivals=(Arrival(0.0, ask(stream=True)), Arrival(0.5, ask(stream=True)), Arrival(9.0, ask())),
         settings={"limits": {"max_in_flight": 1}},
+    ),
+    row(
+        "rate_limited",
+        arrivals=one_after_another(ask(), ask(), ask()),
+        settings={"limits": {"requests_per_second": 0.001, "burst": 2, "tokens_per_minute": 5000}},
+        slow=True,
+    ),
+    row(
+        "tokens_limited",
+        arrivals=one_after_another(ask(max_tokens=2000), ask(max_tokens=900), ask(max_tokens=990)),
+        settings={"limits": {"tokens_per_minute": 1000}},
+        slow=True,
+    ),
+    row(
+        "address_limited",
+        arrivals=one_after_another(
+            get("/v1/models/none"), ask(key="wrong"), get("/livez"), ask(key="wrong"), ask()
+        ),
+        settings={"limits": {"public_requests_per_second": 0.001, "public_burst": 2}},
+        slow=True,
     ),
     row("draining_lets_streams_finish", _PACED, drain_after=1.5),
     row(

@@ -143,7 +143,7 @@ def seen(status: int, headers: Headers, body: bytes, ending: str, outcome: Outco
     shown = sorted(
         f"{name.decode()}: {value.decode()}"
         for name, value in headers
-        if name in _SHOWN or (name.startswith(b"x-gateway-") and name not in _HIDDEN)
+        if name in _SHOWN or (name.startswith((b"x-gateway-", b"x-ratelimit-")) and name not in _HIDDEN)
     )
     text = body.decode("utf-8", "backslashreplace")
     assert outcome is not None
