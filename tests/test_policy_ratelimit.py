@@ -248,6 +248,14 @@ def test_who_has_something_reserved_is_not_forgotten() -> None:
     assert "busy" not in limits.usage(START), "the one used least recently"
 
 
+def test_a_reservation_of_nothing_is_one() -> None:
+    limits = limiter(tokens_per_minute=60)
+    reservation = held(limits, 0, START)
+    limits.standing("b", START)
+    limits.settle(reservation, 90, START)
+    assert limits.standing("a", START)[1] == Standing(60, 0, 60.5)
+
+
 def test_who_comes_back_is_remembered_longer() -> None:
     limits = limiter(capacity=4, requests_per_day=1000)
     for number in range(50):

@@ -100,14 +100,15 @@ class Allowance:
     nobody could ever be forgotten before midnight.
     """
 
-    __slots__ = ("bucket", "day", "minute", "owed", "requests", "reserved", "tokens")
+    __slots__ = ("bucket", "day", "minute", "open", "owed", "requests", "reserved", "tokens")
 
     def __init__(self, now: float) -> None:
         self.bucket = TokenBucket(now)
         self.minute: LastMinute | None = None
         self.day = 0
         self.requests = self.tokens = self.owed = 0
-        self.reserved = 0
+        self.open = 0  # reservations
+        self.reserved = 0  # tokens of them
 
     def advance(self, rates: Rates, now: float, day: int) -> None:
         """Time has passed."""
@@ -121,11 +122,12 @@ class Allowance:
     def whole(self, now: float) -> bool:
         """Is there nothing to remember?"""
         minute = self.minute
-        used = self.bucket.taken or self.requests or self.tokens or self.reserved
+        used = self.bucket.taken or self.requests or self.tokens or self.open
         return not used and (minute is None or not minute.empty_in(now))
 
     def settle(self, reserved: int, tokens: int, rates: Rates, now: float) -> None:
         """``tokens`` were used by a request that held ``reserved``."""
+        self.open -= 1
         self.reserved -= reserved
         limit = rates.tokens_per_day
         if limit:
@@ -280,6 +282,7 @@ class Limiter:
                 words = f"{limit} tokens per minute, and this request may need {tokens}"
                 wait = SOON if minute is None else max(SOON, minute.room_in(missing, now))
                 return self._reject(allowance, rates, now, "tokens_per_minute", words, wait)
+        allowance.open += 1
         allowance.reserved += tokens
         return Reservation(identity, allowance, tokens)
 
@@ -340,7 +343,7 @@ class Limiter:
         for _ in range(min(2, len(self._known))):
             identity, allowance = next(iter(self._known.items()))
             allowance.advance(self.rates(identity) or _NOTHING, now, day)
-            if allowance.reserved:
+            if allowance.open:
                 self._known.move_to_end(identity)
             elif len(self._known) >= self._capacity or allowance.whole(now):
                 del self._known[identity]
