@@ -247,6 +247,8 @@ def test_7_reserved_and_committed_stay_within_the_limits_and_all_comes_back() ->
         limit = settings.limits.tokens_per_minute
         assert play.gateway.tokens <= limit or not limit
         tight["tokens"] += bool(limit) and play.gateway.tokens > limit - 300
+        assert not play.router.out
+        assert all(state.key.in_flight == 0 for state in play.router._states.values())
         # Every ticket came back, once.
         given = Counter(id(pick.ticket) for pick in play.router.picks)
         assert given == Counter(id(verdict.ticket) for verdict in play.router.verdicts)

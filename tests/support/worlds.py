@@ -35,9 +35,19 @@ from gwproto.routing.catalog import Target, compile_catalog
 from gwproto.routing.health import Circuit, State
 from gwproto.routing.plan import Plan
 from gwproto.routing.router import NoTarget, Router, Ticket, Wait
-from gwproto.testing import Knobs, SimulatedNetwork, SimulatedProvider, Transcript, Visit, Weather, World
+from gwproto.testing import (
+    Connection,
+    Knobs,
+    SimulatedNetwork,
+    SimulatedProvider,
+    Transcript,
+    Visit,
+    Weather,
+    World,
+)
 from gwproto.testing.formats import FORMATS
 from gwproto.testing.network import Cut, whole
+from gwproto.values import UpstreamRequest
 from gwproto.wire.dialects import VOCABULARIES
 from scenarios.model import EPOCH, KEY
 from scenarios.parts import ask
@@ -101,6 +111,7 @@ class WatchedRouter(Router):
         self.picks: list[Pick] = []
         self.verdicts: list[Verdict] = []
         self.backwards = 0  # deadlines that moved so
+        self.out: list[Ticket] = []  # given out and not come back
         self._deadlines: dict[Circuit, float] = {}
         super().__init__(*args, **named)
 
@@ -137,7 +148,7 @@ class WatchedRouter(Router):
             circuit: Scope(circuit, circuit.state, circuit.caused_by is plan, circuit.holder is not None)
             for circuit in self.circuits()
         }
-        panicking = {id(state) for state in self._states.values() if state.panicking}
+        panicking = {id(ticket.state) for ticket in self.out if ticket.panic}
         lineup = plan.shape.lineup(now)
         equal = lineup is not None and set(lineup.weights) == {1.0} and not lineup.slow
         return scopes, panicking, tuple(lineup.names) if lineup is not None and equal else ()
@@ -154,6 +165,7 @@ class WatchedRouter(Router):
         scopes, panicking, lineup = before
         state = ticket.state
         mine = [pick for pick in self.picks if pick.ticket.state.key is state.key and pick.at > now - 60.0]
+        self.out.append(ticket)
         self.picks.append(
             Pick(
                 now,
@@ -162,7 +174,7 @@ class WatchedRouter(Router):
                 spare,
                 tuple(scopes[circuit] for circuit in state.circuits),
                 id(state) in panicking,
-                state.key.in_flight,
+                sum(one.state.key is state.key for one in self.out),
                 len(mine) + 1,
                 sum(pick.ticket.state is state for pick in self.picks) + 1,  # a play is shorter than a day
                 lineup,
@@ -172,6 +184,7 @@ class WatchedRouter(Router):
     def _judge(self, word: str, ticket: Ticket, now: float, judge: Callable[[], None]) -> None:
         before = self._health(now)
         judge()
+        self.out.remove(ticket)
         self.verdicts.append(Verdict(now, word, ticket, before == self._health(now)))
         for circuit in self.circuits():
             self.backwards += circuit.until < self._deadlines.get(circuit, circuit.until)
@@ -325,12 +338,16 @@ class WatchedGateway(Gateway):
 
 
 class CountingNetwork(SimulatedNetwork):
-    """A network that knows how many connections are in use."""
+    """A network that knows how many connections are in use. Who throttles does not always ask for the same pause."""
 
     in_use = 0
 
-    def connect(self, request: Any, now: float) -> Any:
+    def connect(self, request: UpstreamRequest, now: float) -> Connection:
         self.in_use += 1
+        provider = self.providers[request.origin]
+        if provider.knobs.status == 429:
+            pause = self._rng.choice((None, 1.0, 8.0))
+            provider.knobs = msgspec.structs.replace(provider.knobs, retry_after=pause)
         return super().connect(request, now)
 
     def closed(self, origin: Origin, reusable: bool) -> None:
@@ -349,7 +366,10 @@ def configuration(rng: random.Random, *, even: bool) -> Configuration:
                 "format": format,
                 "base_url": f"http://{name}.test{FORMATS[format].base}",
                 "headers": {"anthropic-version": "2023-06-01"} if format == "anthropic" else {},
-                "models": [{"id": "m", "requests_per_day": 0 if even else rng.choice((0, 0, 25))}],
+                "models": [
+                    {"id": model, "requests_per_day": 0 if even else rng.choice((0, 0, 25))}
+                    for model in rng.choice((("m",), ("m", "n")))
+                ],
                 "requests_per_minute": 0 if even else rng.choice((0, 0, 6)),
                 "max_concurrency": 0 if even else rng.choice((0, 0, 2)),
             }
@@ -394,7 +414,7 @@ def providers(rng: random.Random, settings: Settings) -> dict[Origin, SimulatedP
         }
         found[Origin("http", f"{provider.name}.test", 80)] = SimulatedProvider(
             provider.name,
-            models=["m"],
+            models=[model.id for model in provider.models],
             rng=random.Random(rng.getrandbits(32)),
             knobs=msgspec.convert(knobs, Knobs),
             format=provider.format,
