@@ -39,6 +39,7 @@ LAYERS: dict[str, set[str]] = {
     "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers", "operations"},
     "__init__": _DECISIONS | _VOCABULARY | {"exchange", "gateway"},
 }
+LAYERS["journal"] = set(LAYERS) - {"__init__", "loading"}
 LAYERS["testing"] = set(LAYERS)
 
 # A runtime, and the other packages it may import beside the standard library.
