@@ -786,13 +786,3 @@ def test_the_memory_of_turns_is_bounded() -> None:
     assert desk.serve() == "b/b-model"  # a plan's own turns go on
     desk.reload(provider("a"), provider("b"), provider("c"))
     assert desk.serve() == "a/a-model"
-
-
-def test_a_provider_that_was_down_for_long_is_probed_as_soon_as_it_may() -> None:
-    """What its targets showed meanwhile would put them far behind all others."""
-    desk = Desk(provider("a"), provider("b"))
-    desk.fail_all("a", UNREACHABLE)
-    desk.fail_all("a", UNREACHABLE, times=30)  # in panic mode: nobody else is asked for
-    desk.now += 45.1
-    served = [desk.serve() for _ in range(4)]
-    assert "a/a-model" in served
