@@ -42,12 +42,15 @@ SSE = ((b"content-type", b"text/event-stream"),)
 SLOW = START + 10.0  # when the requests of interest come
 
 
-def known(*providers: ProviderSettings, hedge: HedgeSettings = HEDGE, **sections: Any) -> Gateway:
+def known(
+    *providers: ProviderSettings, hedge: HedgeSettings = HEDGE, stream: bool = True, **sections: Any
+) -> Gateway:
     """A gateway that knows its first provider to answer within a second, and has earned one hedge."""
     made = gateway(*(providers or map(provider, "abc")), hedge=hedge, **sections)
     for _ in range(2):
-        exchange, _ = begin(made, body(), START, headers={"x-gateway-force-provider": "a"})
-        feed(exchange, START + 1.0, *answer(1, completion()))
+        exchange, _ = begin(made, body(stream=stream), START, headers={"x-gateway-force-provider": "a"})
+        pieces = (ROLE, text("x"), STOP, DONE) if stream else (completion(),)
+        feed(exchange, START + 1.0, *answer(1, *pieces))
     return made
 
 
@@ -131,7 +134,7 @@ def test_after_both_have_failed_the_course_is_the_usual_one() -> None:
     assert feed(exchange, SLOW + 1.2, UpstreamEnd(1)) == []
     command = opened(feed(exchange, SLOW + 1.5, *answer(2, b"{}", status=500)))
     assert (provider_of(command), command.attempt) == ("c", 3)
-    assert exchange.deadline == SLOW + 6.5  # no hedge for the hedge: nothing is known of c
+    assert exchange.deadline == SLOW + 1.5 + 1.0  # which may be joined, too
 
 
 def test_the_requests_own_deadline_ends_both() -> None:
@@ -177,7 +180,7 @@ def test_a_hedge_that_finds_nobody_costs_nothing() -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_plain_answers_first_content_is_all_of_it(stream: bool) -> None:
-    exchange, _ = begin(known(), body(stream=stream), SLOW)
+    exchange, _ = begin(known(stream=stream), body(stream=stream), SLOW)
     assert provider_of(opened(exchange.tick(SLOW + 1.0))) == "b"
     commands = feed(exchange, SLOW + 1.5, *answer(2, completion("Hi")))
     assert commands[0] == CloseUpstream(1)

@@ -94,11 +94,11 @@ def test_the_budget_holds_whenever_it_is_drawn_on(
             retries.append(now)
 
 
-def test_a_retry_that_was_not_made_is_given_back() -> None:
+def test_asking_takes_nothing() -> None:
     budget = RetryBudget(0.0, 1)
+    assert budget.allows(100.0)
+    assert budget.allows(100.0)
     assert budget.take(100.0)
+    assert not budget.allows(101.0)
     assert not budget.take(101.0)
-    budget.give_back(100.0)
-    assert budget.take(102.0)
-    budget.give_back(100.0)  # long gone
-    assert not budget.take(103.0)
+    assert budget.allows(100.0 + BUDGET_WINDOW)

@@ -36,6 +36,11 @@ class Attempts:
         self._history.begin(attempt)
         return OpenUpstream(number, attempt.request)
 
+    @property
+    def began_at(self) -> float:
+        """When the first of those that are live began: while they race it has been slow for so long at least."""
+        return min([attempt.started_at for attempt in self.live.values()])
+
     def answered(self, attempt: Attempt, status: int, headers: Headers, now: float) -> None:
         """Its response head is there, and may tell of limits."""
         attempt.answered(status, headers, now, now + self._shared.epoch)

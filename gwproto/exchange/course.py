@@ -1,5 +1,6 @@
 """The course of a request over its targets: which one next, when, and when to stop looking."""
 
+import math
 from collections.abc import Sequence
 
 from msgspec import Struct, structs
@@ -25,16 +26,17 @@ class Verdict(Struct, frozen=True, gc=False):
 class Course:
     """One request's way through the router. Settings are those it began with."""
 
-    __slots__ = ("_again", "_demand", "_history", "_max_attempts", "_plan", "_shared", "_taken_at")
+    __slots__ = ("_again", "_demand", "_hedging", "_history", "_kind", "_max_attempts", "_plan", "_shared")
 
-    def __init__(self, plan: Plan, demand: Demand, history: History, shared: Shared) -> None:
+    def __init__(self, plan: Plan, demand: Demand, history: History, shared: Shared, stream: bool) -> None:
+        self._kind = demand.model, stream
+        self._hedging = shared.hedging if shared.settings.hedge.enabled else None
         self._plan = plan
         self._demand = demand
         self._history = history
         self._shared = shared
         self._max_attempts = shared.settings.retry.max_attempts
         self._again = False  # every target was tried: the same ones may be used once more
-        self._taken_at = 0.0  # when the next try was taken from the budget
 
     def next(self, now: float, deadline: float) -> Ticket | Wait | Verdict:
         """The next target; or when to ask again; or why there is none."""
@@ -48,6 +50,9 @@ class Course:
             again=self._again,
         )
         history.considered = self._plan.considered
+        if isinstance(choice, Ticket) and history.attempts and not self._shared.budget.take(now):
+            self._shared.router.release(choice, now)  # others have used the budget up while this one waited
+            return self.verdict()
         if not isinstance(choice, NoTarget):
             return choice
         if choice.cause == "exhausted":
@@ -56,7 +61,6 @@ class Course:
             history.tried.clear()
             return Wait(now + backoff(history.attempts - 1, self._shared.rng))
         if history.failures:
-            self._shared.budget.give_back(self._taken_at)
             return self.verdict(choice.retry_after)
         if choice.cause == "throttled":
             message = "Every provider for this request is rate limited."
@@ -68,22 +72,27 @@ class Course:
         return Verdict(failure, 503, "service_unavailable")
 
     def goes_on(self, target: Target, failure: Failure, now: float) -> bool:
-        """May another try follow this failure? Takes from the retry budget if so."""
-        self._taken_at = now
+        """May another try follow this failure? It is taken from the retry budget when it is made."""
         return (
             failure.reaction.switch
             and self._history.attempts < self._max_attempts
             and self._widened(target, failure)
-            and self._shared.budget.take(now)
+            and self._shared.budget.allows(now)
         )
 
-    def slow_at(self, ticket: Ticket, now: float) -> float:
-        """When a try that begins now will have taken longer than its target's tries usually do."""
-        return now + self._shared.hedging.delay(ticket.target.id, ticket.state.delays, now)
+    def slow_at(self, now: float) -> float:
+        """When a try that begins now will have taken longer than nearly all others do."""
+        return math.inf if self._hedging is None else now + self._hedging.delay(self._kind, now)
+
+    def content(self, began_at: float, now: float) -> None:
+        """First content came, of a try or a race that began at ``began_at``."""
+        if self._hedging is not None:
+            self._hedging.content(self._kind, now - began_at)
 
     def hedge(self, now: float) -> Ticket | None:
         """A second target beside the slow one, if there is one to spare. Takes from the hedges' budget if so."""
-        hedging = self._shared.hedging
+        hedging = self._hedging
+        assert hedging is not None  # or there would have been no instant for it
         if self._history.attempts >= self._max_attempts or not hedging.affordable:
             return None
         ticket = self._shared.router.spare(self._plan, now, self._history.tried)

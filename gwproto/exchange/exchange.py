@@ -95,8 +95,7 @@ class ChatExchange(Exchange):
         self._request: ChatRequest | None = None
         self._course: Course | None = None
         self._attempts = Attempts(request_id, self._history, shared)
-        # Slots: instants, math.inf when nothing is due; also where a timeout is 0, which is off. Each live attempt has
-        # one of its own.
+        # Slots: instants, math.inf when nothing is due (a timeout of 0 is off). Each live attempt has its own.
         self._body_at = self._drain_at = self._heartbeat_at = self._hedge_at = math.inf
         self._linger_at = self._retry_at = self._total_at = math.inf
 
@@ -155,8 +154,8 @@ class ChatExchange(Exchange):
             return self._release(now, Ending.COMPLETED)
         if self._response.status:
             return [*self._release(now, Ending.ABANDONED), Abort()]
-        failure = Failure(FailureClass.SERVER, "Internal error of the gateway.", code="internal_error")
-        return self._answer(failure, 500, now, type="server_error", ending=Ending.ABANDONED, close=True)
+        ours = Failure(FailureClass.SERVER, "Internal error of the gateway.", code="internal_error")
+        return self._answer(ours, 500, now, type="server_error", ending=Ending.ABANDONED, close=True)
 
     def _tick(self, now: float) -> Sequence[Command]:
         """Handle one slot that is due."""
@@ -226,7 +225,7 @@ class ChatExchange(Exchange):
     def _serve(self, plan: Plan, demand: Demand, now: float) -> Sequence[Command]:
         """The request is understood, and there are targets for it."""
         assert self._request is not None
-        self._course = Course(plan, demand, self._history, self._shared)
+        self._course = Course(plan, demand, self._history, self._shared, self._request.stream)
         self._shared.asked(now)
         self._total_at = self.began_at + (self._settings.timeouts.total or math.inf)
         if self._request.stream:
@@ -252,8 +251,7 @@ class ChatExchange(Exchange):
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
         assert self._request is not None
         assert self._course is not None
-        if self._settings.hedge.enabled:
-            self._hedge_at = self._course.slow_at(ticket, now)
+        self._hedge_at = self._course.slow_at(now)
         return [self._attempts.open(ticket, self._request, now)]
 
     def _hedge(self, now: float) -> Sequence[Command]:
@@ -312,13 +310,14 @@ class ChatExchange(Exchange):
     def _commit(self, attempt: Attempt, length: int, now: float) -> Sequence[Command]:
         """The first content: from here on there is no way back."""
         assert self._request is not None
+        assert self._course is not None
+        self._course.content(self._attempts.began_at, now)
         commands = self._attempts.win(attempt, now)
         self._shared.router.content(attempt.ticket, now)
         attempt.committed(now)
         history = self._history
         history.served = attempt
-        self._hedge_at = math.inf
-        self._total_at = math.inf  # the attempt's own clocks run on
+        self._hedge_at = self._total_at = math.inf  # the attempt's own clocks run on
         upstream_time = history.upstream_time(now)
         own_time = max(0.0, now - self.began_at - upstream_time)
         size = None if self._request.stream else length

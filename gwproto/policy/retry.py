@@ -42,17 +42,16 @@ class RetryBudget:
         while requests[0] <= now - BUDGET_WINDOW:
             requests.popleft()
 
-    def take(self, now: float) -> bool:
-        """May one more retry be made? If so it is counted."""
+    def allows(self, now: float) -> bool:
+        """Might one more retry be made?"""
         for instants in (self._requests, self._retries):
             while instants and instants[0] <= now - BUDGET_WINDOW:
                 instants.popleft()
-        if len(self._retries) + 1 > self._ratio * len(self._requests) + self._floor:
+        return len(self._retries) + 1 <= self._ratio * len(self._requests) + self._floor
+
+    def take(self, now: float) -> bool:
+        """May one more retry be made? If so it is counted."""
+        if not self.allows(now):
             return False
         self._retries.append(now)
         return True
-
-    def give_back(self, taken_at: float) -> None:
-        """The retry that was taken then has not been made."""
-        if taken_at in self._retries:  # or it has left the window by itself
-            self._retries.remove(taken_at)

@@ -70,8 +70,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         _EXCHANGE,
-        "        self._total_at = math.inf  # the attempt's own clocks run on\n",
-        "",
+        "        self._hedge_at = self._total_at = math.inf  # the attempt's own clocks run on\n",
+        "        self._hedge_at = math.inf\n",
         "the total deadline cuts streams that are under way",
     ),
     Mutant(
@@ -169,8 +169,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "self._widened(target, failure)\n            and self._shared.budget.take(now)\n",
+        "self._widened(target, failure)\n            and self._shared.budget.allows(now)\n",
         "self._widened(target, failure)\n",
+        "a wait for a retry that there is no budget for",
+    ),
+    Mutant(
+        "exchange/course.py",
+        " and history.attempts and not self._shared.budget.take(now):",
+        " and False:",
         "retries without a budget",
     ),
     Mutant(
@@ -199,7 +205,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         _EXCHANGE,
-        "        self._hedge_at = math.inf\n        self._total_at = math.inf  #",
+        "        self._hedge_at = self._total_at = math.inf  #",
         "        self._total_at = math.inf  #",
         "a hedge after the first content",
     ),
@@ -223,8 +229,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "            self._shared.budget.give_back(self._taken_at)\n",
-        "",
+        "            and self._shared.budget.allows(now)\n",
+        "            and self._shared.budget.take(now)\n",
         "a retry that finds no target costs budget",
     ),
     Mutant(
@@ -307,8 +313,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "policy/retry.py",
-        "        if len(self._retries) + 1 > self._ratio",
-        "        if len(self._retries) > self._ratio",
+        "        return len(self._retries) + 1 <= self._ratio",
+        "        return len(self._retries) <= self._ratio",
         "one retry over the budget",
     ),
     Mutant(

@@ -48,7 +48,7 @@ def _race(
     retries: int = 1,
 ) -> Scenario:
     """A request that shows alpha to be fast, and then the one of interest: its first attempt is alpha's, too."""
-    warm = ask(stream=True, headers=((b"x-gateway-force-provider", b"alpha"),))
+    warm = ask(stream=not whole, headers=((b"x-gateway-force-provider", b"alpha"),))
     raced = ask(stream=not whole, leaves_after=leaves_after)
     return row(
         f"hedge_{name}",

@@ -216,7 +216,6 @@ class WatchedBudget(RetryBudget):
         super().__init__(RATIO, FLOOR)
         self.requests: list[float] = []
         self.taken: list[float] = []
-        self.given_back = 0
         self.refused = 0
 
     def request(self, now: float) -> None:
@@ -230,11 +229,6 @@ class WatchedBudget(RetryBudget):
         else:
             self.refused += 1
         return taken
-
-    def give_back(self, taken_at: float) -> None:
-        self.taken.remove(taken_at)
-        self.given_back += 1
-        super().give_back(taken_at)
 
 
 class Entry(NamedTuple):
