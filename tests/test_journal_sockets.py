@@ -71,6 +71,8 @@ def request(gateway: GatewayProcess, number: int) -> None:
         "messages": [{"role": "user", "content": f"{CANARY} {number}, ällabätsch"}],
         "stream": rng.random() < 0.6,
     }
+    if number % 2 == 0:
+        body["model"] = f"{rng.choice(list(PROVIDERS))}-model"
     if number % 5 == 0:
         body["tools"] = [TOOL]
     try:
