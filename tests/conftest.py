@@ -24,6 +24,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "
 
 _skipped: list[tuple[str, str]] = []
 _goldens: dict[object, bool] = {}  # by module and name: has every test of it passed?
+_rare: list[tuple[int, int]] = []  # states reached, of how many
 _measuring: list[Coverage] = []  # in a worker
 
 
@@ -74,6 +75,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _note(report)
+    if report.when == "call" and "rare states" in (properties := dict(report.user_properties)):
+        _rare.append(properties["rare states"])
     golden = dict(report.user_properties).get("golden")
     if golden is not None:
         _goldens[golden] = _goldens.get(golden, True) and report.passed
@@ -108,6 +111,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"goldens: {passed} of {len(_goldens)} passed; formats: {len(DIALECTS)}; models known: {len(models)}"
         )
+    if _rare:
+        reached, known = map(sum, zip(*_rare, strict=True))
+        terminalreporter.write_line(f"rare states: {reached} of {known} reached")
     for name, reason in _skipped:
         terminalreporter.write_line(f"skipped: {name}: {reason}")
     if CI and _skipped:

@@ -12,9 +12,11 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -34,6 +36,7 @@ from gwproto import (
     Gateway,
     LossReason,
     OpenUpstream,
+    Outcome,
     SendData,
     SendEnd,
     SendHead,
@@ -59,12 +62,13 @@ from gwproto.exchange.attempt import ERROR_BODY_TIMEOUT
 from gwproto.exchange.exchange import LINGER_TIMEOUT, ChatExchange
 from gwproto.failures import REACTIONS, FailureClass
 from gwproto.policy.auth import ClientKey
-from gwproto.policy.retry import BUDGET_WINDOW
+from gwproto.policy.retry import BUDGET_WINDOW, RetryBudget
 from gwproto.routing.catalog import Target, compile_catalog
 from gwproto.routing.health import FAILURES_IN_A_ROW, Circuit, State
 from gwproto.routing.router import FINAL, Router, Ticket
 from gwproto.routing.spare import MIN_HEADROOM
 from support.conversation import DONE, EPOCH, KEY, ROLE, START, STOP, body, chunk, completion, head, provider
+from support.rare import reach
 
 TIMES = TimeoutSettings(body=3.0, connect=2.0, first_content=5.0, idle=3.0, total=7.0, stream_total=10.0)
 HEARTBEAT = 2.5
@@ -104,6 +108,39 @@ RARE = st.integers(0, 15)
 MIN_CALLS = 3
 MAX_CALLS = 6
 ORDER: dict[type, int] = {CloseUpstream: 0, SendHead: 1, SendData: 1, SendEnd: 1, Abort: 1, OpenUpstream: 2}
+
+
+#: What the machine below must come to, or its invariants would be true of little.
+STATES = (
+    "half-open: a probe",
+    "the probe failed",
+    "the probe was cancelled",
+    "slow start left",
+    "panic",
+    "waiting for the earliest",
+    "another round over the same targets",
+    "its own cooldown passed over",
+    "all throttled",
+    "nobody available",
+    "budget exhausted",
+    "a larger window after context too long",
+    "a fresh connection after a stale one",
+    "a hedge won",
+    "a hedge lost",
+    "a hedge failed",
+    "an error after a heartbeat",
+    *(f"ended: {ending.value}" for ending in Ending),
+)
+REACHED: Counter[str] = Counter()
+
+
+class CountedBudget(RetryBudget):
+    """The budget, but that it is noticed when it is used up."""
+
+    def take(self, now: float) -> bool:
+        taken = super().take(now)
+        REACHED["budget exhausted"] += not taken
+        return taken
 
 
 class Try:
@@ -227,6 +264,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         key = ClientKey("tester", hashlib.sha256(KEY.encode()).digest())
         compiled = Configuration(configured, compile_catalog(configured, CREDENTIALS), (key,))
         self.gateway = Gateway(compiled, rng=random.Random(seed), epoch=EPOCH)
+        self.gateway.shared.budget = CountedBudget(RATIO, floor)
         self.now = START
         self.calls: list[Call] = []
         self.count = 0
@@ -234,6 +272,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.retried: list[float] = []
         self.hedges = 0
         self.cooldowns: dict[Circuit, float] = {}
+        self.starting: dict[Circuit, int] = {}  # successes since the probe passed
 
     @property
     def router(self) -> Router:
@@ -459,14 +498,95 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.end(one)
         assert how in (0, 3) or call.exchange.finished or (how == 2 and not call.stream)
 
+    @precondition(lambda self: any(one.state is State.SLOW_START for one in self.circuits()))
+    @rule(who=WHO)
+    def recovers(self, who: int) -> None:
+        """Slow start lasts for ten successes."""
+        starting = [
+            target
+            for target in self.router.catalog.targets
+            if any(c.state is State.SLOW_START for c in self.router._states[target.id].circuits)
+        ]
+        target = starting[who % len(starting)]
+        for _ in range(10):
+            self.begin(True, f"{target.provider.name}/{target.model.id}", "", "", False, 1)
+            mine = [one for one in self.trying() if one.call.id == self.count]
+            if mine:
+                self.succeeds(who=self.trying().index(mine[0]), how=4, odd=3)
+            self.circuits_obey_their_table()
+
     def racing(self) -> list[Try]:
         return [one for call in self.calls if len(call.live) > 1 for one in call.live.values()]
 
+    @rule(odd=ODD, rounds=st.integers(1, 3), rare=st.integers(0, 4))
+    def all_is_well(self, odd: int, rounds: int, rare: int) -> None:
+        """Providers show how fast they are; then one takes its time."""
+        for _ in range(0 if rare else rounds):
+            for one in self.trying():
+                if one.live and one.stage != "error" and one.call.ended_at == math.inf:
+                    self.succeeds(who=self.trying().index(one), how=4, odd=odd)
+            self.who_is_finished_is_replaced()
+        if self.hedged and not rare:
+            self.pass_to(self.now + 2.0 * HEDGE.min_delay)
+
     @precondition(lambda self: self.racing())
     @rule(who=WHO, how=st.integers(0, 5), odd=ODD)
-    def wins_a_race(self, who: int, how: int, odd: int) -> None:
-        one = self.racing()[who % len(self.racing())]
-        self.succeeds(who=self.trying().index(one), how=how, odd=odd)
+    def the_first_wins_a_race(self, who: int, how: int, odd: int) -> None:
+        self.wins(self.racing()[::2], who, how, odd)
+
+    @precondition(lambda self: self.racing())
+    @rule(who=WHO, how=st.integers(0, 5), odd=ODD)
+    def the_hedge_wins_a_race(self, who: int, how: int, odd: int) -> None:
+        self.wins(self.racing()[1::2], who, how, odd)
+
+    def probing(self) -> list[Try]:
+        return [
+            one for one in self.trying() if any(c.holder is one.ticket for c in one.ticket.state.circuits)
+        ]
+
+    @precondition(lambda self: self.probing())
+    @rule(who=WHO, how=st.integers(0, 5), odd=ODD)
+    def the_probe_passes(self, who: int, how: int, odd: int) -> None:
+        self.wins(self.probing(), who, how, odd)
+
+    def wins(self, some: Sequence[Try], who: int, how: int, odd: int) -> None:
+        self.succeeds(who=self.trying().index(some[who % len(some)]), how=how, odd=odd)
+
+    @precondition(lambda self: self.at_b())
+    @rule(who=WHO)
+    def too_long_for_b(self, who: int) -> None:
+        """Others have larger windows."""
+        one = self.at_b()[who % len(self.at_b())]
+        self.answer(one, 400)
+        self.data(one, TOO_LONG)
+        self.end(one)
+
+    def at_b(self) -> list[Try]:
+        return [one for one in self.trying("dialing", "waiting") if one.ticket.target.provider.name == "b"]
+
+    @rule(name=st.sampled_from(["b", "c"]), rare=st.integers(0, 3))
+    def who_alone_can_serve_fails(self, name: str, rare: int) -> None:
+        """Then back-off and another round, while the budget lasts; who began the cooldown may pass it over."""
+        for _ in range(0 if rare else 3):
+            self.begin(True, f"{name}/{name}-model", "", "", False, 1)
+            for one in self.trying("dialing"):
+                if one.call.id == self.count:
+                    self.answer(one, 503)
+                    self.data(one, FAULT)
+                    self.end(one)
+        if not rare:
+            self.pass_to(self.now + 0.5)
+
+    @rule(name=st.sampled_from(["b", "c"]), rare=ODD)
+    def out_of_quota(self, name: str, rare: int) -> None:
+        """Whoever asks for what is throttled for longer than a request waits is told so."""
+        for _ in range(0 if rare else 2):
+            self.begin(True, f"{name}/{name}-model", "", "", False, 1)
+            for one in self.trying("dialing", "waiting"):
+                if one.call.id == self.count:
+                    self.answer(one, 429, (b"retry-after", b"900"))
+                    self.data(one, FAULT)
+                    self.end(one)
 
     @precondition(lambda self: self.trying())
     @rule(who=WHO, how=st.integers(0, 8), after=st.integers(0, 5), reused=st.booleans(), odd=ODD)
@@ -656,6 +776,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.perform(call, exchange.tick(self.now), None)
             return
         assert call.ended_at == math.inf or call.live
+        REACHED["waiting for the earliest"] += not (call.live or call.upload)
         assert len(call.live) <= 1 + (self.hedged and call.served is None)
         assert exchange.deadline > self.now
         assert call.slot(0) <= exchange.deadline <= call.slot(1)
@@ -689,6 +810,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert not stale.fresh
             assert stale.ticket is attempt.ticket
             one.fresh = True
+            REACHED["a fresh connection after a stale one"] += 1
             one.started_at = stale.started_at
         else:
             call.attempts += 1
@@ -735,9 +857,13 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert not any(one.panic and one.target is target for one in live)
             states = [self.router._states[id] for id in candidates]
             assert all(not state.passable(now) for state in states)
+        REACHED["half-open: a probe"] += ticket.probe
+        REACHED["panic"] += ticket.panic
+        REACHED["another round over the same targets"] += again
         for circuit in ticket.state.circuits:
             if circuit.state is State.COOLDOWN:
                 assert ticket.panic or circuit.caused_by is plan
+                REACHED["its own cooldown passed over"] += not ticket.panic
             elif circuit.state is State.HALF_OPEN:
                 assert ticket.probe
                 since = [one for one in live if one.picked_at >= circuit.until]
@@ -801,6 +927,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert (call.ended_at < math.inf) != (outcome.ending is Ending.CLIENT_CLOSED)
         assert not call.gone or outcome.ending in (Ending.CLIENT_CLOSED, Ending.COMPLETED)
         assert outcome.status == (499 if call.head is None else call.head.status)
+        self.note(call, outcome)
         for place, record in enumerate(outcome.attempts):
             if record.failure is None:
                 left = outcome.ending in (Ending.CLIENT_CLOSED, Ending.ABANDONED)
@@ -817,6 +944,25 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert secret not in written
             assert secret.encode() not in sent
         self.check_body(call, sent, outcome.ending)
+
+    def note(self, call: Call, outcome: Outcome) -> None:
+        """Count what was rare about it."""
+        REACHED[f"ended: {outcome.ending.value}"] += 1
+        REACHED["all throttled"] += outcome.status == 429 and not outcome.attempts
+        REACHED["nobody available"] += outcome.error == "no_candidate"
+        beaten = call.head is not None and call.head.status == 200 and call.served is None
+        REACHED["an error after a heartbeat"] += beaten and outcome.ending is Ending.FAILED
+        for record, later in zip_longest(outcome.attempts, outcome.attempts[1:]):
+            if record.probe:
+                REACHED["the probe failed"] += record.failure is not None
+                gone = outcome.ending is Ending.CLIENT_CLOSED and record.first_content_after is None
+                REACHED["the probe was cancelled"] += gone and record.failure is None
+            if record.hedge:
+                REACHED["a hedge failed"] += record.failure is not None
+                REACHED["a hedge lost"] += record.lost
+                REACHED["a hedge won"] += record.first_content_after is not None
+            if record.failure == FailureClass.CONTEXT.value and later is not None:
+                REACHED["a larger window after context too long"] += 1
 
     def check_body(self, call: Call, sent: bytes, ending: Ending) -> None:
         assert sent.count(b"[DONE]") == (ending is Ending.COMPLETED and call.stream)
@@ -881,6 +1027,8 @@ class ExchangeMachine(RuleBasedStateMachine):
         for circuit in self.circuits():
             if circuit.state in (State.AVAILABLE, State.SLOW_START):
                 assert circuit.failures < FAILURES_IN_A_ROW
+            REACHED["slow start left"] += self.starting.get(circuit, 0) == 9 and circuit.successes == 10
+            self.starting[circuit] = circuit.successes
             if circuit.holder is not None:
                 assert circuit.state is State.HALF_OPEN
                 assert circuit.holder in live
@@ -902,7 +1050,12 @@ class ExchangeMachine(RuleBasedStateMachine):
 
 TestExchange = ExchangeMachine.TestCase
 TestExchange.settings = settings(
-    max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "200")),
+    max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "140")),
     stateful_step_count=70,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+@pytest.mark.unmeasured
+def test_rare_states_are_reached(record_property: Callable[[str, object], None]) -> None:
+    reach(ExchangeMachine, STATES, REACHED, record_property, examples=80, steps=70)

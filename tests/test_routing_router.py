@@ -7,12 +7,14 @@ import pytest
 
 from gwproto.config import HealthSettings, ModelSettings, RoutingSettings
 from gwproto.failures import Failure, FailureClass, LocalProtocolError
+from gwproto.routing.health import Cause, State
 from gwproto.routing.router import MAX_ROTATIONS, NoTarget, Ticket, Wait
 from support.routing import (
     AUTH,
     GONE,
     INVALID,
     OVERLOADED,
+    SERVER,
     START,
     THROTTLED,
     UNREACHABLE,
@@ -431,11 +433,66 @@ def test_when_all_cool_down_for_errors_the_least_bad_is_tried_one_at_a_time() ->
         ("a", True),
     ]
     assert desk.ask() == NoTarget("unavailable", 45.0)
-    desk.router.success(first, desk.now)
+    desk.fail(first)
     third = desk.pick()
     assert (third.target.provider.name, third.panic) == ("b", True)
     desk.fail(third)
     assert [status.cooldown_left for status in desk.router.statuses(desk.now)] == [45.0, 45.0]
+
+
+def test_whoever_fails_in_panic_mode_is_not_the_least_bad_for_ever() -> None:
+    desk = Desk(provider("a"), provider("b"))
+    desk.fail_all("a")
+    desk.fail_all("b")
+    tried = []
+    for _ in range(4):
+        ticket = desk.pick()
+        tried.append(ticket.target.provider.name)
+        desk.fail(ticket)
+    assert sorted(tried) == ["a", "a", "b", "b"]
+
+
+def test_what_an_outage_taught_does_not_keep_the_probe_from_being_made() -> None:
+    desk = Desk(provider("a"), provider("b"))
+    desk.fail_all("a", UNREACHABLE)
+    desk.fail_all("b")
+    for _ in range(20):  # in panic mode, all in vain
+        desk.fail(desk.pick(), UNREACHABLE)
+    desk.now += 300.0
+    served = {desk.serve() for _ in range(4)}
+    assert served == {"a/a-model", "b/b-model"}
+
+
+@pytest.mark.parametrize("failure", [SERVER, UNREACHABLE])
+def test_an_answer_in_panic_mode_proves_what_a_probe_proves(failure: Failure) -> None:
+    desk = Desk(provider("a"), provider("b"))
+    desk.fail_all("a", failure)
+    desk.fail_all("b", failure)
+    ticket = desk.pick()
+    name = ticket.target.provider.name
+    desk.router.content(ticket, desk.now)
+    assert desk.standing()[ticket.target.id] == "degraded"  # slow start
+    assert not desk.pick(desk.plan(provider=name)).panic
+    desk.router.success(ticket, desk.now)
+    # Were it wrong, the old deadline would hold again.
+    desk.now += 1.0
+    for _ in range(3):
+        desk.fail(desk.pick(desk.plan(provider=name)), failure)
+    left = {one.provider: one.cooldown_left for one in desk.router.statuses(desk.now)}
+    assert left[name] == 45.0
+    assert left["b" if name == "a" else "a"] == 44.0
+
+
+def test_an_answer_in_panic_mode_ends_no_cooldown_of_another_cause() -> None:
+    desk = Desk(provider("a"))
+    desk.fail_all("a")
+    first = desk.pick()
+    assert first.panic
+    state = desk.router._states["a/a-model"]
+    state.key.circuit.keep_away(Cause.THROTTLED, 10.0, "rate_minute", desk.now)
+    desk.router.content(first, desk.now)
+    assert state.key.circuit.state is State.COOLDOWN
+    assert state.own.state is State.SLOW_START
 
 
 def test_a_request_does_not_panic_twice_on_one_backend() -> None:

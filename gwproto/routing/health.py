@@ -18,6 +18,9 @@ SLOW_START  evidence,    evidence,      COOLDOWN       COOLDOWN      --         
 .. [2] Deadlines only move forward. An operator's reset is the one exception.
 .. [3] Whoever is not the probe began before the cooldown: old news.
 
+In panic mode requests go through cooldowns, one at a time. One that is answered has proved what a probe proves:
+COOLDOWN becomes SLOW_START, if it was for errors.
+
 A probe passes at its first content, not at its end: a long stream must not block the recovery. Throttling is not ill
 health: it adds no evidence, but it keeps traffic away for as long as the provider asked.
 """
@@ -154,9 +157,19 @@ class Circuit:
         """First content came: the probe has passed."""
         if self.holder is probe:
             self.holder = None
-            self.state = _SLOW_START
-            self.successes = 0
-            self._error_pause = 0.0
+            self._slow_start()
+
+    def recover(self) -> None:
+        """A request got content in spite of the cooldown: as good as a probe."""
+        if self.state is _COOLDOWN and self.cause is Cause.ERRORS:
+            self.failures = 0
+            self.evidence.forget()
+            self._slow_start()
+
+    def _slow_start(self) -> None:
+        self.state = _SLOW_START
+        self.successes = 0
+        self._error_pause = 0.0
 
     def success(self, now: float) -> None:
         """An attempt ended well."""
@@ -247,7 +260,7 @@ class Circuit:
         self.state = _COOLDOWN
         self.cause = cause
         self.reason = reason
-        self.until = until
+        self.until = max(until, self.until)  # the old one has not passed if a request in panic mode ended it
         self.holder = None
         self.caused_by = None
 

@@ -194,12 +194,12 @@ class Router:
     # Learning
 
     def content(self, ticket: Ticket, now: float) -> None:
-        """First content came: a probe has passed."""
+        """First content came: a probe has passed, or a request in panic mode has done as well."""
         delay = now - ticket.picked_at
         state = ticket.state
         state.delays.append(delay)
         state.own.evidence.add_delay(delay, now)
-        if ticket.probe:
+        if ticket.probe or ticket.panic:
             self._pass(ticket)
 
     def limits(self, ticket: Ticket, limits: Iterable[Limit], now: float) -> None:
@@ -213,7 +213,7 @@ class Router:
             self._affinity.put(ticket.plan.affinity, ticket.target.id)
         if tokens:
             state.use(tokens, now)
-        if ticket.probe:
+        if ticket.probe or ticket.panic:
             self._pass(ticket)
         state.success(now - ticket.picked_at, now)
         self._end(ticket)
@@ -228,8 +228,9 @@ class Router:
         if reaction.effect is Effect.COUNT:
             state.failures += 1
             circuit = state.circuit(scope)
-            if circuit is not state.own:
-                # It counts for the wider scope, but the target that showed it is worth less, too.
+            if circuit is not state.own or circuit.state is State.COOLDOWN:
+                # It counts for the wider scope, but the target that showed it is worth less, too; and in panic mode
+                # another one shall be the least bad.
                 state.own.evidence.add(False, now)
             if circuit.failure(ticket, failure.kind.value, self._settings.health, now):
                 circuit.caused_by = ticket.plan
@@ -259,6 +260,8 @@ class Router:
     def _pass(self, ticket: Ticket) -> None:
         for circuit in ticket.state.circuits:
             circuit.content(ticket)
+            if ticket.panic:
+                circuit.recover()
         ticket.state.changed()
 
     def _end(self, ticket: Ticket) -> None:
