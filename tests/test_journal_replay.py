@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import zlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -173,7 +174,7 @@ def test_requests_replay_in_every_format(format: str) -> None:
 
 @pytest.mark.parametrize("bodies", [False, True])
 def test_equal_requests_share_in_a_replay_and_alike_ones_do_not(bodies: bool) -> None:
-    def asked(text: str, **fields: object) -> Arrival:
+    def asked(text: str, **fields: Any) -> Arrival:
         messages = [{"role": "user", "content": text}]
         return Arrival(0.0, ask(stream=True, messages=messages, **fields))
 
@@ -299,6 +300,8 @@ def test_an_error_of_the_machines_own_is_part_of_the_record(monkeypatch: pytest.
     gateway = Recorder(chosen, rng=random.Random(SEED), epoch=EPOCH, sink=notes.append)
     visit = ask(stream=True)
     exchange = gateway.begin(visit.head, 1.0)
+    exchange.wake = notes.clear
+    assert exchange.wake == notes.clear
     exchange.start(1.0)
     with pytest.raises(Exception, match="called before"):
         exchange.start(1.5)
