@@ -192,6 +192,14 @@ def test_equal_requests_share_in_a_replay_and_alike_ones_do_not(bodies: bool) ->
     assert (one == two) is bodies
 
 
+@pytest.mark.parametrize("name", ["of my own", "m\u00e9 too", "\\u0416\\tabs", 'quo\\"ted'])
+def test_fields_of_any_name_are_dropped_in_a_replay_too(name: str) -> None:
+    body = f'{{"messages": [{{"role": "user", "content": "Hi"}}], "{name}": 1}}'.encode()
+    answer = stream(b'{"message":{"content":"Hi"},"done":true,"done_reason":"stop"}\n')
+    lines = recorded(row("odd", answer, asked=ask(body=body), format="ollama"))
+    assert replayed(lines).first is None
+
+
 def test_a_changed_byte_is_found_at_its_line() -> None:
     lines = recorded(BY_NAME["error_after_the_role"])
     rng = random.Random(5)
