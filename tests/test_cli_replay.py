@@ -138,3 +138,22 @@ def test_a_journal_that_does_not_replay_cannot_be_estimated(
 def test_bodies_without_a_journal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--journal-bodies"]) == 1
     assert capsys.readouterr().err == "--journal-bodies: says nothing without --journal\n"
+
+
+@pytest.mark.parametrize("runtime", ["quart", "trio"])
+def test_a_journal_that_is_there_already_is_never_written_over(
+    journal: Path, runtime: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = journal.with_name("gateway.toml")
+    config.write_text(
+        '[[providers]]\nname = "one"\nbase_url = "http://127.0.0.1:9/v1"\n[[providers.models]]\nid = "m"\n',
+        "utf-8",
+    )
+    monkeypatch.setenv("GATEWAY_API_KEY", "a-key")
+    monkeypatch.setenv("XDG_STATE_HOME", str(journal.parent))
+    before = journal.read_bytes()
+    flags = ["--config", str(config), "--port", "0", "--runtime", runtime, "--journal", str(journal)]
+    assert main(["serve", *flags]) == 1
+    expected = f"{journal}: exists already, and a journal is never written over"
+    assert expected in capsys.readouterr().err.splitlines()
+    assert journal.read_bytes() == before

@@ -117,6 +117,13 @@ def test_spaces_and_classes_stay(text: str) -> None:
     assert replaced.split() == [folded(word.encode()).decode() for word in text.split()]
 
 
+def test_what_is_no_utf8_stays_none() -> None:
+    for data in (b"\xe0\x80a", b"\xed\xa0\x80", b"\xe4\xc3\xa9", b"\xf1\x80z\x80", b"\xf5\xff\xc0"):
+        assert folded(data).decode(errors="replace").count("\ufffd") == data.decode(errors="replace").count(
+            "\ufffd"
+        )
+
+
 @pytest.mark.parametrize("start", range(0, 0x10000, 0x1000))
 def test_an_escaped_character_becomes_what_it_becomes_unescaped(start: int) -> None:
     for code in range(start, start + 0x1000, 7 if start else 1):

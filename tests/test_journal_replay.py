@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import zlib
+from typing import Any
 
 import msgspec
 import pytest
@@ -30,8 +31,21 @@ from gwproto.routing.catalog import compile_catalog
 from gwproto.testing import Data, End
 from gwproto.testing.network import Cut, whole
 from gwproto.wire.dialects import VOCABULARIES
-from scenarios.model import EPOCH, KEY, SECRET, Scenario, configuration, head
-from scenarios.parts import RESET, STREAM, ask, fault, get, one_after_another, reply, row, timeline
+from scenarios.model import EPOCH, KEY, SECRET, Arrival, Scenario, configuration, head
+from scenarios.parts import (
+    DONE,
+    HELLO,
+    RESET,
+    STREAM,
+    ask,
+    fault,
+    get,
+    one_after_another,
+    reply,
+    row,
+    stream,
+    timeline,
+)
 from scenarios.table import TABLE
 from support.journals import (
     SEED,
@@ -65,8 +79,8 @@ def test_every_scenario_replays(scenario: Scenario) -> None:
 def test_every_recorded_stream_replays(format: str, golden: Golden) -> None:
     quirks = Quirks(think_inline=golden.get("think_inline", "no"))
     answer = timeline(200, b"application/octet-stream", Data(bytes_of(format, golden)), End())
-    for stream in (True, False):
-        scenario = row("golden", answer, asked=ask(stream=stream, tools=TOOLS), format=format)
+    for streamed in (True, False):
+        scenario = row("golden", answer, asked=ask(stream=streamed, tools=TOOLS), format=format)
         settings = configuration(scenario).settings
         providers = tuple(msgspec.structs.replace(one, quirks=quirks) for one in settings.providers)
         quirky = configured(msgspec.structs.replace(settings, providers=providers))
@@ -156,6 +170,34 @@ def test_requests_replay_in_every_format(format: str) -> None:
             "iVBOR",
         ):
             assert word.encode() not in text
+
+
+@pytest.mark.parametrize("bodies", [False, True])
+def test_equal_requests_share_in_a_replay_and_alike_ones_do_not(bodies: bool) -> None:
+    def asked(text: str, **fields: Any) -> Arrival:
+        messages = [{"role": "user", "content": text}]
+        return Arrival(0.0, ask(stream=True, messages=messages, **fields))
+
+    arrivals = [asked(text, temperature=0) for text in ("1 + 1", "2 + 2", "1 + 1", "2 + 2")]
+    arrivals += [asked("1 + 1"), Arrival(0.0, ask(body=b"{}")), asked("1 + 1", temperature=0)]
+    slow = stream(*HELLO, DONE, pace=1.0)
+    settings = {"single_flight": {"enabled": True}}
+    lines = recorded(row("shared", slow, arrivals=tuple(arrivals), settings=settings), bodies=bodies)
+    assert replayed(lines).first is None
+    read = [line for line in decoded(lines) if isinstance(line, entries.Entry)]
+    assert sum("open upstream" in line.did for line in read) == 3
+    apart = [line.event.apart for line in read if isinstance(line.event, entries.ClientEnd)]
+    one, two = apart[0], apart[1]
+    assert apart == [one, two, one, two, "", "", one]
+    assert (one == two) is bodies
+
+
+@pytest.mark.parametrize("name", ["of my own", "m\u00e9 too", "\\u0416\\tabs", 'quo\\"ted'])
+def test_fields_of_any_name_are_dropped_in_a_replay_too(name: str) -> None:
+    body = f'{{"messages": [{{"role": "user", "content": "Hi"}}], "{name}": 1}}'.encode()
+    answer = stream(b'{"message":{"content":"Hi"},"done":true,"done_reason":"stop"}\n')
+    lines = recorded(row("odd", answer, asked=ask(body=body), format="ollama"))
+    assert replayed(lines).first is None
 
 
 def test_a_changed_byte_is_found_at_its_line() -> None:
@@ -266,6 +308,8 @@ def test_an_error_of_the_machines_own_is_part_of_the_record(monkeypatch: pytest.
     gateway = Recorder(chosen, rng=random.Random(SEED), epoch=EPOCH, sink=notes.append)
     visit = ask(stream=True)
     exchange = gateway.begin(visit.head, 1.0)
+    exchange.wake = notes.clear
+    assert exchange.wake == notes.clear
     exchange.start(1.0)
     with pytest.raises(Exception, match="called before"):
         exchange.start(1.5)

@@ -53,6 +53,10 @@ throttle_cooldown = 0.1
 auth_cooldown = 1.0
 [retry]
 budget_floor = 10000
+[hedge]
+enabled = true
+[single_flight]
+enabled = true
 """
 TOOL = {
     "type": "function",
@@ -71,6 +75,10 @@ def request(gateway: GatewayProcess, number: int) -> None:
         "messages": [{"role": "user", "content": f"{CANARY} {number}, ällabätsch"}],
         "stream": rng.random() < 0.6,
     }
+    if number % 3 == 0:
+        body |= {"temperature": 0, "messages": [{"role": "user", "content": f"{CANARY} {number // 40}"}]}
+    if number % 2 == 0:
+        body["model"] = f"{rng.choice(list(PROVIDERS))}-model"
     if number % 5 == 0:
         body["tools"] = [TOOL]
     try:

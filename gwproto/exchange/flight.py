@@ -131,16 +131,18 @@ class Flight:
             self._first += 1
 
 
-def key_of(request: ChatRequest, demand: Demand, label: str) -> Key | None:
+def key_of(request: ChatRequest, demand: Demand, label: str, apart: str = "") -> Key | None:
     """What requests must have in common to share an answer; None: this one does not share.
 
     Only answers that are meant to be always the same: at temperature 0, without tools. Fields are compared as they were
-    sent. ``label``: the client key's; nobody learns what others ask.
+    sent. ``label``: the client key's; nobody learns what others ask. ``apart`` tells requests apart whose texts are not
+    there any more, in a replay.
     """
     if request.temperature != 0 or request.n != 1 or "tools" in request.fields or request.legacy_functions:
         return None
     return (
         label,
+        apart,
         demand.provider,
         demand.forced_model,
         demand.affinity,

@@ -41,6 +41,7 @@ class SharingExchange(ChatExchange):
         "_left",
         "_news_at",
         "_plan",
+        "apart",
     )
 
     wakeable = True
@@ -57,6 +58,7 @@ class SharingExchange(ChatExchange):
     ) -> None:
         super().__init__(head, request_id, now, shared=shared, key=key, account=account)
         self.wake: Callable[[], None] = _nobody
+        self.apart = ""  # see key_of
         self._label = key
         self._leads: Flight | None = None
         self._follows: Flight | None = None
@@ -116,7 +118,7 @@ class SharingExchange(ChatExchange):
         assert self._request is not None
         self._plan, self._demand = plan, demand
         # Who has been sent a head already could not follow one of another status.
-        key = None if self._response.status else key_of(self._request, demand, self._label)
+        key = None if self._response.status else key_of(self._request, demand, self._label, self.apart)
         if key is None:
             return super()._serve(plan, demand, now)
         flight = self._shared.flights.get(key)

@@ -8,13 +8,14 @@ import msgspec
 
 from gwproto.commands import Command, Delegate, OpenUpstream, SendData, SendHead
 from gwproto.journal.bodies import Redact, said
-from gwproto.journal.characters import ASCII
+from gwproto.journal.characters import ASCII, folded
 from gwproto.journal.secrets import Mask
 from gwproto.values import Headers, Outcome, UpstreamRequest
 
 _encode = msgspec.msgpack.Encoder().encode
 _WORD = re.compile("[A-Z][a-z]+")
 _SENT = (b"accept", b"content-type")
+_DROPPED = b"x-gateway-dropped-params"
 _VALUE = re.compile(r"(?<=[=])[^&]*")
 _KEPT_VALUE = re.compile(r"(?:^|&)(?:project_id|days|provider|model|limit|format)=\Z")
 
@@ -34,6 +35,8 @@ class Digests:
         told: list[object] = [self._told(exchange, command) for command in commands]
         if outcome is not None:
             self._said.pop(exchange, None)
+            dropped = tuple([folded(name.encode()).decode() for name in outcome.dropped_params])
+            outcome = msgspec.structs.replace(outcome, dropped_params=dropped)
         return hashlib.blake2b(_encode([told, outcome, more]), digest_size=12).hexdigest()
 
     def _told(self, exchange: int, command: Command) -> tuple[object, ...]:
@@ -47,8 +50,12 @@ class Digests:
             return kind, command.attempt, self._asked(command.request)
         if isinstance(command, Delegate):
             return kind, command.name, redacted_query(command.query), command.headers
-        if isinstance(command, SendHead):  # a body says itself how long it is
-            fields = [field for field in command.headers if field[0] != b"content-length"]
+        if isinstance(command, SendHead):
+            fields = [
+                (name, folded(value) if name == _DROPPED else value)  # a client may call fields what it likes
+                for name, value in command.headers
+                if name != b"content-length"  # which the body says itself
+            ]
             return kind, command.status, fields
         return kind, command
 

@@ -126,7 +126,9 @@ class ClientData(Bytes, frozen=True, gc=False, tag="client_data"):
 
 
 class ClientEnd(Happened, frozen=True, gc=False, tag="client_end"):
-    pass
+    """``apart``: the same for requests that were equal before they were redacted, where equal requests share."""
+
+    apart: str = ""
 
 
 class ClientGone(Happened, frozen=True, gc=False, tag="client_gone"):

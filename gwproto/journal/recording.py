@@ -111,6 +111,16 @@ class RecordedExchange(Exchange):
         self._number = number
         self._sink = sink
 
+    wakeable = True  # if it is woken at all
+
+    @property
+    def wake(self) -> Callable[[], None]:
+        return self._exchange.wake
+
+    @wake.setter
+    def wake(self, value: Callable[[], None]) -> None:
+        self._exchange.wake = value
+
     # What others' inputs may change is asked for each time.
 
     @property

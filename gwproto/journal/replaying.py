@@ -10,6 +10,7 @@ from gwproto import events
 from gwproto.commands import Command
 from gwproto.events import Event
 from gwproto.exchange.base import Exchange
+from gwproto.exchange.sharing import SharingExchange
 from gwproto.failures import ConfigurationError, LocalProtocolError
 from gwproto.gateway import Configuration, Gateway, State
 from gwproto.journal import entries
@@ -212,6 +213,8 @@ _PLAIN: dict[type, Event] = {
 
 
 def _input(exchange: Exchange, event: entries.OfAnExchange, now: float) -> Sequence[Command]:
+    if isinstance(event, entries.ClientEnd) and isinstance(exchange, SharingExchange):
+        exchange.apart = event.apart
     happened = event_of(event)
     if happened is not None:
         return exchange.receive(happened, now)

@@ -1,5 +1,6 @@
 """From notes to a journal's lines: redacted, digested, sealed."""
 
+import hashlib
 import re
 from collections.abc import Iterable
 
@@ -8,6 +9,7 @@ from msgspec import Raw, structs
 
 from gwproto import events
 from gwproto.events import Event
+from gwproto.failures import Failure
 from gwproto.gateway import Configuration
 from gwproto.journal import entries
 from gwproto.journal.bodies import Answer, Redact, request_body
@@ -17,6 +19,7 @@ from gwproto.journal.recording import Call, Note, Reconfigured, Refused, Restore
 from gwproto.journal.secrets import Mask
 from gwproto.policy.auth import Accepted, Authenticator
 from gwproto.values import RequestHead
+from gwproto.wire.openai.request import parse_request
 
 _SECRET = (b"authorization", b"cookie", b"proxy-authorization", b"x-api-key")
 _VISIBLE = bytes([0x78 if byte > 0x20 and byte != 0x7F else byte for byte in range(256)])
@@ -40,23 +43,29 @@ _END, _GONE, _DRAINING = entries.ClientEnd(), entries.ClientGone(), entries.Drai
 class _Exchange:
     """What was read of one exchange's bodies."""
 
-    __slots__ = ("answers", "request")
+    __slots__ = ("answers", "body", "request")
 
     def __init__(self, request: Redact) -> None:
         self.request = request
+        self.body = bytearray()  # the request's, where equal requests share an answer
         self.answers: dict[int, Redact] = {}
 
 
 class Scribe:
-    """Writes one journal. ``secrets``: of providers, who may quote them; ``bodies``: texts are kept."""
+    """Writes one journal. ``secrets``: of providers, who may quote them; ``bodies``: texts are kept.
 
-    def __init__(self, *, bodies: bool = False, secrets: Iterable[bytes] = ()) -> None:
+    ``salt``: bytes that nobody knows, for digests of what is not to be known.
+    """
+
+    def __init__(self, *, bodies: bool = False, secrets: Iterable[bytes] = (), salt: bytes = b"") -> None:
+        self._salt = salt
         self._bodies = bodies
         self._secrets = tuple(secrets)
         self._check = entries.FIRST_CHECK
         self._lines = 0
         self._digests: Digests
         self._authenticator: Authenticator
+        self._shared = False  # equal requests may share an answer, and texts are redacted
         self._exchanges: dict[int, _Exchange] = {}
 
     def opening(
@@ -64,7 +73,7 @@ class Scribe:
     ) -> bytes:
         """A gateway begins; any before it is forgotten."""
         self._digests = Digests(bodies=self._bodies, secrets=self._secrets)
-        self._authenticator = Authenticator(configuration.keys)
+        self._configure(configuration)
         self._exchanges.clear()
         raw = recorded(configuration)
         return self._seal(
@@ -84,6 +93,10 @@ class Scribe:
         """The last line; ``end`` says why, if it is not in good order."""
         return self._seal(entries.Closing(end, self._lines))
 
+    def _configure(self, configuration: Configuration) -> None:
+        self._authenticator = Authenticator(configuration.keys)
+        self._shared = configuration.settings.single_flight.enabled and not self._bodies
+
     def _seal(self, line: entries.Line) -> bytes:
         self._lines += 1
         sealed, self._check = entries.seal(line, self._check)
@@ -100,7 +113,7 @@ class Scribe:
             head = None if what.head is None else _head(what.head)
             return entries.Refuse(what.status, what.code, what.message, head)
         if isinstance(what, Reconfigured):
-            self._authenticator = Authenticator(what.configuration.keys)
+            self._configure(what.configuration)
             raw = recorded(what.configuration)
             return entries.Reconfigure(digest_of(raw), raw, what.renewed)
         if isinstance(what, Restored):
@@ -109,7 +122,10 @@ class Scribe:
 
     def _of_exchange(self, number: int, event: Event) -> entries.OfAnExchange:
         if isinstance(event, events.ClientData):
-            return entries.ClientData(*entries.text_or_base64(self._of(number).request(event.data)))
+            exchange = self._of(number)
+            if self._shared:
+                exchange.body += event.data
+            return entries.ClientData(*entries.text_or_base64(exchange.request(event.data)))
         if isinstance(event, events.UpstreamData):
             data, base64 = entries.text_or_base64(self._answer(number, event.attempt, 200)(event.data))
             return entries.UpstreamData(attempt=event.attempt, data=data, base64=base64)
@@ -124,8 +140,17 @@ class Scribe:
         if isinstance(event, events.UpstreamLost):
             return entries.UpstreamLost(event.attempt, event.why)
         if isinstance(event, events.ClientEnd):
-            return _END
+            return entries.ClientEnd(self._apart(self._of(number))) if self._shared else _END
         return _GONE if isinstance(event, events.ClientGone) else _DRAINING
+
+    def _apart(self, exchange: _Exchange) -> str:
+        """What equal requests have in common, and no others: as :func:`gwproto.exchange.flight.key_of` sees it."""
+        request = parse_request(bytes(exchange.body))
+        exchange.body.clear()
+        if isinstance(request, Failure) or request.temperature != 0:
+            return ""
+        fields = sorted((name, bytes(value)) for name, value in request.fields.items())
+        return hashlib.blake2b(msgspec.msgpack.encode(fields), key=self._salt, digest_size=8).hexdigest()
 
     def _new_exchange(self) -> _Exchange:
         mask = Mask(self._secrets, looks=not self._bodies)

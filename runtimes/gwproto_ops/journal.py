@@ -57,7 +57,7 @@ class Journal:
         """A gateway that is recorded here. One after another may be; not two at a time."""
         if self._scribe is None:
             values = [value.removeprefix(b"Bearer ") for _, value in deployment.credentials.values()]
-            self._scribe = Scribe(bodies=self._bodies, secrets=values)
+            self._scribe = Scribe(bodies=self._bodies, secrets=values, salt=secrets.token_bytes(32))
         seed = secrets.randbits(63)
         at = time.time()
         configuration = deployment.configuration
