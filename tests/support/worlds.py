@@ -368,7 +368,7 @@ def configuration(rng: random.Random, *, even: bool) -> Configuration:
                 "headers": {"anthropic-version": "2023-06-01"} if format == "anthropic" else {},
                 "models": [
                     {"id": model, "requests_per_day": 0 if even else rng.choice((0, 0, 25))}
-                    for model in rng.choice((("m",), ("m", "n")))
+                    for model in ("m", "n")[: 1 if even else rng.choice((1, 2))]
                 ],
                 "requests_per_minute": 0 if even else rng.choice((0, 0, 6)),
                 "max_concurrency": 0 if even else rng.choice((0, 0, 2)),
@@ -402,9 +402,9 @@ def configuration(rng: random.Random, *, even: bool) -> Configuration:
 
 def providers(rng: random.Random, settings: Settings) -> dict[Origin, SimulatedProvider]:
     found = {}
-    outage = rng.random() < 0.2
+    outage = rng.choice((0, 0, 0, 0, 500, 429))
     for provider in settings.providers:
-        fault = {"status": 500} if outage else rng.choice(FAULTS)
+        fault = {"status": outage} if outage else rng.choice(FAULTS)
         knobs = {
             "latency": rng.choice((0.05, 0.3, 2.0)),
             "latency_spread": rng.choice((0.0, 1.0)),
@@ -436,7 +436,7 @@ def questions(rng: random.Random, count: int, *, even: bool) -> list[Question]:
     out = []
     at = 0.0
     for number in range(count):
-        at += 60.0 if even else rng.choice((0.0, 0.2, 1.0, 3.0))
+        at += 60.0 if even else rng.choice((0.0, 0.0, 0.2, 1.0, 3.0))
         stream = rng.random() < 0.7
         text = f"question {number}"
         chat = "" if even else rng.choice(("", "", "", "one", "two"))
