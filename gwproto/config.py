@@ -102,6 +102,12 @@ class HedgeSettings(Section, frozen=True):
     min_samples: Annotated[int, Meta(ge=1, le=100)] = 20  # as many of its latest times must be known
 
 
+class SingleFlightSettings(Section, frozen=True):
+    """Equal requests at temperature 0 that come at the same time share one answer."""
+
+    enabled: bool = False
+
+
 class HealthSettings(Section, frozen=True):
     """Seconds."""
 
@@ -262,6 +268,7 @@ class Settings(Section, frozen=True):
     timeouts: TimeoutSettings = TimeoutSettings()
     retry: RetrySettings = RetrySettings()
     hedge: HedgeSettings = HedgeSettings()
+    single_flight: SingleFlightSettings = SingleFlightSettings()
     health: HealthSettings = HealthSettings()
     routing: RoutingSettings = RoutingSettings()
     limits: LimitSettings = LimitSettings()

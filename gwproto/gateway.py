@@ -15,6 +15,7 @@ from gwproto.exchange.intake import announced
 from gwproto.exchange.operation import Operation
 from gwproto.exchange.reply import Answer, Reply
 from gwproto.exchange.shared import Shared
+from gwproto.exchange.sharing import SharingExchange
 from gwproto.operations import explain, reset
 from gwproto.policy.address import Addresses
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
@@ -194,7 +195,8 @@ class Gateway:
         account = open_account(self._limits, label, now)
         if isinstance(account, Rejection):
             return self._rejected(head, now, account, endpoint, label)
-        return self._announced(head, endpoint, now) or ChatExchange(
+        kind = SharingExchange if self._shared.settings.single_flight.enabled else ChatExchange
+        return self._announced(head, endpoint, now) or kind(
             head, self._shared.new_id(), now, shared=self._shared, key=label, account=account
         )
 

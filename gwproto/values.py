@@ -165,6 +165,7 @@ class Outcome(Struct, frozen=True, gc=False):
     partial_usage: bool = False
     dropped_params: tuple[str, ...] = ()
     error: str = ""  # the error code sent, if any
+    shared: bool = False  # it got another request's answer; attempts and usage are that one's
     decision: Decision | None = None  # None: no target was looked for
 
     @property

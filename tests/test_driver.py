@@ -264,6 +264,34 @@ async def test_posts_wait_for_a_write_and_keep_their_order() -> None:
     assert exchange.inputs == ["start", Draining(), ClientGone()]
 
 
+class Wakeable(Scripted):
+    wakeable = True
+
+    def news(self) -> None:
+        self._deadline = self.times[-1]
+        self.wake()
+
+
+@on_both
+async def test_an_exchange_may_wake_its_driver() -> None:
+    exchange = Wakeable(
+        ([], math.inf, "waiting"), ([HEAD], math.inf, "waiting"), ([END], math.inf, "finished")
+    )
+
+    async def wake() -> None:
+        await anyio.sleep(3.0)
+        exchange.news()
+        await anyio.sleep(1.0)
+        exchange.news()  # in the middle of a write
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wake)
+        log = await perform(exchange, write_time=2.0)
+    assert log == [[HEAD], [END], "aclose"]
+    assert exchange.inputs == ["start", "tick", "tick"]
+    assert [at - exchange.times[0] for at in exchange.times] == [0.0, 3.0, 5.0]
+
+
 @on_both
 async def test_our_own_error_is_logged_and_answered() -> None:
     class Failing(Scripted):

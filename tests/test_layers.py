@@ -39,6 +39,7 @@ LAYERS: dict[str, set[str]] = {
     "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers", "operations"},
     "__init__": _DECISIONS | _VOCABULARY | {"exchange", "gateway"},
 }
+LAYERS["journal"] = set(LAYERS) - {"__init__", "loading"}
 LAYERS["testing"] = set(LAYERS)
 
 # A runtime, and the other packages it may import beside the standard library.
@@ -211,7 +212,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 import msgspec
 before = set(sys.modules)
-import gwproto, gwproto.loading, gwproto.testing, gwproto.wire.dialects
+import gwproto, gwproto.loading, gwproto.testing.simulation, gwproto.wire.dialects
 assert all(gwproto.wire.dialects.DIALECTS.values())  # each is loaded when it is asked for
 print(json.dumps(sorted(set(sys.modules) - before)))
 """

@@ -452,6 +452,17 @@ def test_whoever_fails_in_panic_mode_is_not_the_least_bad_for_ever() -> None:
     assert sorted(tried) == ["a", "a", "b", "b"]
 
 
+def test_what_an_outage_taught_does_not_keep_the_probe_from_being_made() -> None:
+    desk = Desk(provider("a"), provider("b"))
+    desk.fail_all("a", UNREACHABLE)
+    desk.fail_all("b")
+    for _ in range(20):  # in panic mode, all in vain
+        desk.fail(desk.pick(), UNREACHABLE)
+    desk.now += 300.0
+    served = {desk.serve() for _ in range(4)}
+    assert served == {"a/a-model", "b/b-model"}
+
+
 @pytest.mark.parametrize("failure", [SERVER, UNREACHABLE])
 def test_an_answer_in_panic_mode_proves_what_a_probe_proves(failure: Failure) -> None:
     desk = Desk(provider("a"), provider("b"))

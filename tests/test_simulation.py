@@ -75,6 +75,7 @@ def test_an_outage_is_not_multiplied() -> None:
     seen = figures("outage")
     assert seen.failed > 0
     assert seen.retry_budget_used <= 1.0
+    assert seen.attempt_bound_used <= 1.1  # retries that waited come a little later than they were decided
     assert seen.panics > 0
     assert all(recovery.seconds is not None for recovery in seen.recoveries)
 
@@ -202,7 +203,12 @@ def outcome(ending: Ending, *attempts: AttemptRecord, provider: str = "a", error
 
 
 def attempt(
-    start: float, duration: float, *, probe: bool = False, first: float | None = None
+    start: float,
+    duration: float,
+    *,
+    probe: bool = False,
+    hedge: bool = False,
+    first: float | None = None,
 ) -> AttemptRecord:
     return AttemptRecord(
         provider="a",
@@ -212,6 +218,7 @@ def attempt(
         duration=duration,
         first_content_after=first,
         probe=probe,
+        hedge=hedge,
     )
 
 
@@ -241,6 +248,19 @@ def test_counting() -> None:
     )  # one, decided at 0.5 when two had come, of which half may be repeated
     assert found.attempt_bound_used == 1.0  # the same: three attempts where two requests may have three
     assert found.shares == {"a": 1.0, "b": 0.0}
+
+
+def test_a_hedge_is_no_retry() -> None:
+    seen = measures()
+    seen.arrived(0.0)
+    seen.ended(
+        outcome(Ending.COMPLETED, attempt(0.5, 0.4, hedge=True), attempt(0.0, 1.0), attempt(1.0, 1.0)),
+        0.0,
+        2.0,
+    )
+    found = seen.figures("p", throttled=0, seconds=2.0)
+    assert (found.hedges, found.waits, found.attempts_max) == (1, 0, 3)
+    assert found.retry_budget_used == 2.0  # one, where half a one is allowed
 
 
 def test_nothing_at_all() -> None:

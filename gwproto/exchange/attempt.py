@@ -177,6 +177,16 @@ class Attempt:
         kind, code, what = _LOSSES[why]
         return Failure(kind, f"The provider {what}.", status=self.status, code=code)
 
+    def redirected(self) -> Failure:
+        """What a status of 3xx means."""
+        message = f"The provider answered with status {self.status}."
+        return Failure(FailureClass.SERVER, message, self.status, code="bad_upstream_response")
+
+    def empty(self) -> Failure:
+        """What a whole response without a body means."""
+        message, code = "The provider's answer was empty.", "bad_upstream_response"
+        return Failure(FailureClass.EMPTY, message, self.status, code=code)
+
     def timed_out(self) -> Failure:
         """What passing the deadline means."""
         if isinstance(self.body, ErrorBody):  # its status says enough

@@ -9,6 +9,7 @@ from gwproto.exchange.history import History
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure
 from gwproto.routing.router import Ticket
+from gwproto.values import Headers
 from gwproto.wire.neutral import ChatRequest
 
 
@@ -34,6 +35,12 @@ class Attempts:
         self.live[number] = attempt
         self._history.begin(attempt)
         return OpenUpstream(number, attempt.request)
+
+    def answered(self, attempt: Attempt, status: int, headers: Headers, now: float) -> None:
+        """Its response head is there, and may tell of limits."""
+        attempt.answered(status, headers, now, now + self._shared.epoch)
+        if attempt.limits:
+            self._shared.router.limits(attempt.ticket, attempt.limits, now)
 
     def restart(self, attempt: Attempt, now: float) -> OpenUpstream:
         """A kept-alive connection was dead: the same try on a fresh one."""
@@ -64,6 +71,13 @@ class Attempts:
         self._history.end(attempt, failure, now)
         del self.live[attempt.number]
         return [CloseUpstream(attempt.number)] if close else []
+
+    def lose_all(self, failure: Failure, now: float) -> list[Command]:
+        """All ended badly, and for the same reason."""
+        commands: list[Command] = []
+        for attempt in list(self.live.values()):
+            commands += self.lose(attempt, failure, now, close=True)
+        return commands
 
     def win(self, winner: Attempt, now: float) -> list[Command]:
         """``winner`` has content: whoever raced with it is closed."""

@@ -1,7 +1,8 @@
 """What every exchange is to its driver, and the parts all of them share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from gwproto.commands import CloseUpstream, Command, OpenUpstream
 from gwproto.events import Event
@@ -13,9 +14,15 @@ class Exchange(ABC):
 
     ``receiving`` says that the client's body is wanted. ``deadline`` is the instant by which :meth:`tick` must have
     been called (``math.inf``: none). After ``finished`` nothing may be fed any more, and ``outcome`` is there.
+
+    The deadline of a ``wakeable`` exchange may also change between its own inputs, because of what another one does.
+    Its driver sets ``wake``, which is called then.
     """
 
-    __slots__ = ("began_at", "finished", "head", "outcome", "receiving", "request_id")
+    __slots__ = ("began_at", "finished", "head", "outcome", "receiving", "request_id", "wake")
+
+    wakeable: ClassVar[bool] = False
+    wake: Callable[[], None]
 
     def __init__(self, head: RequestHead, request_id: str, now: float) -> None:
         self.head = head

@@ -42,7 +42,8 @@ from gwproto.exchange.intake import Intake, too_slow
 from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
-from gwproto.routing.router import Ticket, Wait
+from gwproto.routing.demand import Demand
+from gwproto.routing.router import Plan, Ticket, Wait
 from gwproto.values import Ending, RequestHead
 from gwproto.wire.neutral import ChatRequest
 
@@ -94,7 +95,8 @@ class ChatExchange(Exchange):
         self._request: ChatRequest | None = None
         self._course: Course | None = None
         self._attempts = Attempts(request_id, self._history, shared)
-        # Slots: instants, math.inf when nothing is due. Each live attempt has one of its own.
+        # Slots: instants, math.inf when nothing is due; also where a timeout is 0, which is off. Each live attempt has
+        # one of its own.
         self._body_at = self._drain_at = self._heartbeat_at = self._hedge_at = math.inf
         self._linger_at = self._retry_at = self._total_at = math.inf
 
@@ -118,7 +120,7 @@ class ChatExchange(Exchange):
             raise LocalProtocolError("start() was called before")
         self.receiving = True
         self._shared.in_flight += 1
-        self._body_at = now + _limit(self._settings.timeouts.body)
+        self._body_at = now + (self._settings.timeouts.body or math.inf)
         return []
 
     def receive(self, event: Event, now: float) -> Sequence[Command]:
@@ -167,10 +169,7 @@ class ChatExchange(Exchange):
             return self._answer(too_slow(), 408, now, close=True)
         if self._total_at <= now:
             late = Failure(FailureClass.TIMEOUT, "The request took too long.", code="upstream_timeout")
-            commands: list[Command] = []
-            for attempt in list(self._attempts.live.values()):
-                commands += self._attempts.lose(attempt, late, now, close=True)
-            return [*commands, *self._answer(late, 504, now)]
+            return [*self._attempts.lose_all(late, now), *self._answer(late, 504, now)]
         for attempt in self._attempts.live.values():
             if attempt.deadline <= now:
                 return self._on_late(attempt, now)
@@ -222,13 +221,16 @@ class ChatExchange(Exchange):
         plan = self._shared.router.plan(demand)
         if isinstance(plan, Failure):
             return self._refuse(plan, now)
+        return self._serve(plan, demand, now)
+
+    def _serve(self, plan: Plan, demand: Demand, now: float) -> Sequence[Command]:
+        """The request is understood, and there are targets for it."""
+        assert self._request is not None
         self._course = Course(plan, demand, self._history, self._shared)
-        self._shared.budget.request(now)
-        if self._settings.hedge.enabled:
-            self._shared.hedging.request()
-        self._total_at = self.began_at + _limit(self._settings.timeouts.total)
+        self._shared.asked(now)
+        self._total_at = self.began_at + (self._settings.timeouts.total or math.inf)
         if self._request.stream:
-            self._heartbeat_at = now + _limit(self._settings.server.heartbeat_interval)
+            self._heartbeat_at = now + (self._settings.server.heartbeat_interval or math.inf)
         return self._choose(now)
 
     def _refuse(self, failure: Failure, now: float, *, close: bool = False) -> Sequence[Command]:
@@ -265,13 +267,9 @@ class ChatExchange(Exchange):
     # The provider
 
     def _on_head(self, attempt: Attempt, event: UpstreamHead, now: float) -> Sequence[Command]:
-        attempt.answered(event.status, event.headers, now, now + self._shared.epoch)
-        if attempt.limits:
-            self._shared.router.limits(attempt.ticket, attempt.limits, now)
+        self._attempts.answered(attempt, event.status, event.headers, now)
         if 300 <= event.status < 400:  # never followed: a redirect could lead anywhere, with our key
-            message = f"The provider answered with status {event.status}."
-            failure = Failure(FailureClass.SERVER, message, event.status, code="bad_upstream_response")
-            return self._failed(attempt, failure, now, close=True)
+            return self._failed(attempt, attempt.redirected(), now, close=True)
         return []
 
     def _on_data(self, attempt: Attempt, data: bytes, now: float) -> Sequence[Command]:
@@ -332,9 +330,7 @@ class ChatExchange(Exchange):
             return self._release(now, Ending.COMPLETED)
         body = attempt.body
         if body is None:
-            message, code = "The provider's answer was empty.", "bad_upstream_response"
-            empty = Failure(FailureClass.EMPTY, message, status=attempt.status, code=code)
-            return self._failed(attempt, empty, now, close=False)
+            return self._failed(attempt, attempt.empty(), now, close=False)
         return self._pass_on(attempt, body, body.end(), now, open=False)
 
     def _on_lost(self, attempt: Attempt, why: LossReason, now: float) -> Sequence[Command]:
@@ -403,8 +399,3 @@ class ChatExchange(Exchange):
             now, ending, response.status or 499, response.error, self._request
         )
         return commands
-
-
-def _limit(seconds: float) -> float:
-    """A timeout from the configuration: 0 is off."""
-    return seconds or math.inf

@@ -3,6 +3,7 @@
 import random
 
 from gwproto.config import Settings
+from gwproto.exchange.flight import Flight, Key
 from gwproto.policy.hedging import Hedging
 from gwproto.policy.refusals import Refusals
 from gwproto.policy.retry import RetryBudget
@@ -16,6 +17,7 @@ class Shared:
         "_listed_at",
         "budget",
         "epoch",
+        "flights",
         "hedging",
         "in_flight",
         "refusals",
@@ -29,6 +31,7 @@ class Shared:
         self.router = router
         self.budget = RetryBudget(settings.retry.budget_ratio, settings.retry.budget_floor)
         self.hedging = Hedging(settings.hedge)
+        self.flights: dict[Key, Flight] = {}  # that may be joined
         self.refusals = Refusals()
         self.rng = rng
         self.epoch = epoch
@@ -40,6 +43,12 @@ class Shared:
         self.settings = settings
         self.budget.reconfigure(settings.retry.budget_ratio, settings.retry.budget_floor)
         self.hedging.reconfigure(settings.hedge)
+
+    def asked(self, now: float) -> None:
+        """A request is about to be served: both budgets grow with their number."""
+        self.budget.request(now)
+        if self.settings.hedge.enabled:
+            self.hedging.request()
 
     def listed_at(self, now: float) -> int:
         """When models were first listed, in seconds since 1970: what they show as ``created``, always the same.

@@ -39,6 +39,13 @@ class Evidence:
         self._delay = self._delays = 0.0
         self._at = 0.0
 
+    def outdate(self, before: float) -> bool:
+        """Forget everything if nothing has come since ``before``. True: there was something."""
+        if self._at >= before or not (self._successes or self._failures):
+            return False
+        self.forget()
+        return True
+
     def _age(self, now: float) -> None:
         factor = math.exp2((self._at - now) / HALF_LIFE)
         volume = (self._successes + self._failures) * factor
@@ -65,8 +72,8 @@ class Evidence:
 
     def snapshot(self, now: float) -> tuple[float, float, float, float]:
         """Successes, failures, and the sum and number of delays, as old as they are."""
-        self._age(now)
-        return self._successes, self._failures, self._delay, self._delays
+        factor = math.exp2((self._at - now) / HALF_LIFE)
+        return self._successes * factor, self._failures * factor, self._delay * factor, self._delays * factor
 
     def restore(self, value: tuple[float, float, float, float], elapsed: float, now: float) -> None:
         """Be what was ``value`` so many seconds ago."""

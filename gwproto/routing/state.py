@@ -192,8 +192,13 @@ class TargetState:
         """May it be picked?"""
         for circuit in self.circuits:
             # The state of nearly all, looked at here: this is asked of every target once a second.
-            if circuit.state is not State.AVAILABLE and not circuit.passable(now):
+            if circuit.state is State.AVAILABLE:
+                continue
+            if not circuit.passable(now):
                 return False
+            # What its provider's or its key's outage taught must not keep the probe from being made, either.
+            if circuit.state is State.HALF_OPEN and self.own.evidence.outdate(circuit.until):
+                self._base_at = -math.inf
         return not (self._limited and self._exhausted(now) is not None)
 
     def obstacle(self, now: float, request: object = None) -> Obstacle | None:

@@ -162,6 +162,8 @@ class _Run:
     def begin(self) -> None:
         world = self.world
         self.exchange: Exchange = world.gateway.begin(self.visit.head, world.now)
+        if self.exchange.wakeable:
+            self.exchange.wake = self._arm
         world.running[self] = None
         self._perform(self.exchange.start(world.now))
         if not self.exchange.finished:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from anyio import CancelScope, create_task_group, current_time, sleep, to_thread
 
@@ -16,6 +17,9 @@ from gwproto_io.upstream import Pool, Upstreams
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.state import INTERVAL, StateFile
+
+if TYPE_CHECKING:
+    from gwproto_ops.journal import Journal
 
 ANSWERS: Answers = {"console": console.answer}
 
@@ -36,13 +40,16 @@ class GatewayApp:
         pool: Callable[[], Pool] | None = None,
         rng: random.Random | None = None,
         state: StateFile | None = None,
+        journal: "Journal | None" = None,
     ) -> None:
-        """``state``: where to keep, every minute and at the end, what is known of the providers."""
+        """``state``: where to keep, every minute and at the end, what is known of the providers. With a ``journal``,
+        chance is the journal's: ``rng`` is not used."""
         self._state = state
         self._deployment = deployment
         self._record = record
         self._new_pool = pool if pool is not None else lambda: Pool(deployment.credentials)
         self._rng = rng if rng is not None else random.Random()
+        self._journal = journal
         self._home: object = None  # the event loop everything below belongs to
         self._gateway: Gateway
         self._clock: Callable[[], float]
@@ -107,9 +114,11 @@ class GatewayApp:
             self._clock, self._new_tasks = current_time, AnyioTasks
         # Connections and the clock belong to a loop: test clients run each request on one of its own.
         self._pool = self._new_pool()
-        self._gateway = Gateway(
-            self._deployment.configuration, rng=self._rng, epoch=time.time() - self._clock()
-        )
+        epoch = time.time() - self._clock()
+        if self._journal is not None:
+            self._gateway = self._journal.gateway(self._deployment, epoch=epoch)
+        else:
+            self._gateway = Gateway(self._deployment.configuration, rng=self._rng, epoch=epoch)
         if self._state is not None:
             self._state.restore(self._gateway, self._clock(), time.time())
         self._home = home

@@ -50,7 +50,23 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     serve.add_argument("--runtime", choices=("quart", "trio"), help="server to use (default quart)")
     serve.add_argument("--workers", type=int, metavar="N", help="processes (this release runs one)")
     serve.add_argument("--no-access-log", action="store_true", help="log no requests")
+    serve.add_argument(
+        "--journal", metavar="FILE", help="write every input there, for replay; texts are replaced"
+    )
+    serve.add_argument("--journal-bodies", action="store_true", help="keep the texts in the journal")
     serve.set_defaults(run=_serve)
+
+    replay = commands.add_parser(
+        "replay",
+        help="feed a journal to fresh machines and say where they act differently",
+        description="Exits with 1 if they do. With --policy, estimates how the same requests would have fared.",
+    )
+    replay.add_argument("journal", metavar="JOURNAL", help="what serve --journal wrote")
+    replay.add_argument(
+        "--policy", metavar="FILE", help="other settings of routing, retries, health, timeouts"
+    )
+    replay.add_argument("--json", action="store_true", help="print JSON")
+    replay.set_defaults(run=_replay)
 
     check = commands.add_parser("check", help="validate the configuration and show what is in force")
     _add_sources(check)
@@ -155,7 +171,24 @@ def _serve(options: argparse.Namespace) -> None:
         for name in ("host", "port", "runtime", "workers")
         if (value := getattr(options, name)) is not None
     }
-    serve(options.config, options.env_file, flags, access_log=not options.no_access_log)
+    if options.journal_bodies and options.journal is None:
+        from gwproto.failures import ConfigurationError
+
+        raise ConfigurationError((("--journal-bodies", "says nothing without --journal"),))
+    serve(
+        options.config,
+        options.env_file,
+        flags,
+        access_log=not options.no_access_log,
+        journal=options.journal,
+        journal_bodies=options.journal_bodies,
+    )
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from gwproto_cli.replaying import replay
+
+    replay(options.journal, options.policy, as_json=options.json)
 
 
 def _check(options: argparse.Namespace) -> None:

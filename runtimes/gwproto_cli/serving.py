@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -21,6 +21,9 @@ from gwproto_cli.inert import inert
 from gwproto_ops import access, deployment
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.state import StateFile, directory
+
+if TYPE_CHECKING:
+    from gwproto_ops.journal import Journal
 
 _TIERS: tuple[Tier, ...] = ("high", "medium", "low")
 
@@ -34,11 +37,20 @@ class Serve(Protocol):
         *,
         on_listening: Callable[[list[str]], None],
         state: StateFile | None = None,
+        journal: "Journal | None" = None,
     ) -> Awaitable[None]: ...
 
 
-def serve(config: str | None, env_file: str | None, flags: Mapping[str, object], *, access_log: bool) -> None:
-    """Run the gateway until a signal stops it."""
+def serve(
+    config: str | None,
+    env_file: str | None,
+    flags: Mapping[str, object],
+    *,
+    access_log: bool,
+    journal: str | None = None,
+    journal_bodies: bool = False,
+) -> None:
+    """Run the gateway until a signal stops it. ``journal``: a file to write every input to."""
     environ = environment(env_file)
     path = config or environ.get("GWPROTO_CONFIG") or None
     loaded = deployment.read(path, environ=environ, flags=flags)
@@ -59,8 +71,16 @@ def serve(config: str | None, env_file: str | None, flags: Mapping[str, object],
                 if access_log:
                     stack.enter_context(access.enabled())
                 kept = None if simulated else _state_file(chosen, environ)
+                book = None
+                if journal is not None:
+                    from gwproto_ops import journal as journals
+
+                    book = stack.enter_context(journals.opened(journal, bodies=journal_bodies))
                 await run(
-                    chosen, on_listening=lambda urls: _announce(urls, chosen, environ, simulated), state=kept
+                    chosen,
+                    on_listening=lambda urls: _announce(urls, chosen, environ, simulated),
+                    state=kept,
+                    journal=book,
                 )
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it

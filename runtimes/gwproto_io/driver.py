@@ -89,6 +89,10 @@ class Interrupts:
 
     def post(self, event: ClientGone | Draining) -> None:
         self.pending.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """The driver is to look again, at the deadline too."""
         if self.scope is not None:
             self.scope.cancel()
 
@@ -101,6 +105,8 @@ async def drive(
     clock: Callable[[], float],
 ) -> None:
     """Perform ``exchange`` to its end. ``clock`` is the running loop's own, in seconds."""
+    if exchange.wakeable:
+        exchange.wake = interrupts.wake
     try:
         commands = exchange.start(clock())
         while True:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from quart import Quart
 
     from gwproto_asgi.scope import Receive, Scope, Send
+    from gwproto_ops.journal import Journal
 
 
 class Dispatch:
@@ -41,7 +42,12 @@ class Dispatch:
         return path in self._exact or path.startswith(self._prefixes)
 
 
-def create_app(deployment: Deployment | None = None, *, state: StateFile | None = None) -> "Quart":
+def create_app(
+    deployment: Deployment | None = None,
+    *,
+    state: StateFile | None = None,
+    journal: "Journal | None" = None,
+) -> "Quart":
     """A Quart application that serves ``deployment``; pages may be added to it like to any other.
 
     Without one it is read from the environment, and from the file that ``GWPROTO_CONFIG`` names. Raises
@@ -54,7 +60,9 @@ def create_app(deployment: Deployment | None = None, *, state: StateFile | None 
     app = Quart("gwproto", static_folder=None, template_folder=None)
     # Quart's limits are for pages. The first would cut every longer stream, and silently.
     app.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
-    gateway = GatewayApp(deployment if deployment is not None else from_environment(), state=state)
+    gateway = GatewayApp(
+        deployment if deployment is not None else from_environment(), state=state, journal=journal
+    )
     app.extensions["gwproto"] = gateway
     # Quart's documented place for middleware, whose messages it types one by one
     app.asgi_app = Dispatch(app, gateway)  # type: ignore[method-assign, assignment]

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING
 
 from hypercorn.config import Config
 
@@ -15,6 +16,9 @@ from gwproto_ops.listening import base_url
 from gwproto_ops.state import StateFile
 from gwproto_quart.app import create_app, gateway_of
 from gwproto_quart.connections import Connections
+
+if TYPE_CHECKING:
+    from gwproto_ops.journal import Journal
 
 KEEP_ALIVE_TIMEOUT = 75.0  # seconds, as nginx's
 BACKLOG = 2048
@@ -28,6 +32,7 @@ async def serve(
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
     state: StateFile | None = None,
+    journal: "Journal | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cuts everything off.
 
@@ -36,7 +41,7 @@ async def serve(
     is known of the providers. Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
-    app = create_app(deployment, state=state)
+    app = create_app(deployment, state=state, journal=journal)
     gateway = gateway_of(app)
     if sockets is None:
         sockets = [listening_socket(settings.host, settings.port)]

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -18,6 +19,9 @@ from gwproto_ops.listening import base_url
 from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_trio.connection import Answers, Connection
 from gwproto_trio.sockets import ClientStream, dial
+
+if TYPE_CHECKING:
+    from gwproto_ops.journal import Journal
 
 logger = logging.getLogger("gwproto")
 
@@ -44,15 +48,18 @@ class Server:
         pool: Pool | None = None,
         rng: random.Random | None = None,
         state: StateFile | None = None,
+        journal: "Journal | None" = None,
     ) -> None:
-        """``state``: where to keep, every minute and at the end, what is known of the providers."""
+        """``state``: where to keep, every minute and at the end, what is known of the providers. With a ``journal``,
+        chance is the journal's: ``rng`` is not used."""
         # trio.current_time looks up whose clock it is, each time.
         self.clock = trio.lowlevel.current_clock().current_time
-        self.gateway = Gateway(
-            deployment.configuration,
-            rng=random.Random() if rng is None else rng,
-            epoch=time.time() - self.clock(),
-        )
+        epoch = time.time() - self.clock()
+        if journal is not None:
+            self.gateway = journal.gateway(deployment, epoch=epoch)
+        else:
+            rng = random.Random() if rng is None else rng
+            self.gateway = Gateway(deployment.configuration, rng=rng, epoch=epoch)
         self._state = state
         if state is not None:
             state.restore(self.gateway, self.clock(), time.time())
@@ -143,6 +150,7 @@ async def serve(
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
     state: StateFile | None = None,
+    journal: "Journal | None" = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal returns at once.
 
@@ -157,7 +165,7 @@ async def serve(
     for sock in sockets:
         sock.listen(BACKLOG)
     urls = [base_url(sock) for sock in sockets]
-    server = Server(deployment, state=state)
+    server = Server(deployment, state=state, journal=journal)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 

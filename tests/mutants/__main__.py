@@ -33,6 +33,7 @@ UNITS = (
     "test_routing_router.py",
     "test_routing_score.py",
     "test_routing_spare.py",
+    "test_single_flight.py",
 )
 TIMEOUT = 90.0  # seconds; a run takes a fifth of that
 SHARE = 0.9

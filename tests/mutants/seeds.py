@@ -16,6 +16,8 @@ _EXCHANGE = "exchange/exchange.py"
 _ATTEMPTS = "exchange/attempts.py"
 _ROUTER = "routing/router.py"
 _HEALTH = "routing/health.py"
+_FLIGHT = "exchange/flight.py"
+_SHARING = "exchange/sharing.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -74,8 +76,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         _EXCHANGE,
-        "        self._total_at = self.began_at + _limit(",
-        "        self._total_at = now + _limit(",
+        "        self._total_at = self.began_at + (",
+        "        self._total_at = now + (",
         "the time of the upload does not count",
     ),
     Mutant(
@@ -236,6 +238,36 @@ MUTANTS: tuple[Mutant, ...] = (
         "        and state.headroom(now) >= MIN_HEADROOM\n",
         "",
         "a hedge takes what is scarce",
+    ),
+    Mutant(
+        _FLIGHT,
+        "        self.followers[follower] += len(pieces)\n",
+        "",
+        "a follower gets bytes twice",
+    ),
+    Mutant(
+        _FLIGHT,
+        "        if not self.followers:\n            self.leader.notify(now)\n",
+        "",
+        "an answer that nobody waits for is read to its end",
+    ),
+    Mutant(
+        _FLIGHT,
+        '"tools" in request.fields or ',
+        "",
+        "calls of tools are shared",
+    ),
+    Mutant(
+        _SHARING,
+        "        if self._content_at is None:\n            self._follows = None\n",
+        "        if True:\n            self._follows = None\n",
+        "a follower with content begins again",
+    ),
+    Mutant(
+        _SHARING,
+        "        key = None if self._response.status else key_of",
+        "        key = key_of",
+        "two heads for who begins again",
     ),
     Mutant(
         "policy/refusals.py",

@@ -1,6 +1,6 @@
 """The table: one row, one situation. Runners and goldens are beside it."""
 
-from scenarios import bad, clients, formats, good, hedges
+from scenarios import bad, clients, flights, formats, good, hedges
 
 TABLE = (
     *good.REQUESTS,
@@ -16,6 +16,7 @@ TABLE = (
     *clients.LEAVING,
     *clients.LIMITS,
     *hedges.HEDGES,
+    *flights.FLIGHTS,
 )
 
 assert len({scenario.name for scenario in TABLE}) == len(TABLE), "names are file names"

@@ -204,6 +204,7 @@ def serving(
     config: str | None = None,
     *,
     environ: Mapping[str, str] | None = None,
+    flags: Sequence[str] = (),
 ) -> Iterator[GatewayProcess]:
     """Run the command on a free port, and see to it that it ends well: by SIGTERM, with code 0 and no traceback.
 
@@ -214,6 +215,7 @@ def serving(
         file = directory / "gateway.toml"
         file.write_text(config, "utf-8")
         command += ["--config", str(file)]
+    command += flags
     variables = {
         "PATH": os.environ.get("PATH", ""),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtimes")]),

@@ -65,6 +65,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     throttled_per_hour: float
     waits: int
     panics: int
+    hedges: int
     probes_at_once: int
     retry_budget_used: float
     attempt_bound_used: float
@@ -120,7 +121,7 @@ class Measures:
         self._ratio = ratio
         self._floor = floor
         self._requests = self._left = self._failed = self._cut = self._while_healthy = 0
-        self._attempts = self._attempts_max = self._waits = self._panics = 0
+        self._attempts = self._attempts_max = self._waits = self._panics = self._hedges = 0
         self._errors: dict[str, int] = {}
         self._served = dict.fromkeys(providers, 0)
         self._ttft = array("f")
@@ -194,13 +195,17 @@ class Measures:
     def _count(self, attempts: Sequence[AttemptRecord], arrived: float) -> None:
         free = arrived  # since when nothing has been under way
         waited = False
+        if len(attempts) > 1:  # they are recorded as they end; a hedge may end first
+            attempts = sorted(attempts, key=lambda attempt: attempt.started_at)
         for number, attempt in enumerate(attempts):
             since = attempt.started_at - self._start
             self._starts.append(since)
-            if number:
-                self._retries.append(free)
+            if attempt.hedge:
+                self._hedges += 1
+            elif number:
+                self._retries.append(min(free, since))
             waited = waited or since - free > _EPSILON
-            free = since + attempt.duration
+            free = max(free, since + attempt.duration)
             if attempt.probe:
                 first = attempt.first_content_after
                 end = since + (attempt.duration if first is None else first)
@@ -232,6 +237,7 @@ class Measures:
             throttled_per_hour=_round(throttled * 3600.0 / seconds) if seconds else 0.0,
             waits=self._waits,
             panics=self._panics,
+            hedges=self._hedges,
             probes_at_once=max(map(_at_once, self._probes.values()), default=0),
             retry_budget_used=_round(used),
             attempt_bound_used=_round(worst),

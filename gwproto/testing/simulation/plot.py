@@ -7,12 +7,12 @@ from gwproto.testing.simulation.report import Phase, Result
 WIDTH = 960
 LEFT, RIGHT = 64, 16
 PANEL = 96  # height
-GAP = 34
-HEAD = 76  # title, description and legend of policies
-FOOT = 30
+GAP = 46
+HEAD = 94  # title, description and legend of policies
+FOOT = 36
 
 # Told apart by people who see no red or no green, on white and on black (Okabe and Ito, 2008, and greys beside).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
+_COLOURS = ("#2a8fd0", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
 _DASHES = ("", "6 3", "2 2", "8 3 2 3")
 _STYLE = """
 text{font:12px system-ui,sans-serif;fill:#24292f}
@@ -134,7 +134,7 @@ def _frame(result: Result, top: int, title: str, low: float, high: float, *, per
     yield f'<text x="{LEFT}" y="{top - 6}">{_safe(title)}</text>'
     for start, until, what in _troubled(result.phases):
         left, right = _x(start, result.seconds), _x(until, result.seconds)
-        for above, height, name in ((top, PANEL, "trouble"), (top - 4, 4, "mark")):
+        for above, height, name in ((top, PANEL, "trouble"), (top + PANEL, 4, "mark")):
             yield (
                 f'<rect class="{name}" x="{left:.1f}" y="{above}" width="{max(1.0, right - left):.1f}" '
                 f'height="{height}"><title>{_safe(what)}</title></rect>'
@@ -151,7 +151,7 @@ def _frame(result: Result, top: int, title: str, low: float, high: float, *, per
     while tick * step <= result.seconds:
         x = _x(tick * step, result.seconds)
         label = f"{tick * step / unit:g}" + (f" {name}" if tick == 0 else "")
-        yield f'<text class="note" x="{x:.1f}" y="{top + PANEL + 14}" text-anchor="middle">{label}</text>'
+        yield f'<text class="note" x="{x:.1f}" y="{top + PANEL + 17}" text-anchor="middle">{label}</text>'
         tick += 1
 
 

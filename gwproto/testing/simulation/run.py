@@ -23,6 +23,7 @@ from gwproto.values import Origin, Outcome, RequestHead, UpstreamRequest
 START = 1000.0
 #: Requests between two calls of ``progress``.
 STRIDE = 256
+_MOMENT = 1e-3  # seconds
 
 _WANTS_STREAM = (b"accept", b"text/event-stream")
 _PROMPT = "Tell me in a few words what a gateway is good for."
@@ -160,13 +161,13 @@ class Run:
                 began = START + world.epoch
                 midnight = math.ceil(began / DAY) * DAY
                 while midnight < began + self.seconds:
-                    # A moment before, to see who is out; the way back begins at midnight all the same.
-                    world.at(midnight - world.epoch - 1e-3, partial(self._day_ends, provider))
+                    # A moment before, to see who is out.
+                    world.at(midnight - world.epoch - _MOMENT, partial(self._day_ends, provider))
                     midnight += DAY
 
     def _day_ends(self, provider: Provider) -> None:
         if provider.spent(self.world.now + self.world.epoch):
-            self._healed(provider)
+            self.world.at(self.world.now + _MOMENT, partial(self._healed, provider))
 
     def _healed(self, provider: Provider) -> None:
         wall = self.world.now + self.world.epoch
