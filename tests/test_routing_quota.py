@@ -225,11 +225,13 @@ def test_a_refused_probe_teaches_nothing() -> None:
 )
 def test_a_meter_never_forgets_faster_than_its_limit(limit: int, steps: list[tuple[float, int]]) -> None:
     meter = Meter(limit, 60.0)
-    now, total = START, 0.0
+    now, total, level = START, 0.0, 0.0
     meter.add(0, now)
     for pause, amount in steps:
         now += pause
         meter.add(amount, now)
+        level = max(0.0, level - pause * limit / 60.0) + amount
+        assert meter.used(now) == pytest.approx(level, abs=1e-6)
         total += amount
         flowed = (now - START) * limit / 60.0
         assert total - flowed - 1e-6 * (total + flowed) <= meter.used(now) <= total + 1e-6
