@@ -88,23 +88,26 @@ class _Return:
         self.at = at
         self.seconds: float | None = None
         self.successes = 0
-        self._size = FAIR_TURNS * max(1, healthy)
+        self.among(healthy)
         self._recent: deque[tuple[float, bool]] = deque()
         self._own = 0
+
+    def among(self, healthy: int) -> None:
+        """So many providers share the load from now on."""
+        self._size = FAIR_TURNS * max(1, healthy)
 
     def success(self, provider: str, now: float) -> bool:
         """A request ended well. True: the share is back."""
         recent = self._recent
         recent.append((now, provider == self.provider))
         self._own += provider == self.provider
-        if len(recent) < self._size:
-            return False
-        if self._own >= FAIR_PART * FAIR_TURNS:
-            self.seconds = recent[0][0] - self.at
-            return True
-        gone = recent.popleft()[1]
-        self._own -= gone
-        self.successes += gone
+        while len(recent) >= self._size:
+            if len(recent) == self._size and self._own >= FAIR_PART * FAIR_TURNS:
+                self.seconds = recent[0][0] - self.at
+                return True
+            gone = recent.popleft()[1]
+            self._own -= gone
+            self.successes += gone
         return False
 
 
@@ -171,14 +174,16 @@ class Measures:
 
     def healed(self, provider: str, at: float, healthy: int) -> None:
         """A provider's trouble is over; ``healthy`` providers share the load from now on."""
-        self.hurt(provider)
+        self.hurt(provider, healthy)
         back = _Return(provider, at, healthy)
         self._open.append(back)
         self._returns.append(back)
 
-    def hurt(self, provider: str) -> None:
+    def hurt(self, provider: str, healthy: int) -> None:
         """A provider's next trouble begins: its way back is not measured any further."""
         self._open = [back for back in self._open if back.provider != provider]
+        for back in self._open:
+            back.among(healthy)
 
     def _succeeded(self, outcome: Outcome, bucket: int, now: float) -> None:
         provider = outcome.provider

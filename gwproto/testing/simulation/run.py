@@ -155,7 +155,7 @@ class Run:
         world = self.world
         for provider in self.providers:
             for start, until in provider.recoveries(self.seconds):
-                world.at(START + start, partial(self.measures.hurt, provider.name))
+                world.at(START + start, partial(self._hurt, provider))
                 world.at(START + until, partial(self._healed, provider))
             if provider.script.requests_per_day:
                 began = START + world.epoch
@@ -170,10 +170,17 @@ class Run:
             self.world.at(self.world.now + _MOMENT, partial(self._healed, provider))
 
     def _healed(self, provider: Provider) -> None:
-        wall = self.world.now + self.world.epoch
-        others = [one for one in self.providers if one is not provider and not one.script.fallback]
-        healthy = 1 + sum(one.healthy(wall) for one in others)
-        self.measures.healed(provider.name, self.world.now - START, healthy)
+        self.measures.healed(provider.name, self.world.now - START, self._healthy())
+
+    def _hurt(self, provider: Provider) -> None:
+        self.measures.hurt(provider.name, self._healthy())
+
+    def _healthy(self) -> int:
+        """How many providers share the load from now on."""
+        wall = (
+            self.world.now + self.world.epoch + _MOMENT
+        )  # wall time is coarse: past what ends or begins now
+        return sum(provider.well(wall) for provider in self.providers if not provider.script.fallback)
 
 
 def simulate(

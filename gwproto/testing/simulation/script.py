@@ -139,12 +139,16 @@ class Provider:
     def healthy(self, now: float) -> bool:
         """Would it surely have answered a request that came now?"""
         script = self.script
-        trouble = self._trouble(now)
-        if trouble is not None and trouble.fails:
+        if not self.well(now):
             return False
         if script.in_flight and self.in_flight >= script.in_flight:
             return False
         return any(self._has_room(credential, now) for credential in self._minute)
+
+    def well(self, now: float) -> bool:
+        """Is nothing wrong with it that makes requests fail, and is something left of its day?"""
+        trouble = self._trouble(now)
+        return not (trouble is not None and trouble.fails) and not self.spent(now)
 
     def spent(self, now: float) -> bool:
         """Are the day's requests used up, with every key?"""
