@@ -251,8 +251,10 @@ class RouterMachine(RuleBasedStateMachine):
     def a_chat_goes_on(self) -> None:
         for _ in range(3):
             self.request("auto", "auto", "one chat")
-            if self.requests and self.requests[-1].ticket is not None:
-                self.desk.router.success(self.requests.pop().ticket, self.desk.now, 10)
+            ticket = self.requests[-1].ticket if self.requests else None
+            if ticket is not None:
+                self.desk.router.success(ticket, self.desk.now, 10)
+                self.requests.pop()
 
     # What else happens
 
@@ -288,11 +290,11 @@ class RouterMachine(RuleBasedStateMachine):
     def recovery(self) -> None:
         """Slow start lasts for ten successes."""
         for target in self.desk.catalog.targets:
-            for circuit in self.desk.router._states[target.id].circuits:
-                if circuit.state is State.SLOW_START:
-                    for _ in range(20):  # or twice, where two keys take turns
-                        self.serve(f"{target.provider.name}/{target.model.id}", 0.2)
-                    REACHED["slow start left"] += circuit.state is State.AVAILABLE
+            circuits = self.desk.router._states[target.id].circuits
+            for circuit in [one for one in circuits if one.state is State.SLOW_START]:
+                for _ in range(20):  # or twice, where two keys take turns
+                    self.serve(f"{target.provider.name}/{target.model.id}", 0.2)
+                REACHED["slow start left"] += circuit.state is State.AVAILABLE
 
     def serve(self, model: str, delay: float) -> None:
         """A pinned request that succeeds, if there is anybody to serve it."""

@@ -22,13 +22,8 @@ def reach(
     """Run ``machine``, which counts in ``reached``, until no ``rare`` state is missing."""
     reached.clear()
     for number in range(SEARCHES):
-
-        @seed(number)
-        def begin() -> RuleBasedStateMachine:
-            return machine()
-
         run_state_machine_as_test(
-            begin,
+            seed(number)(type(machine.__name__, (machine,), {})),
             settings=settings(
                 max_examples=RUNS,
                 stateful_step_count=steps,

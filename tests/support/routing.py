@@ -131,13 +131,13 @@ class Desk:
 
 def leaves(value: object, path: str = "") -> dict[str, object]:
     """What a value is made of, by where it is in it: to be compared with ``pytest.approx``."""
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list | tuple):
-        parts = enumerate(value)
-    else:
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
         return {path: value}
-    return {place: leaf for key, part in parts for place, leaf in leaves(part, f"{path}/{key}").items()}
+    return {
+        place: leaf for key, part in value.items() for place, leaf in leaves(part, f"{path}/{key}").items()
+    }
 
 
 def standing_of(router: Router, now: float) -> dict[str, object]:
