@@ -323,4 +323,5 @@ def test_two_requests_and_an_operator(operator: str) -> None:
 
 def test_two_targets_of_a_half_open_provider() -> None:
     seen = search(BOTH, ("x", "y"), [MORE, MORE], 0)
+    assert seen["played"] == 630
     assert min(seen["probe"], seen["refused"], seen["probe: be unreachable"]) > 10
