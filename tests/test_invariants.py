@@ -25,14 +25,16 @@ from gwproto import (
     SendHead,
 )
 from gwproto.exchange.exchange import LINGER_TIMEOUT
+from gwproto.journal.recording import Note, Recorder
 from gwproto.policy.hedging import MAX_SAVED
 from gwproto.policy.retry import BUDGET_WINDOW
 from gwproto.routing.demand import Demand
 from gwproto.routing.health import State
 from gwproto.routing.plan import Plan
-from gwproto.testing import Connection, Data, Head, Step, Transcript
+from gwproto.testing import Connection, Data, Head, Step, Transcript, World
 from gwproto.values import UpstreamRequest
-from scenarios.model import KEY
+from scenarios.model import EPOCH, KEY
+from support.journals import SEED, replayed, written
 from support.worlds import FLOOR, RATIO, TIMEOUTS, CountingNetwork, Play, Question
 
 pytestmark = pytest.mark.unmeasured
@@ -367,6 +369,21 @@ def test_11_the_same_journal_gives_the_same_commands() -> None:
         assert again == play.gateway.journal
     other = play.gateway.replayed(play.configuration, play.seed + 1)
     assert other != play.gateway.journal
+
+
+def test_11_a_journal_that_was_written_down_and_redacted_does_so_too() -> None:
+    for seed in SEEDS[:20]:
+        play = Play(seed)  # its clients and its network, at another gateway
+        notes: list[Note] = []
+        gateway = Recorder(play.configuration, rng=random.Random(SEED), epoch=EPOCH, sink=notes.append)
+        world = World(gateway, play.network, start=play.start, epoch=EPOCH)
+        for question in play.questions:
+            world.visit(question.visit, play.start + question.at)
+        world.run()
+        # Redaction makes different prompts equal, and equal requests share an answer: then they must be kept.
+        report = replayed(written(play.configuration, notes, bodies=play.sharing))
+        assert report.first is None, seed
+        assert report.exchanges == len(play.questions)
 
 
 # 12
