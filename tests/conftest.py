@@ -75,9 +75,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _note(report)
-    if report.when == "call" and "rare states" in (properties := dict(report.user_properties)):
+    properties: dict[str, Any] = dict(report.user_properties)
+    if report.when == "call" and "rare states" in properties:
         _rare.append(properties["rare states"])
-    golden = dict(report.user_properties).get("golden")
+    golden = properties.get("golden")
     if golden is not None:
         _goldens[golden] = _goldens.get(golden, True) and report.passed
 

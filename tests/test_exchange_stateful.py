@@ -1050,7 +1050,7 @@ class ExchangeMachine(RuleBasedStateMachine):
 
 TestExchange = ExchangeMachine.TestCase
 TestExchange.settings = settings(
-    max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "140")),
+    max_examples=int(os.environ.get("STATEFUL_EXAMPLES", "160")),
     stateful_step_count=70,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
@@ -1058,4 +1058,4 @@ TestExchange.settings = settings(
 
 @pytest.mark.unmeasured
 def test_rare_states_are_reached(record_property: Callable[[str, object], None]) -> None:
-    reach(ExchangeMachine, STATES, REACHED, record_property, examples=80, steps=70)
+    reach(ExchangeMachine, STATES, REACHED, record_property, steps=70)

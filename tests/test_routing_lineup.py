@@ -42,6 +42,11 @@ def test_who_is_much_slower_than_the_others_gets_one_request_in_thirty_seconds()
     assert abs(served["b"] - served["c"]) <= 1
 
 
+def test_of_two_one_may_be_much_slower_too() -> None:
+    desk = warmed(Desk(provider("a"), provider("b")), 15, a=0.7)
+    assert Counter(answer(desk, a=0.7) for _ in range(20)) == {"b": 20}
+
+
 def test_a_slow_provider_that_has_become_fast_comes_back() -> None:
     desk = warmed(Desk(provider("a"), provider("b"), provider("c")), 15, a=0.7)
     desk.now += 1.0

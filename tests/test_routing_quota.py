@@ -1,10 +1,12 @@
 """What is left of limits: configured ones, those of headers, and what refusals let guess."""
 
+import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gwproto.config import ModelSettings
 from gwproto.routing.quota import DAY, MAX_LEARNED, Meter, Quota
@@ -223,11 +225,13 @@ def test_a_refused_probe_teaches_nothing() -> None:
 )
 def test_a_meter_never_forgets_faster_than_its_limit(limit: int, steps: list[tuple[float, int]]) -> None:
     meter = Meter(limit, 60.0)
-    now, total = START, 0.0
+    now, total, level = START, 0.0, 0.0
     meter.add(0, now)
     for pause, amount in steps:
         now += pause
         meter.add(amount, now)
+        level = max(0.0, level - pause * limit / 60.0) + amount
+        assert meter.used(now) == pytest.approx(level, abs=1e-6)
         total += amount
         flowed = (now - START) * limit / 60.0
         assert total - flowed - 1e-6 * (total + flowed) <= meter.used(now) <= total + 1e-6
@@ -287,3 +291,106 @@ def test_learned_limits_never_break_the_router() -> None:
         desk.router.success(choice, desk.now, chance.choice([0, 5, 10**15]))
         desk.now += chance.random()
         assert all(0.0 <= status.headroom <= 1.0 for status in desk.router.statuses(desk.now))
+
+
+# Beside a model
+
+
+class Told:
+    """A limit as headers told of it, and what was taken since."""
+
+    def __init__(self, limit: Limit, now: float) -> None:
+        assert limit.remaining is not None
+        self.left = limit.remaining
+        reset = 60.0 if limit.reset is None else min(limit.reset, DAY)
+        if limit.limit and reset > 60.0 and limit.window != "day":
+            reset = max(1.0, reset / limit.limit)  # long before all is whole somebody goes and looks
+        self.until = now + reset
+
+
+class QuotaMachine(RuleBasedStateMachine):
+    """The quota of a target beside a model that remembers every request."""
+
+    @initialize(offset=st.sampled_from([0.0, -8.0, 5.5]), hours=st.integers(0, 23))
+    def begin(self, offset: float, hours: int) -> None:
+        self.offset = 3600.0 * offset
+        self.epoch = MIDNIGHT - START + 3600.0 * hours
+        self.now = START
+        self.taken: list[float] = []
+        self.used: list[tuple[float, int]] = []
+        self.told: dict[tuple[str, str], Told] = {}
+        self.quota = self.fresh()
+
+    def fresh(self) -> Quota:
+        quota = Quota(self.epoch)
+        quota.configure(self.offset / 3600.0, (4, 1000), (0, 0))
+        return quota
+
+    def day(self, at: float) -> int:
+        return math.floor((at + self.epoch + self.offset) / DAY)
+
+    @rule()
+    def take(self) -> None:
+        self.quota.take(self.now)
+        self.taken.append(self.now)
+        for (dimension, _), told in self.told.items():
+            if dimension == "requests":
+                told.left = max(0, told.left - 1)
+
+    @rule(tokens=st.sampled_from([1, 300, 999]))
+    def use(self, tokens: int) -> None:
+        self.quota.use(tokens, self.now)
+        self.used.append((self.now, tokens))
+
+    @rule(
+        dimension=st.sampled_from(["requests", "tokens"]),
+        window=st.sampled_from(["", "minute", "day"]),
+        limit=st.sampled_from([None, 10]),
+        remaining=st.sampled_from([None, 0, 1, 3]),
+        reset=st.sampled_from([None, 5.0, 90.0, 7200.0]),
+    )
+    def learn(
+        self, dimension: str, window: str, limit: int | None, remaining: int | None, reset: float | None
+    ) -> None:
+        said = Limit(dimension, window, limit, remaining, reset)
+        self.quota.learn([said], self.now)
+        if remaining is not None:
+            self.told[dimension, window] = Told(said, self.now)
+
+    @rule(seconds=st.sampled_from([0.5, 8.0, 61.0, 3600.0, 40_000.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.taken)
+    @rule(seconds=st.sampled_from([0.0, 30.0, 20_000.0]))
+    def restart(self, seconds: float) -> None:
+        """What headers told is not kept: they tell it again."""
+        kept = self.quota.snapshot(self.now)
+        self.now += seconds
+        self.quota = self.fresh()
+        self.quota.restore(kept, seconds, self.now)
+        self.told.clear()
+
+    @invariant()
+    def it_is_exhausted_when_the_model_is(self) -> None:
+        today = self.day(self.now)
+        requests = sum(self.day(at) == today for at in self.taken)
+        tokens = sum(used for at, used in self.used if self.day(at) == today)
+        spent = self.quota.exhausted(self.now)
+        headroom = self.quota.headroom(self.now)
+        until = [told.until for told in self.told.values() if told.left < 1 and told.until > self.now]
+        midnight = (today + 1) * DAY - self.epoch - self.offset
+        shares = [1.0]
+        for dimension, share in (("requests", requests / 4), ("tokens", tokens / 1000)):
+            if (dimension, "day") not in self.told:
+                shares.append(max(0.0, 1.0 - share))
+                if share >= 1.0:
+                    until.append(midnight)
+        assert (spent is None) == (not until)
+        assert spent is None or any(spent.until == pytest.approx(at) for at in until)
+        assert 0.0 <= headroom <= min(shares) + 1e-9
+        assert self.told or headroom == pytest.approx(min(shares))
+
+
+TestQuota = QuotaMachine.TestCase
+TestQuota.settings = settings(max_examples=40, stateful_step_count=40)

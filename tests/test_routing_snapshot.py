@@ -1,29 +1,43 @@
 """What the router knows outlives the process as a plain value, aged by the time in between."""
 
+import random
+
 import msgspec
 import pytest
 
-from gwproto.config import ModelSettings
+from gwproto.config import ModelSettings, ProviderSettings
 from gwproto.routing.health import Circuit
+from gwproto.routing.router import NoTarget, Ticket
 from gwproto.routing.snapshot import RouterState
-from support.routing import AUTH, GONE, SERVER, START, THROTTLED, UNREACHABLE, Desk, provider, throttled
+from support.routing import (
+    AUTH,
+    GONE,
+    SERVER,
+    START,
+    THROTTLED,
+    UNREACHABLE,
+    Desk,
+    provider,
+    standing_of,
+    throttled,
+)
 
 PROVIDERS = (provider("a", "x", "y"), provider("b", ModelSettings(id="z", requests_per_day=10)))
 ELSEWHERE = 5_000.0  # another process's clock
 
 
-def moved(desk: Desk, elapsed: float, *, renewed: tuple[str, ...] = ()) -> Desk:
+def moved(desk: Desk, elapsed: float, *, renewed: tuple[str, ...] = (), epoch: float = 0.0) -> Desk:
     """Another router that goes on from what ``desk`` knew, by way of JSON."""
     text = msgspec.json.encode(desk.router.snapshot(desk.now))
-    other = Desk(*PROVIDERS, credentials=desk.credentials)
+    other = Desk(*desk.settings.providers, credentials=desk.credentials, epoch=epoch)
     other.now = ELSEWHERE
     memory = msgspec.json.decode(text, type=RouterState)
     other.router.restore(memory, elapsed, other.now, renewed=renewed)
     return other
 
 
-def desk() -> Desk:
-    return Desk(*PROVIDERS, credentials={"a": ("one",), "b": ("two",)})
+def desk(*providers: ProviderSettings) -> Desk:
+    return Desk(*(providers or PROVIDERS), credentials={"a": ("one",), "b": ("two",)})
 
 
 def test_what_is_as_good_as_new_is_not_kept() -> None:
@@ -119,3 +133,43 @@ def test_restoring_never_moves_a_deadline_back() -> None:
     circuit.restore(long, 0.0, START)
     circuit.restore(memory, 0.0, START)
     assert circuit.until == START + 200.0
+
+
+def lived(desk: Desk, seed: int) -> list[object]:
+    """A history of requests; the same seed gives the same, whatever the clock says. How each of them was answered."""
+    chance = random.Random(seed)
+    answers: list[object] = []
+    for _ in range(40):
+        choice = desk.ask(desk.plan(model=chance.choice("xyz")), within=0.0)
+        failure = chance.choice((None, None, SERVER, SERVER, AUTH, GONE, UNREACHABLE, throttled(20.0)))
+        desk.now += chance.choice((0.013, 0.7, 5.3, 47.1))
+        if not isinstance(choice, Ticket):
+            answers.append(choice.cause if isinstance(choice, NoTarget) else "wait")
+            continue
+        answers.append((choice.target.id, choice.probe, choice.panic))
+        if failure is None:
+            desk.router.content(choice, desk.now)
+            desk.router.success(choice, desk.now, 10)
+        else:
+            desk.fail(choice, failure)
+    return answers
+
+
+@pytest.mark.parametrize("elapsed", [0.0, 3.7, 46.9, 700.3])
+def test_restoring_after_some_time_is_as_good_as_having_waited(elapsed: float) -> None:
+    cooling = 0
+    for seed in range(40):
+        # Attempts are counted where there is a limit; one that refusals let guess is not kept.
+        x, y, z = [ModelSettings(id=name, requests_per_day=70) for name in "xyz"]
+        before = desk(provider("a", x, y), provider("b", z))
+        lived(before, seed)
+        after = moved(before, elapsed, epoch=before.now + elapsed - ELSEWHERE)  # it is as late for both
+        before.now += elapsed
+        expected = standing_of(before.router, before.now)
+        assert standing_of(after.router, after.now) == pytest.approx(expected)
+        cooling += "cooldown" in before.standing().values()
+        # And it goes on like that: every request of a second history is answered alike, and teaches alike.
+        assert lived(after, seed + 1000) == lived(before, seed + 1000)
+        expected = standing_of(before.router, before.now)
+        assert standing_of(after.router, after.now) == pytest.approx(expected)
+    assert cooling > 10

@@ -21,7 +21,7 @@ from gwproto.routing.plan import Plan
 from gwproto.routing.router import NoTarget, Router, Ticket, Wait
 from gwproto.values import Limit
 from support.rare import reach
-from support.routing import Desk, NoJitter, provider
+from support.routing import Desk, NoJitter, provider, standing_of
 
 MAX_ATTEMPTS = 4
 BUDGET_RATIO, BUDGET_FLOOR, BUDGET_WINDOW = 0.2, 2, 10.0
@@ -251,8 +251,10 @@ class RouterMachine(RuleBasedStateMachine):
     def a_chat_goes_on(self) -> None:
         for _ in range(3):
             self.request("auto", "auto", "one chat")
-            if self.requests and self.requests[-1].ticket is not None:
-                self.desk.router.success(self.requests.pop().ticket, self.desk.now, 10)
+            ticket = self.requests[-1].ticket if self.requests else None
+            if ticket is not None:
+                self.desk.router.success(ticket, self.desk.now, 10)
+                self.requests.pop()
 
     # What else happens
 
@@ -288,11 +290,11 @@ class RouterMachine(RuleBasedStateMachine):
     def recovery(self) -> None:
         """Slow start lasts for ten successes."""
         for target in self.desk.catalog.targets:
-            for circuit in self.desk.router._states[target.id].circuits:
-                if circuit.state is State.SLOW_START:
-                    for _ in range(20):  # or twice, where two keys take turns
-                        self.serve(f"{target.provider.name}/{target.model.id}", 0.2)
-                    REACHED["slow start left"] += circuit.state is State.AVAILABLE
+            circuits = self.desk.router._states[target.id].circuits
+            for circuit in [one for one in circuits if one.state is State.SLOW_START]:
+                for _ in range(20):  # or twice, where two keys take turns
+                    self.serve(f"{target.provider.name}/{target.model.id}", 0.2)
+                REACHED["slow start left"] += circuit.state is State.AVAILABLE
 
     def serve(self, model: str, delay: float) -> None:
         """A pinned request that succeeds, if there is anybody to serve it."""
@@ -322,22 +324,10 @@ class RouterMachine(RuleBasedStateMachine):
         self.desk.router.restore(memory, elapsed, self.desk.now)
         self.deadlines.clear()
         self.even = False
-        for name, state in self.desk.router._states.items():
-            waited = before._states[name]
-            assert state.used_today(self.desk.now) == waited.used_today(self.desk.now)
-            for one, other in zip(state.circuits, waited.circuits, strict=True):
-                self.check_same(one, other)
-                REACHED["restarted in a cooldown"] += one.state is State.COOLDOWN
-
-    def check_same(self, one: Circuit, other: Circuit) -> None:
-        kept, waited = one.snapshot(self.desk.now), other.snapshot(self.desk.now)
-        assert (kept is None) == (waited is None)
-        if kept is None or waited is None:
-            return
-        assert kept.left == pytest.approx(waited.left)
-        assert kept.evidence == pytest.approx(waited.evidence)
-        forget = {"left": 0.0, "evidence": (0.0,) * 4}
-        assert structs.replace(kept, **forget) == structs.replace(waited, **forget)
+        expected = standing_of(before, self.desk.now)
+        assert standing_of(self.desk.router, self.desk.now) == pytest.approx(expected)
+        cooling = [circuit for circuit in self.circuits() if circuit.state is State.COOLDOWN]
+        REACHED["restarted in a cooldown"] += len(cooling)
 
     @rule()
     def burst(self) -> None:
@@ -566,4 +556,4 @@ TestRouter = RouterMachine.TestCase
 
 @pytest.mark.unmeasured
 def test_rare_states_are_reached(record_property: Callable[[str, object], None]) -> None:
-    reach(RouterMachine, STATES, REACHED, record_property, examples=60, steps=80)
+    reach(RouterMachine, STATES, REACHED, record_property, steps=80)

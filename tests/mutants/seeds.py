@@ -16,6 +16,8 @@ _EXCHANGE = "exchange/exchange.py"
 _ATTEMPTS = "exchange/attempts.py"
 _ROUTER = "routing/router.py"
 _HEALTH = "routing/health.py"
+_LINEUP = "routing/lineup.py"
+_QUOTA = "routing/quota.py"
 _FLIGHT = "exchange/flight.py"
 _SHARING = "exchange/sharing.py"
 
@@ -415,9 +417,183 @@ MUTANTS: tuple[Mutant, ...] = (
         "nobody else gets a turn",
     ),
     Mutant(
-        "routing/lineup.py",
+        _LINEUP,
         "            if seat.target.backend in tried:\n                continue\n",
         "",
         "failovers return to who failed",
+    ),
+    Mutant(
+        _QUOTA,
+        "            if until > now:\n                per =",
+        "            if False:\n                per =",
+        "what headers tell of keeps nobody away",
+    ),
+    Mutant(
+        _QUOTA,
+        "        reset = MINUTE if reset is None else min(reset, DAY)\n",
+        "        reset = MINUTE\n",
+        "a limit's reset is ignored",
+    ),
+    Mutant(
+        _QUOTA,
+        "        if day != self._day:\n",
+        "        if self._day < 0:\n",
+        "days never end",
+    ),
+    Mutant(
+        _QUOTA,
+        "        day = math.floor((now + self._epoch + 3600.0 * self.offset) / DAY)\n        if",
+        "        day = math.floor((now + self._epoch) / DAY)\n        if",
+        "days begin where the gateway is, not where the provider is",
+    ),
+    Mutant(
+        _QUOTA,
+        "        self.days.tokens += tokens\n",
+        "",
+        "tokens do not count",
+    ),
+    Mutant(
+        _QUOTA,
+        "        self._used = self.used(now) + amount\n",
+        "        self._used = self._used + amount\n",
+        "what was used never flows off",
+    ),
+    Mutant(
+        _QUOTA,
+        "                learned.take()\n",
+        "                pass\n",
+        "requests do not count against what headers told of",
+    ),
+    Mutant(
+        _QUOTA,
+        "        if elapsed < state.day_left:\n",
+        "        if True:\n",
+        "yesterday's use is restored today",
+    ),
+    Mutant(
+        _LINEUP,
+        "            names = [name for name in names if name not in slow]\n",
+        "            pass\n",
+        "a slow outlier takes its turns",
+    ),
+    Mutant(
+        _LINEUP,
+        "            if now - self._tried_at[name] >= SLOW_INTERVAL:\n",
+        "            if False:\n",
+        "a slow outlier is never tried again",
+    ),
+    Mutant(
+        _LINEUP,
+        "            self._tried_at[slow] = now\n",
+        "",
+        "a slow outlier that is tried gets every request",
+    ),
+    Mutant(
+        _LINEUP,
+        "for one, other in delays.items() if one != name])",
+        "for one, other in delays.items()])",
+        "a slow outlier is compared with itself, too",
+    ),
+    Mutant(
+        _LINEUP,
+        "            if front.known >= SLOW_VOLUME:\n",
+        "            if front.known:\n",
+        "one slow answer makes an outlier",
+    ),
+    Mutant(
+        _LINEUP,
+        "    for name in lineup.names:\n        front = lineup.fronts[name]\n        if target",
+        "    for name in lineup.fronts:\n        front = lineup.fronts[name]\n        if target",
+        "affinity holds on to who scores worse",
+    ),
+    Mutant(
+        _ROUTER,
+        "            shape.turns.turn(lineup.names, lineup.weights, (front.group.name,))\n",
+        "",
+        "turns by affinity are not counted",
+    ),
+    Mutant(
+        "routing/affinity.py",
+        "        if len(targets) >= MAX_GROUPS:\n",
+        "        if not targets:\n",
+        "the memory of affinity has no bound",
+    ),
+    Mutant(
+        _HEALTH,
+        "        until = now + value.left - elapsed\n",
+        "        until = now + value.left\n",
+        "cooldowns do not age while the process is down",
+    ),
+    Mutant(
+        _HEALTH,
+        "        if self.state is _COOLDOWN and until < self.until:\n            return\n",
+        "",
+        "restoring makes a cooldown shorter",
+    ),
+    Mutant(
+        "routing/score.py",
+        "        self._at = now - elapsed\n",
+        "        self._at = now\n",
+        "evidence does not age while the process is down",
+    ),
+    Mutant(
+        "routing/snapshot.py",
+        "        if target.credential not in renewed:\n",
+        "        if True:\n",
+        "a renewed secret inherits what the old one did",
+    ),
+    Mutant(
+        "routing/explain.py",
+        "        name = shape.due(lineup, now) or shape.turns.preview(",
+        "        name = shape.turns.preview(",
+        "the preview forgets whose trial is due",
+    ),
+    Mutant(
+        "routing/explain.py",
+        "    if not chosen and lineup is not None and kept_seat(lineup, last) is not None:\n",
+        "    if False:\n",
+        "the preview forgets affinity",
+    ),
+    Mutant(
+        _HEALTH,
+        "            if self.successes == SLOW_START_SUCCESSES:\n",
+        "            if self.successes == SLOW_START_SUCCESSES - 1:\n",
+        "slow start ends early",
+    ),
+    Mutant(
+        _HEALTH,
+        "        if self.holder is probe:\n            self.holder = None\n            self._slow_start()\n",
+        "        self.holder = None\n        self._slow_start()\n",
+        "whoever was a probe once can pass",
+    ),
+    Mutant(
+        _HEALTH,
+        "        pause = min(2.0 * self._error_pause, settings.cooldown_max)",
+        "        pause = min(self._error_pause, settings.cooldown_max)",
+        "cooldowns do not grow while probes fail",
+    ),
+    Mutant(
+        _ROUTER,
+        "            if ticket.panic:\n                circuit.recover()\n",
+        "",
+        "panic mode proves nothing",
+    ),
+    Mutant(
+        _ROUTER,
+        "        if ticket.panic:\n            ticket.state.panicking = False\n",
+        "",
+        "panic mode comes once",
+    ),
+    Mutant(
+        "policy/retry.py",
+        "            self._retries.remove(taken_at)\n",
+        "            pass\n",
+        "retries that were not made stay counted",
+    ),
+    Mutant(
+        "policy/retry.py",
+        " * len(self._requests) + self._floor:",
+        " * len(self._requests):",
+        "the budget has no floor",
     ),
 )

@@ -2,6 +2,8 @@
 
 import random
 
+import msgspec
+
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import Catalog, compile_catalog
@@ -125,3 +127,19 @@ class Desk:
 
     def reasons(self, plan: Plan) -> dict[str, str]:
         return {candidate.target: candidate.reason for candidate in self.router.explain(plan, self.now)}
+
+
+def leaves(value: object, path: str = "") -> dict[str, object]:
+    """What a value is made of, by where it is in it: to be compared with ``pytest.approx``."""
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {path: value}
+    return {
+        place: leaf for key, part in value.items() for place, leaf in leaves(part, f"{path}/{key}").items()
+    }
+
+
+def standing_of(router: Router, now: float) -> dict[str, object]:
+    """All that a router knows of its providers and that outlives it."""
+    return leaves(msgspec.to_builtins(router.snapshot(now)))

@@ -255,6 +255,18 @@ class WatchedExchange:
         return self._exchange.deadline
 
     @property
+    def wakeable(self) -> bool:
+        return self._exchange.wakeable
+
+    @property
+    def wake(self) -> Callable[[], None]:
+        return self._exchange.wake
+
+    @wake.setter
+    def wake(self, wake: Callable[[], None]) -> None:
+        self._exchange.wake = wake
+
+    @property
     def finished(self) -> bool:
         return self._exchange.finished
 
@@ -349,7 +361,7 @@ class CountingNetwork(SimulatedNetwork):
         super().closed(origin, reusable)
 
 
-def configuration(rng: random.Random, *, even: bool) -> Configuration:
+def configuration(rng: random.Random, *, even: bool, sharing: bool) -> Configuration:
     """``even``: nothing that makes turns uneven by right: no limits, no hedges."""
     providers = []
     for name in NAMES[: rng.choice((2, 3, 4))]:
@@ -362,7 +374,7 @@ def configuration(rng: random.Random, *, even: bool) -> Configuration:
                 "headers": {"anthropic-version": "2023-06-01"} if format == "anthropic" else {},
                 "models": [
                     {"id": model, "requests_per_day": 0 if even else rng.choice((0, 0, 25))}
-                    for model in rng.choice((("m",), ("m", "n")))
+                    for model in ("m", "n")[: 1 if even else rng.choice((1, 2))]
                 ],
                 "requests_per_minute": 0 if even else rng.choice((0, 0, 6)),
                 "max_concurrency": 0 if even else rng.choice((0, 0, 2)),
@@ -382,6 +394,7 @@ def configuration(rng: random.Random, *, even: bool) -> Configuration:
                 "min_samples": 3,
                 "min_delay": 0.2,
             },
+            "single_flight": {"enabled": sharing},
             "limits": {"tokens_per_minute": 0 if even else rng.choice((0, 1000, 20_000))},
         },
         Settings,
@@ -396,9 +409,9 @@ def configuration(rng: random.Random, *, even: bool) -> Configuration:
 
 def providers(rng: random.Random, settings: Settings) -> dict[Origin, SimulatedProvider]:
     found = {}
-    outage = rng.random() < 0.2
+    outage = rng.choice((0, 0, 0, 0, 500, 429))
     for provider in settings.providers:
-        fault = {"status": 500} if outage else rng.choice(FAULTS)
+        fault = {"status": outage} if outage else rng.choice(FAULTS)
         knobs = {
             "latency": rng.choice((0.05, 0.3, 2.0)),
             "latency_spread": rng.choice((0.0, 1.0)),
@@ -425,19 +438,20 @@ class Question(NamedTuple):
     visit: Visit
 
 
-def questions(rng: random.Random, count: int, *, even: bool) -> list[Question]:
-    """``even``: one after another, and none that belong together."""
+def questions(rng: random.Random, count: int, *, even: bool, sharing: bool) -> list[Question]:
+    """``even``: one after another, and none that belong together. ``sharing``: often the same as the one before."""
     out = []
     at = 0.0
     for number in range(count):
-        at += 60.0 if even else rng.choice((0.0, 0.2, 1.0, 3.0))
+        at += 60.0 if even else rng.choice((0.0, 0.0, 0.2, 1.0, 3.0))
         stream = rng.random() < 0.7
-        text = f"question {number}"
+        text = f"question {number // 3 if sharing else number}"
         chat = "" if even else rng.choice(("", "", "", "one", "two"))
         visit = ask(
             stream=stream,
             messages=[{"role": "user", "content": text}],
             max_tokens=200,
+            temperature=0,
             headers=((b"x-gateway-affinity", chat.encode()),) if chat else (),
             leaves_after=rng.choice((math.inf, math.inf, rng.uniform(0.0, 6.0))),
         )
@@ -459,7 +473,8 @@ class Play:
     ) -> None:
         rng = random.Random(seed)
         self.seed = seed
-        self.configuration = configuration(rng, even=even)
+        self.sharing = not even and seed % 4 == 3  # equal requests share an answer
+        self.configuration = configuration(rng, even=even, sharing=self.sharing)
         self.gateway = WatchedGateway(self.configuration, seed)
         self.router = self.gateway.router
         self.budget = self.gateway.budget
@@ -470,13 +485,18 @@ class Play:
         self.network = network(self.providers, rng=random.Random(rng.getrandbits(32)), weather=weather)
         self.start = rng.uniform(1e3, 1e6)
         self.world = World(self.gateway, self.network, start=self.start, epoch=EPOCH, cut=cut)
-        self.questions = questions(rng, count, even=even)
+        self.questions = questions(rng, count, even=even, sharing=self.sharing)
         self.left_open = 0  # upstreams that their exchange did not close
-        self.unsettled: list[str] = []  # verdicts on who was at work when a client left
+        self.settled: list[
+            bool
+        ] = []  # of who was at work when a client left: released, and nothing else changed
+        self.left_at: dict[int, float] = {}  # when the client of a transcript leaves
         self.transcripts = [
             self.world.visit(question.visit, self.start + question.at, self._ended)
             for question in self.questions
         ]
+        for question, transcript in zip(self.questions, self.transcripts, strict=True):
+            self.left_at[id(transcript)] = self.start + question.at + question.visit.leaves_after
         if rng.random() < 0.6:
             self.world.at(self.start + rng.uniform(15.0, 30.0), self._heal)
 
@@ -492,8 +512,9 @@ class Play:
         self.left_open += sum(len(one.open) for one in self.gateway.exchanges if one.finished)
         outcome = transcript.outcome
         assert outcome is not None
-        if transcript.ending == "left":
+        # Who leads others goes on without his client, until they are served or gone, too.
+        if transcript.ending == "left" and transcript.finished_at == self.left_at[id(transcript)]:
             working = sum(record.failure is None and not record.lost for record in outcome.attempts)
             for verdict in self.router.verdicts[len(self.router.verdicts) - working :]:
-                settled = verdict.word == "release" and verdict.unchanged and verdict.at == self.world.now
-                self.unsettled += [] if settled else [verdict.word]
+                released = verdict.word == "release" and verdict.at == self.world.now
+                self.settled.append(released and verdict.unchanged)
