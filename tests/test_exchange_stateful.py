@@ -137,10 +137,10 @@ REACHED: Counter[str] = Counter()
 class CountedBudget(RetryBudget):
     """The budget, but that it is noticed when it is used up."""
 
-    def take(self, now: float) -> bool:
-        taken = super().take(now)
-        REACHED["budget exhausted"] += not taken
-        return taken
+    def allows(self, now: float) -> bool:
+        allowed = super().allows(now)
+        REACHED["budget exhausted"] += not allowed
+        return allowed
 
 
 class Try:

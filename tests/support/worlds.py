@@ -222,12 +222,15 @@ class WatchedBudget(RetryBudget):
         self.requests.append(now)
         super().request(now)
 
+    def allows(self, now: float) -> bool:
+        allowed = super().allows(now)
+        self.refused += not allowed
+        return allowed
+
     def take(self, now: float) -> bool:
         taken = super().take(now)
         if taken:
             self.taken.append(now)
-        else:
-            self.refused += 1
         return taken
 
 
