@@ -585,15 +585,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "panic mode comes once",
     ),
     Mutant(
-        "policy/retry.py",
-        "            self._retries.remove(taken_at)\n",
-        "            pass\n",
-        "retries that were not made stay counted",
+        "exchange/course.py",
+        "            self._shared.router.release(choice, now)  # others",
+        "            pass  # others",
+        "a target that there was no budget for is never given back",
     ),
     Mutant(
         "policy/retry.py",
-        " * len(self._requests) + self._floor:",
-        " * len(self._requests):",
+        " * len(self._requests) + self._floor\n",
+        " * len(self._requests)\n",
         "the budget has no floor",
     ),
 )
