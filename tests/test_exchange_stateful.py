@@ -190,7 +190,6 @@ class Call:
         self.live: dict[int, Try] = {}  # by number; two while they race
         self.served: Try | None = None
         self.tried: set[object] = set()
-        self.waits_since = math.inf  # for its next attempt
         self.head: SendHead | None = None
         self.body = bytearray()
         self.ended_at = math.inf
@@ -766,9 +765,6 @@ class ExchangeMachine(RuleBasedStateMachine):
                 self.opens(call, command, before, cause)
             else:
                 self.client_sees(call, command)
-        if not any(one.open for one in before):
-            for one in before[-1:]:
-                self.see_retry(call, one)
         if exchange.finished:
             self.check_end(call)
             return
@@ -781,19 +777,12 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert exchange.deadline > self.now
         assert call.slot(0) <= exchange.deadline <= call.slot(1)
 
-    def see_retry(self, call: Call, before: Try) -> None:
-        """When the last attempt has failed and the request goes on, it has drawn on the budget."""
-        restarted = any(one.fresh and one.ticket is before.ticket for one in call.live.values())
-        if call.exchange.finished or restarted or call.ended_at < math.inf:
-            return
+    def see_retry(self, call: Call) -> None:
+        """An attempt after others have failed has drawn on the budget."""
         self.retried.append(self.now)
-        if not call.live:
-            call.waits_since = self.now
         recent = sum(self.now - BUDGET_WINDOW < at for at in self.retried)
         requests = sum(self.now - BUDGET_WINDOW < at for at in self.asked)
         assert recent <= RATIO * requests + self.floor
-        assert call.attempts < self.max_attempts + len(call.live)
-        assert call.served is None
 
     def opens(self, call: Call, command: OpenUpstream, before: Sequence[Try], cause: Event | None) -> None:
         assert call.ended_at == math.inf
@@ -818,11 +807,12 @@ class ExchangeMachine(RuleBasedStateMachine):
             if call.live:
                 assert cause is None
                 self.check_hedge(call, attempt.ticket)
+            elif call.attempts > 1:
+                self.see_retry(call)
             self.check_choice(call, attempt.ticket, waited=not before, hedge=bool(call.live))
         assert command.request.credential == one.ticket.target.credential
         call.tries.append(one)
         call.live[one.number] = one
-        call.waits_since = math.inf
 
     def check_hedge(self, call: Call, ticket: Ticket) -> None:
         """It costs what is to spare, and nothing else."""
@@ -918,8 +908,6 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def check_end(self, call: Call) -> None:
         self.calls.remove(call)
-        if call.waits_since < math.inf:
-            self.retried.remove(call.waits_since)  # it came to nothing
         outcome = call.exchange.outcome
         assert outcome is not None
         assert not any(one.open for one in call.tries)

@@ -75,7 +75,9 @@ def test_an_outage_is_not_multiplied() -> None:
     seen = figures("outage")
     assert seen.failed > 0
     assert seen.retry_budget_used <= 1.0
-    assert seen.attempt_bound_used <= 1.1  # retries that waited come a little later than they were decided
+    assert (
+        seen.attempt_bound_used <= 1.1
+    )  # first attempts that waited come a little later than their requests
     assert seen.panics > 0
 
 

@@ -588,7 +588,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "exchange/course.py",
         "            self._shared.router.release(choice, now)  # others",
         "            pass  # others",
-        "a retry that comes too late for the budget keeps its target",
+        "a target that there was no budget for is never given back",
     ),
     Mutant(
         "policy/retry.py",

@@ -208,7 +208,7 @@ class Measures:
             if attempt.hedge:
                 self._hedges += 1
             elif number:
-                self._retries.append(min(free, since))
+                self._retries.append(since)
             waited = waited or since - free > _EPSILON
             free = max(free, since + attempt.duration)
             if attempt.probe:
