@@ -21,10 +21,12 @@ STATEFUL = ("test_exchange_stateful.py", "test_routing_stateful.py")
 UNITS = (
     "test_cases.py",
     "test_exchange.py",
+    "test_exchange_limits.py",
     "test_gears.py",
     "test_gateway.py",
     "test_hedging.py",
     "test_policy_hedging.py",
+    "test_policy_ratelimit.py",
     "test_policy_refusals.py",
     "test_policy_retry.py",
     "test_rotation.py",

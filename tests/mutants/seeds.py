@@ -596,4 +596,28 @@ MUTANTS: tuple[Mutant, ...] = (
         " * len(self._requests)\n",
         "the budget has no floor",
     ),
+    Mutant(
+        "policy/ratelimit.py",
+        "        self.reserved -= reserved\n",
+        "",
+        "reserved tokens never come back",
+    ),
+    Mutant(
+        "policy/ratelimit.py",
+        "            missing = allowance.reserved + tokens - limit + (0 if minute is None else minute.total)",
+        "            missing = tokens - limit + (0 if minute is None else minute.total)",
+        "what others have reserved is given out again",
+    ),
+    Mutant(
+        "policy/ratelimit.py",
+        "            self.owed = owed - counted\n",
+        "            self.owed = 0\n",
+        "what was used beyond a budget is forgotten",
+    ),
+    Mutant(
+        "policy/ratelimit.py",
+        "            if taken > rates.burst:\n",
+        "            if taken > rates.burst + 1:\n",
+        "one request more than the burst",
+    ),
 )

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 #: Runs of a search, and searches: each begins somewhere else, always at the same places.
 RUNS = 20
-SEARCHES = 20
+SEARCHES = 10
 
 
 def reach(
