@@ -40,7 +40,9 @@ class Course:
 
     def next(self, now: float, deadline: float) -> Ticket | Wait | Verdict:
         """The next target; or when to ask again; or why there is none."""
-        history = self._history
+        history, budget = self._history, self._shared.budget
+        if history.attempts and not budget.allows(now):
+            return self.verdict()
         choice = self._shared.router.pick(
             self._plan,
             now,
@@ -50,9 +52,8 @@ class Course:
             again=self._again,
         )
         history.considered = self._plan.considered
-        if isinstance(choice, Ticket) and history.attempts and not self._shared.budget.take(now):
-            self._shared.router.release(choice, now)  # others have used the budget up while this one waited
-            return self.verdict()
+        if isinstance(choice, Ticket) and history.attempts:
+            budget.take(now)
         if not isinstance(choice, NoTarget):
             return choice
         if choice.cause == "exhausted":
@@ -71,13 +72,12 @@ class Course:
         )
         return Verdict(failure, 503, "service_unavailable")
 
-    def goes_on(self, target: Target, failure: Failure, now: float) -> bool:
-        """May another try follow this failure? It is taken from the retry budget when it is made."""
+    def goes_on(self, target: Target, failure: Failure) -> bool:
+        """May another try follow this failure, if the retry budget has one?"""
         return (
             failure.reaction.switch
             and self._history.attempts < self._max_attempts
             and self._widened(target, failure)
-            and self._shared.budget.allows(now)
         )
 
     def slow_at(self, now: float) -> float:

@@ -356,7 +356,7 @@ class ChatExchange(Exchange):
         if self._attempts.live:
             return commands  # the one that it raced with goes on
         self._hedge_at = math.inf
-        if self._course.goes_on(attempt.ticket.target, failure, now):
+        if self._course.goes_on(attempt.ticket.target, failure):
             return [*commands, *self._choose(now)]
         verdict = self._course.verdict()
         return [*commands, *self._answer(verdict.failure, verdict.status, now)]

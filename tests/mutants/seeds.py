@@ -171,14 +171,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "self._widened(target, failure)\n            and self._shared.budget.allows(now)\n",
-        "self._widened(target, failure)\n",
-        "a wait for a retry that there is no budget for",
-    ),
-    Mutant(
-        "exchange/course.py",
-        " and history.attempts and not self._shared.budget.take(now):",
-        " and False:",
+        "        if history.attempts and not budget.allows(now):\n",
+        "        if False:\n",
         "retries without a budget",
     ),
     Mutant(
@@ -231,8 +225,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "            and self._shared.budget.allows(now)\n",
-        "            and self._shared.budget.take(now)\n",
+        "        if isinstance(choice, Ticket) and history.attempts:\n",
+        "        if history.attempts:\n",
         "a retry that finds no target costs budget",
     ),
     Mutant(
@@ -583,12 +577,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if ticket.panic:\n            ticket.state.panicking = False\n",
         "",
         "panic mode comes once",
-    ),
-    Mutant(
-        "exchange/course.py",
-        "            self._shared.router.release(choice, now)  # others",
-        "            pass  # others",
-        "a target that there was no budget for is never given back",
     ),
     Mutant(
         "policy/retry.py",
