@@ -178,7 +178,7 @@ class Gateway:
         if head.method != "POST":
             return self._wrong_method(head, now, b"POST", endpoint)
         label = self._authenticate(head, endpoint, now)
-        if isinstance(label, Exchange):
+        if not isinstance(label, str):
             return label
         limits = self._shared.settings.limits
         if self._shared.in_flight >= limits.max_in_flight:
@@ -205,7 +205,7 @@ class Gateway:
         if head.method != "POST":
             return self._wrong_method(head, now, b"POST", endpoint)
         label = self._authenticate(head, endpoint, now)
-        if isinstance(label, Exchange):
+        if not isinstance(label, str):
             return label
         perform = _OPERATIONS[path]
         return self._announced(head, endpoint, now) or Operation(

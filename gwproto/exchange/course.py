@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
+from gwproto.exchange.attempts import Attempts
 from gwproto.exchange.history import History
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass
@@ -84,10 +85,10 @@ class Course:
         """When a try that begins now will have taken longer than nearly all others do."""
         return math.inf if self._hedging is None else now + self._hedging.delay(self._kind, now)
 
-    def content(self, began_at: float, now: float) -> None:
-        """First content came, of a try or a race that began at ``began_at``."""
+    def content(self, attempts: Attempts, now: float) -> None:
+        """First content came, of a try or a race."""
         if self._hedging is not None:
-            self._hedging.content(self._kind, now - began_at)
+            self._hedging.content(self._kind, now - attempts.began_at)
 
     def hedge(self, now: float) -> Ticket | None:
         """A second target beside the slow one, if there is one to spare. Takes from the hedges' budget if so."""

@@ -311,7 +311,7 @@ class ChatExchange(Exchange):
         """The first content: from here on there is no way back."""
         assert self._request is not None
         assert self._course is not None
-        self._course.content(self._attempts.began_at, now)
+        self._course.content(self._attempts, now)
         commands = self._attempts.win(attempt, now)
         self._shared.router.content(attempt.ticket, now)
         attempt.committed(now)

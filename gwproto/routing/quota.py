@@ -64,26 +64,34 @@ class Meter:
 class Days:
     """Counts of what was used today, by days that begin at ``offset`` hours from UTC."""
 
-    __slots__ = ("_day", "_epoch", "offset", "requests", "tokens")
+    __slots__ = ("_ends_at", "_epoch", "offset", "requests", "tokens")
 
     def __init__(self, epoch: float) -> None:
         self._epoch = epoch
-        self._day = -math.inf
+        self._ends_at = -math.inf
         self.offset = 0.0
         self.requests = 0
         self.tokens = 0
 
     def turn(self, now: float) -> None:
         """Begin with another day if there is one."""
-        day = math.floor((now + self._epoch + 3600.0 * self.offset) / DAY)
-        if day != self._day:
-            self._day = day
+        if now >= self._ends_at:
             self.requests = self.tokens = 0
+            self._ends_at = self._end(now)
+
+    def begin_at(self, offset: float) -> None:
+        """Days begin at another hour from now on, and with it another day."""
+        if offset != self.offset:
+            self.offset = offset
+            self._ends_at = -math.inf
 
     def ends_at(self, now: float) -> float:
-        return (math.floor((now + self._epoch + 3600.0 * self.offset) / DAY) + 1.0) * DAY - (
-            self._epoch + 3600.0 * self.offset
-        )
+        self.turn(now)
+        return self._ends_at
+
+    def _end(self, now: float) -> float:
+        wall = self._epoch + 3600.0 * self.offset
+        return (math.floor((now + wall) / DAY) + 1.0) * DAY - wall
 
 
 class Learned:
@@ -159,7 +167,7 @@ class Quota:
 
     def configure(self, offset: float, per_day: tuple[int, int], per_minute: tuple[int, int]) -> None:
         """Take over what the configuration says now; each pair is requests, tokens (0 = no limit known)."""
-        self.days.offset = offset
+        self.days.begin_at(offset)
         self.day_limit, self.token_day_limit = per_day
         for meter, limit in zip(self.meters, per_minute, strict=True):
             meter.limit = limit

@@ -123,6 +123,7 @@ class TargetState:
         "_base_at",
         "_changes",
         "_limited",
+        "_spent",
         "attempts",
         "circuits",
         "delays",
@@ -158,6 +159,7 @@ class TargetState:
         self.delays: deque[float] = deque(maxlen=SAMPLES)
         self.quota = Quota(epoch)
         self._limited = False
+        self._spent = False  # of its limits one was, when last looked at
         self._base = 0.0
         self._base_at = -math.inf
 
@@ -271,17 +273,23 @@ class TargetState:
             if self.key.requests_per_minute:
                 self.key.used(now)
                 self.key.requests.append(now)
-        if probe or (self._limited and self._exhausted(now) is not None):
+        if probe:
             self.changed()
+        self._check(now)
         return probe
+
+    def _check(self, now: float) -> None:
+        """A limit may have been reached, or be whole again."""
+        spent = self._limited and self._exhausted(now) is not None
+        if spent or self._spent:
+            self.changed()
+        self._spent = spent
 
     def learn(self, limits: Iterable[Limit], now: float) -> None:
         """Its provider told what is left."""
-        before = self._limited and self._exhausted(now) is not None
         self.quota.learn(limits, now)
         self._see_limits()
-        if before or (self._limited and self._exhausted(now) is not None):
-            self.changed()
+        self._check(now)
 
     def use(self, tokens: int, now: float) -> None:
         """An answer has used so many tokens."""
@@ -289,8 +297,7 @@ class TargetState:
             self.quota.use(tokens, now)
             if self.key.tokens.limit:
                 self.key.tokens.add(tokens, now)
-            if self._exhausted(now) is not None:
-                self.changed()
+            self._check(now)
 
     def throttled(self, now: float) -> None:
         """Its provider refused a request for its rate, and did not say of which limit."""

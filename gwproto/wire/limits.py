@@ -29,8 +29,11 @@ _PERIODS = {"60": "minute", "3600": "hour", "86400": "day"}
 
 def told(headers: Headers, windows: Mapping[str, str], wall: float) -> tuple[Limit, ...]:
     """:func:`read_limits` of a response's raw headers; most responses have none."""
-    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers if b"limit" in name}
-    return read_limits(found, windows, wall) if found else ()
+    for name, _ in headers:
+        if b"limit" in name:
+            found = {n.decode("latin-1"): v.decode("latin-1") for n, v in headers if b"limit" in n}
+            return read_limits(found, windows, wall)
+    return ()
 
 
 def read_limits(headers: Mapping[str, str], windows: Mapping[str, str], wall: float) -> tuple[Limit, ...]:

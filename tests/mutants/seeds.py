@@ -430,14 +430,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         _QUOTA,
-        "        if day != self._day:\n",
-        "        if self._day < 0:\n",
+        "        if now >= self._ends_at:\n",
+        "        if self._ends_at < 0.0:\n",
         "days never end",
     ),
     Mutant(
         _QUOTA,
-        "        day = math.floor((now + self._epoch + 3600.0 * self.offset) / DAY)\n        if",
-        "        day = math.floor((now + self._epoch) / DAY)\n        if",
+        "        wall = self._epoch + 3600.0 * self.offset\n",
+        "        wall = self._epoch\n",
         "days begin where the gateway is, not where the provider is",
     ),
     Mutant(
