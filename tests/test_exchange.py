@@ -451,6 +451,20 @@ def test_rate_limits_everywhere_are_a_429_with_the_earliest_return() -> None:
     assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
 
 
+@pytest.mark.parametrize("max_attempts", [4, 2])
+@pytest.mark.parametrize(("first", "second"), [(b"300", b"5"), (b"5", b"300")])
+def test_the_client_is_told_of_the_first_return_not_of_the_first_hint(
+    first: bytes, second: bytes, max_attempts: int
+) -> None:
+    made = gateway(provider("a"), provider("b"), retry=RetrySettings(max_attempts=max_attempts))
+    exchange, _ = begin(made, body())
+    feed(exchange, START, *answer(1, status=429, headers=((b"retry-after", first),)))
+    commands = feed(exchange, START, *answer(2, status=429, headers=((b"retry-after", second),)))
+    status, headers = sent_head(commands)
+    assert status == 429
+    assert 5 <= int(headers["retry-after"]) <= 6
+
+
 def test_a_request_while_all_are_throttled_is_a_429_without_an_attempt() -> None:
     shared = gateway(routing=RoutingSettings(max_wait=0.0))
     exchange, _ = begin(shared, body())

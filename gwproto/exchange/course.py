@@ -113,11 +113,13 @@ class Course:
         )
 
     def verdict(self, retry_after: float | None = None) -> Verdict:
-        """What all the failures together come to."""
-        failure, status = _judge(self._history.failures)
-        if failure.retry_after is None:
-            failure = structs.replace(failure, retry_after=retry_after)
-        return Verdict(failure, status)
+        """What all the failures come to. ``retry_after``: seconds until the first target is back, if that is known."""
+        failures = self._history.failures
+        failure, status = _judge(failures)
+        if retry_after is None:
+            hints = [one.retry_after for one in failures if one.retry_after is not None]
+            retry_after = min(hints, default=None)
+        return Verdict(structs.replace(failure, retry_after=retry_after), status)
 
     def _widened(self, target: Target, failure: Failure) -> bool:
         """After "context too long" only a larger window helps. False: there is none."""
