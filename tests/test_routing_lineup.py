@@ -55,6 +55,41 @@ def test_a_slow_provider_that_has_become_fast_comes_back() -> None:
     assert Counter(answer(desk) for _ in range(30))["a"] == 10
 
 
+def served_over(desk: Desk, seconds: float, **delays: float) -> Counter[str]:
+    began = desk.now
+    served: Counter[str] = Counter()
+    while desk.now < began + seconds:
+        served[answer(desk, **delays)] += 1
+    return served
+
+
+def tried(desk: Desk, **delays: float) -> float:
+    """When the slow outlier ``a`` gets its next request."""
+    while True:
+        now = desk.now
+        if answer(desk, **delays) == "a":
+            return now
+
+
+def test_while_it_shows_that_it_is_fast_again_it_is_tried_more_often() -> None:
+    desk = warmed(Desk(provider("a"), provider("b"), provider("c")), 15, a=2.0)
+    first = tried(desk)
+    pauses = [15.0, 7.5, 3.75, 1.875, 1.0, 1.0]
+    for pause in pauses:
+        then, first = first, tried(desk)
+        assert first - then == pytest.approx(pause, abs=0.3)
+    served_over(desk, 90.0)
+    assert served_over(desk, 60.0)["a"] == pytest.approx(100, abs=5)  # long before its evidence has aged
+
+
+def test_one_slow_answer_is_enough_to_be_tried_seldom_again() -> None:
+    desk = warmed(Desk(provider("a"), provider("b"), provider("c")), 15, a=2.0)
+    for _ in range(3):
+        tried(desk)
+    slow = tried(desk, a=2.0)
+    assert tried(desk) - slow == pytest.approx(30.0, abs=0.3)
+
+
 def test_too_little_is_known_at_first() -> None:
     desk = warmed(Desk(provider("a"), provider("b"), provider("c")), 9, a=0.7)
     assert Counter(answer(desk, a=0.7) for _ in range(3)) == {"a": 1, "b": 1, "c": 1}

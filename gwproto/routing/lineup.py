@@ -20,8 +20,10 @@ from gwproto.values import Candidate
 SLOW_FACTOR = 3.0
 #: ... if so many times are known, of it and of each that it is compared with (each counting less as it ages).
 SLOW_VOLUME = 10.0
-#: Seconds between the requests by which a slow outlier can show that it is not slow any more.
+#: Seconds between the requests by which a slow outlier can show that it is not slow any more: the longest, and the
+#: shortest while it does show it.
 SLOW_INTERVAL = 30.0
+SHORT_INTERVAL = 1.0
 
 #: Classes of providers: the next one only when none is left of those before.
 MEETS, OTHER, FALLBACK = range(3)
@@ -141,7 +143,7 @@ class Lineup(Struct, frozen=True, eq=False):
     fronts: dict[str, Front]
     names: list[str]
     weights: list[float]
-    slow: list[str]
+    slow: dict[str, float]  # and what would not be slow: a time to first content in seconds
 
 
 def kept_seat(lineup: Lineup, target: str) -> tuple[Front, Seat] | None:
@@ -151,6 +153,16 @@ def kept_seat(lineup: Lineup, target: str) -> tuple[Front, Seat] | None:
         if target in front.keys:
             return front, front.seats[target]
     return None
+
+
+class Trial:
+    """How a slow outlier is tried: when it was last, and after how many seconds it is again."""
+
+    __slots__ = ("at", "interval")
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+        self.interval = SLOW_INTERVAL
 
 
 class Shape:
@@ -163,7 +175,6 @@ class Shape:
         "_band",
         "_changes",
         "_lineup",
-        "_tried_at",
         "_until",
         "_version",
         "changed",
@@ -171,6 +182,7 @@ class Shape:
         "explained_at",
         "groups",
         "removed",
+        "trials",
         "turns",
     )
 
@@ -190,7 +202,7 @@ class Shape:
         self._band = Band()
         self._changes = changes
         self._lineup: Lineup | None = None
-        self._tried_at: dict[str, float] = {}  # when a slow outlier last got a request, by provider
+        self.trials: dict[str, Trial] = {}  # of slow outliers, by provider
         self._version = -1
         self._until = -math.inf
 
@@ -209,43 +221,45 @@ class Shape:
         """Take the next turn."""
         names = lineup.names
         if lineup.slow and (slow := self.due(lineup, now)):
-            self._tried_at[slow] = now
+            self.trials[slow].at = now
             return lineup.fronts[slow]
         return lineup.fronts[names[0] if len(names) == 1 else self.turns.turn(names, lineup.weights)]
 
     def due(self, lineup: Lineup, now: float) -> str:
         """The slow outlier that gets the next request; ``""``: none does."""
         for name in lineup.slow:
-            if now - self._tried_at[name] >= SLOW_INTERVAL:
+            trial = self.trials[name]
+            if now - trial.at >= trial.interval:
                 return name
         return ""
+
+    def content(self, provider: str, delay: float) -> None:
+        """First content came from ``provider`` after ``delay`` seconds; of interest while anybody is tried."""
+        trial = self.trials.get(provider)
+        if trial is not None and self._lineup is not None:
+            quick = delay <= self._lineup.slow[provider]
+            trial.interval = max(SHORT_INTERVAL, trial.interval / 2.0) if quick else SLOW_INTERVAL
 
     def _line_up(self, fronts: list[Front], now: float) -> Lineup:
         rank = min(front.rank for front in fronts)
         by_name = {front.group.name: front for front in fronts if front.rank == rank}
         names = self._band.members([(name, front.score) for name, front in by_name.items()])
-        slow = self._slow([by_name[name] for name in names], now) if len(names) > 1 else []
+        slow = self._slow([by_name[name] for name in names])
+        self.trials = {name: self.trials.get(name) or Trial(now) for name in slow}
         if slow:
             names = [name for name in names if name not in slow]
         return Lineup(rank, by_name, names, [by_name[name].weight for name in names], slow)
 
-    def _slow(self, fronts: list[Front], now: float) -> list[str]:
-        """The outliers among the providers of the band."""
-        delays: dict[str, float] = {}
-        for front in fronts:
-            if front.known >= SLOW_VOLUME:
-                delays[front.group.name] = front.delay
+    def _slow(self, fronts: list[Front]) -> dict[str, float]:
+        """The outliers among the providers of the band, each with what would not be slow."""
+        delays = {front.group.name: front.delay for front in fronts if front.known >= SLOW_VOLUME}
         # Nobody is slow who is not much slower than the fastest, so mostly there is no median to look for.
         bound = SLOW_FACTOR * min(delays.values(), default=0.0)
-        slow = [
-            name
-            for name, delay in delays.items()
-            if delay > bound
-            and delay
-            > SLOW_FACTOR * statistics.median([other for one, other in delays.items() if one != name])
-        ]
-        for name in slow:
-            self._tried_at.setdefault(name, now)
-        if self._tried_at and not slow:
-            self._tried_at.clear()
+        slow: dict[str, float] = {}
+        for name, delay in delays.items():
+            if delay > bound:
+                others = [other for one, other in delays.items() if one != name]
+                limit = SLOW_FACTOR * statistics.median(others)
+                if delay > limit:
+                    slow[name] = limit
         return slow

@@ -199,6 +199,8 @@ class Router:
         state = ticket.state
         state.delays.append(delay)
         state.own.evidence.add_delay(delay, now)
+        if ticket.plan.shape.trials:
+            ticket.plan.shape.content(ticket.target.provider.name, delay)
         if ticket.probe or ticket.panic:
             self._pass(ticket)
 
