@@ -1,17 +1,16 @@
 """The gateway's own answers: models, health, the state of routing, errors."""
 
-import math
 from collections.abc import Mapping
 
 import msgspec
 
-from gwproto.exchange.reply import Answer
+from gwproto.exchange.account import refusal
+from gwproto.exchange.reply import Answer, error_answer, refused, retry_after
 from gwproto.exchange.shared import Shared
 from gwproto.policy.standing import Rejection, rate_headers
 from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.router import TargetStatus
 from gwproto.values import Headers
-from gwproto.wire.openai.errors import encode_error
 from gwproto.wire.openai.models import ModelRow, encode_model, encode_model_list
 
 _encoder = msgspec.json.Encoder()
@@ -24,28 +23,10 @@ def json_answer(value: object, *, status: int = 200, headers: Headers = ()) -> A
     return Answer(status, _encoder.encode(value), headers=headers)
 
 
-def error_answer(
-    status: int,
-    code: str,
-    message: str,
-    *,
-    type: str = "invalid_request_error",
-    headers: Headers = (),
-    param: str | None = None,
-) -> Answer:
-    body = encode_error(message, type, code, param)
-    return Answer(status, body, headers=headers, error=code)
-
-
 def rejected(rejection: Rejection) -> Answer:
-    """429 for a request that its head has refused already."""
-    headers = (
-        (b"retry-after", b"%d" % max(1, math.ceil(rejection.retry_after or 0))),
-        *rate_headers(rejection.requests, rejection.tokens),
-    )
-    return error_answer(
-        429, "rate_limit_exceeded", rejection.message, type="rate_limit_error", headers=headers
-    )
+    """For a request that its head has refused already."""
+    standing = rate_headers(rejection.requests, rejection.tokens)
+    return refused(refusal(rejection), (retry_after(rejection.retry_after), *standing))
 
 
 def models(catalog: Catalog, shared: Shared, now: float) -> Answer:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 from msgspec import Struct
 
-from gwproto.answers import error_answer, health, json_answer, model, models, rejected, routing_status
+from gwproto.answers import health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
 from gwproto.config import Settings
 from gwproto.exchange.account import open_account
@@ -13,7 +13,7 @@ from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.intake import announced
 from gwproto.exchange.operation import Operation
-from gwproto.exchange.reply import Answer, Reply
+from gwproto.exchange.reply import CLOSE, Answer, Reply, error_answer, refused
 from gwproto.exchange.shared import Shared
 from gwproto.exchange.sharing import SharingExchange
 from gwproto.operations import explain, reset
@@ -27,7 +27,6 @@ from gwproto.routing.router import Router
 from gwproto.routing.snapshot import RouterState
 from gwproto.values import RequestHead
 
-_CLOSE = (b"connection", b"close")
 _RETRY_SOON = (b"retry-after", b"1")
 #: Whoever restarts what does not answer these must not be refused.
 _PROBES = frozenset(("/livez", "/readyz", "/health/liveliness", "/health/readiness"))
@@ -128,7 +127,7 @@ class Gateway:
         """An error for what an HTTP parser could not read, and for what the guard refused; it closes the connection."""
         if head is None:
             head = RequestHead("", "", ())
-        return self._refusal(head, now, status, code, message, headers=(_CLOSE,))
+        return self._refusal(head, now, status, code, message, headers=(CLOSE,))
 
     def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
         """Change everything at once. Exchanges in flight keep what they started with; memory of health
@@ -190,7 +189,7 @@ class Gateway:
                 "Too many requests in flight.",
                 type="service_unavailable",
                 endpoint=endpoint,
-                headers=(_RETRY_SOON, _CLOSE),
+                headers=(_RETRY_SOON, CLOSE),
             )
         account = open_account(self._limits, label, now)
         if isinstance(account, Rejection):
@@ -240,15 +239,7 @@ class Gateway:
         problem = announced(head.headers, self._shared.settings.limits.max_body)
         if problem is None:
             return None
-        return self._refusal(
-            head,
-            now,
-            problem.status or 400,
-            problem.code or "",
-            problem.message,
-            endpoint=endpoint,
-            headers=(_CLOSE,),
-        )
+        return self._reply(head, now, refused(problem, (CLOSE,)), endpoint)
 
     def _over(self, head: RequestHead, now: float) -> Rejection | None:
         """Count a request without a valid key against its address."""

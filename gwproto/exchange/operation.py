@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from gwproto.commands import Command
 from gwproto.events import ClientData, ClientEnd, ClientGone, Draining, Event
 from gwproto.exchange.intake import Intake, too_slow
-from gwproto.exchange.reply import Answer, Answering
+from gwproto.exchange.reply import CLOSE, Answer, Answering, error_answer, refused
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, LocalProtocolError
 from gwproto.values import Ending, RequestHead
-from gwproto.wire.openai.errors import encode_error
 
 
 class Operation(Answering):
@@ -71,16 +70,8 @@ class Operation(Answering):
         if self.finished:
             return []
         message = "Internal error of the gateway."
-        body = encode_error(message, "server_error", "internal_error")
-        answer = Answer(500, body, headers=(_CLOSE,), error="internal_error")
+        answer = error_answer(500, "internal_error", message, type="server_error", headers=(CLOSE,))
         return self._respond(answer, now, Ending.ABANDONED)
 
     def _refuse(self, failure: Failure, now: float, *, close: bool = False) -> Sequence[Command]:
-        code = failure.code or failure.reaction.code
-        body = encode_error(failure.message, failure.type or failure.reaction.type, code, failure.param)
-        return self._respond(
-            Answer(failure.status or 400, body, headers=(_CLOSE,) if close else (), error=code), now
-        )
-
-
-_CLOSE = (b"connection", b"close")
+        return self._respond(refused(failure, (CLOSE,) if close else ()), now)

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from gwproto.commands import Command, Delegate, SendData, SendEnd, SendHead
 from gwproto.events import Event
 from gwproto.exchange.base import Exchange
-from gwproto.failures import LocalProtocolError
+from gwproto.failures import Failure, LocalProtocolError
 from gwproto.values import Ending, Headers, Outcome, RequestHead
+from gwproto.wire.openai.errors import encode_error
+
+CLOSE = (b"connection", b"close")
 
 
 class Answer:
@@ -29,6 +32,31 @@ class Answer:
         self.content_type = content_type
         self.headers = headers
         self.error = error
+
+
+def error_answer(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    type: str = "invalid_request_error",
+    headers: Headers = (),
+    param: str | None = None,
+) -> Answer:
+    return Answer(status, encode_error(message, type, code, param), headers=headers, error=code)
+
+
+def refused(failure: Failure, headers: Headers = ()) -> Answer:
+    """The error that says ``failure``."""
+    code, kind = failure.code or failure.reaction.code, failure.type or failure.reaction.type
+    return error_answer(
+        failure.status or 400, code, failure.message, type=kind, headers=headers, param=failure.param
+    )
+
+
+def retry_after(seconds: float | None) -> tuple[bytes, bytes]:
+    """``retry-after`` in whole seconds (RFC 9110, 10.2.3); at least one, also where it is not known."""
+    return b"retry-after", b"%d" % max(1, math.ceil(seconds or 0))
 
 
 class Answering(Exchange):

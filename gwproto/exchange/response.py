@@ -1,13 +1,12 @@
 """The client's side of a chat completion: which head was sent, and how answers and errors look because of it."""
 
-import math
 import re
 from collections.abc import Sequence
 
 from gwproto.commands import Command, SendData, SendEnd, SendHead
 from gwproto.exchange.account import Account
 from gwproto.exchange.attempt import Attempt
-from gwproto.exchange.reply import identity
+from gwproto.exchange.reply import CLOSE, identity, retry_after
 from gwproto.failures import Failure, FailureClass
 from gwproto.sse.encoder import KEEP_ALIVE
 from gwproto.values import Headers
@@ -20,7 +19,6 @@ _STREAM = (
     (b"x-accel-buffering", b"no"),
 )
 _JSON = (b"content-type", b"application/json")
-_CLOSE = (b"connection", b"close")
 # Codes of providers are theirs; a client that asks many of them needs one vocabulary.
 _OURS = frozenset(
     (
@@ -112,7 +110,7 @@ class Response:
             *(() if attempt is None else _provenance(attempt, attempts)),
             *_retry_hints(status, failure.retry_after),
             *(() if self._account is None else self._account.headers),
-            *((_CLOSE,) if close else ()),
+            *((CLOSE,) if close else ()),
         )
         return [SendHead(status, headers), SendData(body), SendEnd()]
 
@@ -133,8 +131,8 @@ def _provenance(attempt: Attempt, attempts: int) -> Headers:
     return (*headers, (b"x-gateway-dropped-params", names.encode()))
 
 
-def _retry_hints(status: int, retry_after: float | None) -> Headers:
-    """``retry-after`` (RFC 9110, 10.2.3) on 429 and 503; SDKs must not repeat what has been failed over already."""
+def _retry_hints(status: int, seconds: float | None) -> Headers:
+    """``retry-after`` on 429 and 503; SDKs must not repeat what has been failed over already."""
     if status in (429, 503):
-        return ((b"retry-after", b"%d" % max(1, math.ceil(retry_after or 0))),)
+        return (retry_after(seconds),)
     return (_NO_RETRY,) if status in (502, 504) else ()

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from gwproto_io.driver import Interrupts, drive
 from gwproto_io.upstream import Pool, Upstreams
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.start import start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
 
 if TYPE_CHECKING:
@@ -114,13 +114,9 @@ class GatewayApp:
             self._clock, self._new_tasks = current_time, AnyioTasks
         # Connections and the clock belong to a loop: test clients run each request on one of its own.
         self._pool = self._new_pool()
-        epoch = time.time() - self._clock()
-        if self._journal is not None:
-            self._gateway = self._journal.gateway(self._deployment, epoch=epoch)
-        else:
-            self._gateway = Gateway(self._deployment.configuration, rng=self._rng, epoch=epoch)
-        if self._state is not None:
-            self._state.restore(self._gateway, self._clock(), time.time())
+        self._gateway = start_gateway(
+            self._deployment, self._clock, rng=self._rng, state=self._state, journal=self._journal
+        )
         self._home = home
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

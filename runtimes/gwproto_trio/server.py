@@ -5,17 +5,17 @@ import logging
 import random
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
 
-from gwproto import Gateway, Outcome
+from gwproto import Outcome
 from gwproto_io.upstream import Pool
 from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
+from gwproto_ops.start import start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_trio.connection import Answers, Connection
 from gwproto_trio.sockets import ClientStream, dial
@@ -54,15 +54,9 @@ class Server:
         chance is the journal's: ``rng`` is not used."""
         # trio.current_time looks up whose clock it is, each time.
         self.clock = trio.lowlevel.current_clock().current_time
-        epoch = time.time() - self.clock()
-        if journal is not None:
-            self.gateway = journal.gateway(deployment, epoch=epoch)
-        else:
-            rng = random.Random() if rng is None else rng
-            self.gateway = Gateway(deployment.configuration, rng=rng, epoch=epoch)
+        rng = random.Random() if rng is None else rng
+        self.gateway = start_gateway(deployment, self.clock, rng=rng, state=state, journal=journal)
         self._state = state
-        if state is not None:
-            state.restore(self.gateway, self.clock(), time.time())
         self.pool = Pool(deployment.credentials, dial=dial, clock=self.clock) if pool is None else pool
         self.record = record
         self.answers: Answers = {"console": console.answer}
