@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gwproto import LossReason
+from gwproto.routing.quota import DAY
 from gwproto.testing import Close, Connection, Data, End, Head, Reset, Stall, Step
 from gwproto.testing.simulation.scenario import Load, ProviderScript, Trouble
-from gwproto.testing.simulation.script import DAY, DIAL_TIME, Provider
+from gwproto.testing.simulation.script import DIAL_TIME, Provider
 
 MIDNIGHT = 20_000 * DAY
 BEGAN = MIDNIGHT - 1000.0

@@ -11,11 +11,12 @@ import msgspec
 from msgspec import structs
 
 from gwproto.gateway import Gateway
+from gwproto.routing.quota import DAY
 from gwproto.testing.network import Connection
 from gwproto.testing.simulation.baseline import RoundRobin
 from gwproto.testing.simulation.measures import Figures, Measures
 from gwproto.testing.simulation.scenario import CLIENT_KEY, Load, Policy, Scenario, configuration_of
-from gwproto.testing.simulation.script import DAY, Provider
+from gwproto.testing.simulation.script import Provider
 from gwproto.testing.simulator import Transcript, Visit, World
 from gwproto.values import Origin, Outcome, RequestHead, UpstreamRequest
 

@@ -6,13 +6,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from gwproto.failures import LossReason
+from gwproto.routing.quota import DAY, MINUTE
 from gwproto.testing.network import Connection
 from gwproto.testing.simulation.answers import Answers, Limits, error
 from gwproto.testing.simulation.scenario import Load, ProviderScript, Trouble, credentials_of
 from gwproto.testing.steps import Data, End, Head, Step
 
-MINUTE = 60.0
-DAY = 86400.0
 #: Seconds that a dial, a refusal of one and an error answer take.
 DIAL_TIME = 0.03
 ERROR_TIME = 0.05
