@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import load, servers
 
-RUNTIMES = ("trio", "quart")
+RUNTIMES = ("asyncio", "trio", "quart")
 
 
 class Scenario(NamedTuple):
@@ -229,7 +229,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--runtime",
         action="append",
         choices=[*RUNTIMES, "relay"],
-        help="what to measure, may be repeated (default: trio and quart); relay is a bare proxy on trio and h11",
+        help="what to measure, may be repeated (default: all of them); relay is a bare proxy on trio and h11",
     )
     parser.add_argument(
         "--reference",
