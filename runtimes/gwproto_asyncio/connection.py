@@ -278,6 +278,8 @@ class Connection(asyncio.Protocol):
     def _exchanged(self, exchange: Exchange) -> None:
         """The exchange has ended."""
         self._driver = None
+        if self.writable:
+            self._alarm.set(math.inf)
         if self._record and exchange.outcome is not None:
             try:
                 self._server.record(exchange.outcome)

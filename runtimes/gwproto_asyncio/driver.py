@@ -163,6 +163,5 @@ class Driver:
             self._client.send(sends)
 
     def _end(self) -> None:
-        self._alarm.set(math.inf)
         self._upstreams.close_all()
         self._on_end(self._exchange)
