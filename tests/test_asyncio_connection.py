@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -36,7 +35,6 @@ from gwproto_asyncio.connection import (
 )
 from gwproto_asyncio.upstream import Pool
 from gwproto_ops.deployment import Deployment
-from gwproto_ops.telemetry import Page, Telemetry
 from support.conversation import DONE, STOP, completion, configuration
 from support.memory import MemoryStream, connected
 from support.transports import MemoryTransport
@@ -57,9 +55,7 @@ class World:
             configuration(server=ServerSettings(**server)),  # type: ignore[arg-type]  # all of them are floats
             {"a": (b"authorization", b"Bearer upstream")},
         )
-        self.pool = Pool(
-            deployment.credentials, dial=self.dial, clock=asyncio.get_running_loop().time
-        )
+        self.pool = Pool(deployment.credentials, dial=self.dial, clock=asyncio.get_running_loop().time)
         self.server = Server(deployment, record=self.outcomes.append, pool=self.pool, rng=random.Random(1))
 
     async def dial(self, origin: Origin, protocol: asyncio.Protocol) -> None:
@@ -511,11 +507,10 @@ async def test_a_client_that_does_not_read_stops_its_provider(world: World) -> N
 async def test_a_client_that_never_reads_is_given_up(world: World) -> None:
     world.answer = STREAM_HEAD + CONTENT
     client = world.connect(room=100)
-    started = now()
     await client.send(post(STREAM_BODY))
-    while not world.outcomes:
-        await asyncio.sleep(0.1)
-    assert now() - started == pytest.approx(WRITE_TIMEOUT, abs=0.2)
+    await asyncio.sleep(WRITE_TIMEOUT - 1.0)
+    assert world.outcomes == []
+    await asyncio.sleep(2.0)
     assert world.outcomes[0].ending is Ending.CLIENT_CLOSED
     await turns()
     assert world.open == 0

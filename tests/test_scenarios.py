@@ -78,7 +78,9 @@ def test_asyncio_server(scenario: Scenario) -> None:
     assert rendered(scenario, report) == golden(scenario)
 
 
-@pytest.mark.parametrize("run_on", [on_driver, on_asgi, on_quart, on_trio, on_asyncio], ids=lambda run: run.__name__)
+@pytest.mark.parametrize(
+    "run_on", [on_driver, on_asgi, on_quart, on_trio, on_asyncio], ids=lambda run: run.__name__
+)
 def test_an_answer_compressed_unasked(run_on: Callable[[Scenario], Awaitable[Report]]) -> None:
     """Content codings end at the connection: what follows is as if there had been none."""
     plain = next(scenario for scenario in TABLE if scenario.name == "plain")

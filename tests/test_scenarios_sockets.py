@@ -1,4 +1,4 @@
-"""The same table over real sockets, as far as nothing in it takes time: Hypercorn, trio and asyncio as they are deployed."""
+"""The same table over real sockets, as far as nothing in it takes time: all servers as they are deployed."""
 
 import asyncio
 

@@ -207,7 +207,9 @@ class Connection(asyncio.Protocol):
         """The server is stopping: end with the running exchange, at once when there is none."""
         if self._driver is not None:
             self._driver.post(Draining())
-        elif not self._lingering and self._page is None and self._parser.complete and not self._parser.buffered:
+        elif (
+            not self._lingering and self._page is None and self._parser.complete and not self._parser.buffered
+        ):
             self._close()
 
     def stop(self) -> None:

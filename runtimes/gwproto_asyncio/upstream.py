@@ -5,12 +5,12 @@ import logging
 import socket
 from asyncio.staggered import staggered_race
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
-from gwproto import Event, LossReason, Origin, UpstreamLost, UpstreamOpened, UpstreamRequest
+from gwproto import Event, Origin, UpstreamLost, UpstreamOpened, UpstreamRequest
 from gwproto_asyncio.loops import Clock, prepare
 from gwproto_io import upstream
 from gwproto_io.http1 import ResponseParser, encode_request
@@ -22,13 +22,15 @@ logger = logging.getLogger("gwproto")
 EYEBALLS_DELAY = 0.25  # seconds until the next address is tried beside the one before (RFC 8305, 5)
 
 #: Connects a protocol. Raises :class:`OSError` (TLS: ``ssl.SSLError``). How long it may take is the core's decision.
-Dial = Callable[[Origin, asyncio.Protocol], Awaitable[None]]
+Dial = Callable[[Origin, asyncio.Protocol], Coroutine[Any, Any, None]]
+
+Address = tuple[Any, ...]  # as getaddrinfo has them
 
 
 async def dial_tcp(origin: Origin, protocol: asyncio.Protocol) -> None:
     """Connect, over TLS for ``https``."""
     loop = asyncio.get_running_loop()
-    sock = await _connected(loop, origin)
+    sock = await connected(loop, await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))
     try:
         if origin.scheme == "https":
             context = upstream.tls_context()
@@ -42,29 +44,28 @@ async def dial_tcp(origin: Origin, protocol: asyncio.Protocol) -> None:
         raise
 
 
-async def _connected(loop: asyncio.AbstractEventLoop, origin: Origin) -> socket.socket:
-    """A socket to the first of the origin's addresses that answers; uvloop would try one after the other."""
-    found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    if len(found) > 1:
-        first = [one for one in found if one[0] == found[0][0]]
-        others = [one for one in found if one[0] != found[0][0]]
-        found = [one for one in chain.from_iterable(zip_longest(first, others)) if one is not None]
-        made, _, errors = await staggered_race(
-            [partial(_connect, loop, info) for info in found], EYEBALLS_DELAY, loop=loop
-        )
-        if made is None:
-            raise next(error for error in reversed(errors) if error is not None)
-        return made
-    return await _connect(loop, found[0])
+async def connected(loop: asyncio.AbstractEventLoop, found: Sequence[Address]) -> socket.socket:
+    """A socket to the first of the addresses that answers (RFC 8305); uvloop would try one after the other."""
+    if len(found) == 1:
+        return await _connect(loop, found[0])
+    first = [one for one in found if one[0] == found[0][0]]
+    others = [one for one in found if one[0] != found[0][0]]
+    in_turns = [one for one in chain.from_iterable(zip_longest(first, others)) if one is not None]
+    tries = [partial(_connect, loop, one) for one in in_turns]
+    made: socket.socket | None
+    made, _, errors = await staggered_race(tries, EYEBALLS_DELAY, loop=loop)
+    if made is None:
+        raise next(error for error in reversed(errors) if error is not None)
+    return made
 
 
-async def _connect(loop: asyncio.AbstractEventLoop, info: tuple[Any, ...]) -> socket.socket:
-    family, kind, protocol, _, address = info
+async def _connect(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    family, kind, protocol, _, where = address
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, address)
+        await loop.sock_connect(sock, where)
     except BaseException:
         sock.close()
         raise
@@ -111,7 +112,9 @@ class Connection(asyncio.Protocol):
 
     # What the attempts of an exchange call
 
-    def ask(self, owner: "Upstreams", number: int, request: UpstreamRequest, data: bytes, secret: bytes) -> None:
+    def ask(
+        self, owner: "Upstreams", number: int, request: UpstreamRequest, data: bytes, secret: bytes
+    ) -> None:
         """Send a request, on a connection that is dialled first where there is none yet."""
         self._owner = owner
         self._number = number
@@ -191,7 +194,7 @@ class Connection(asyncio.Protocol):
     def _write(self, transport: asyncio.Transport, data: bytes) -> None:
         assert self._owner is not None
         transport.write(data)
-        if not self._full:
+        if not self._full and not self._announced:  # over TLS there may have been room already
             self._announce(self._owner)
             self._owner.post(())
 

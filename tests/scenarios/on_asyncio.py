@@ -38,15 +38,13 @@ class AsyncioRun:
             made = deployment(scenario)
             loop = asyncio.get_running_loop()
             pool = Pool(made.credentials, dial=self.dial, clock=loop.time)
-            self.server = server = Server(
-                made, record=self._outcomes.append, pool=pool, rng=random.Random(1)
-            )
+            self.server = server = Server(made, record=self._outcomes.append, pool=pool, rng=random.Random(1))
             async with anyio.create_task_group() as clients:
                 for index, arrival in enumerate(scenario.arrivals):
                     clients.start_soon(self._visit, index, arrival)
                 if min(scenario.unready_after, scenario.drain_after) < math.inf:
                     clients.start_soon(self._drain)
-            while server.connections:  # others may share the answer of one who left
+            while server.connections:  # noqa: ASYNC110 - others may share the answer of one who left
                 await asyncio.sleep(0.001)
             assert pool.leases.leased == 0
             await server.aclose()

@@ -14,7 +14,9 @@ class MemoryTransport(asyncio.Transport):
     ``room``: bytes that the peer's system takes, all in all; what is beyond them is held until :meth:`take`.
     """
 
-    def __init__(self, protocol: asyncio.Protocol, stream: MemoryStream, *, room: float = float("inf")) -> None:
+    def __init__(
+        self, protocol: asyncio.Protocol, stream: MemoryStream, *, room: float = float("inf")
+    ) -> None:
         super().__init__()
         self.protocol = protocol
         self.stream = stream
