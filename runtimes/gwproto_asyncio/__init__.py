@@ -1,4 +1,4 @@
-"""The gateway on asyncio's transports and protocols: no task for a connection or a request, uvloop where there is one."""
+"""The gateway on asyncio's transports: no task for a connection or a request, and uvloop where there is one."""
 
 from gwproto_asyncio.loops import run
 from gwproto_asyncio.server import Server, serve

@@ -295,11 +295,10 @@ class Connection(asyncio.Protocol):
 
     def _responded(self) -> None:
         """Nothing more will be sent of this response."""
-        server, parser = self._server, self._parser
         if self._bad_body is not None and not self._begun:
             bad, self._bad_body = self._bad_body, None
             self._drive(self._refusal(bad), record=False)
-        elif self._cut or not self._ended or self._closing or server.draining:
+        elif self._cut or not self._ended or self._closing or self._server.draining:
             self._end()
         elif self.writable:
             self._wait()
