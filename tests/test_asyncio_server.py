@@ -528,7 +528,8 @@ async def attempts(origin: Origin, count: int) -> list[Event]:
     seen: list[Event] = []
     news = asyncio.Event()
     pool = Pool({}, clock=clock_of(asyncio.get_running_loop()))
-    upstreams = Upstreams(pool, news.set)
+    upstreams = Upstreams(pool)
+    upstreams.notify = news.set
     for attempt in range(count):
         upstreams.open(attempt, UpstreamRequest(origin, "POST", "/", (), b""))
         done = False

@@ -40,7 +40,8 @@ class World:
         loop = asyncio.get_running_loop()
         self.pool = Pool({"key": (b"authorization", b"Bearer " + SECRET)}, dial=self.dial, clock=loop.time)
         self.notified = 0
-        self.upstreams = Upstreams(self.pool, self.notify)
+        self.upstreams = Upstreams(self.pool)
+        self.upstreams.notify = self.notify
         self.ours: list[MemoryTransport] = []
         self.theirs: list[MemoryStream] = []
         self.dials = 0

@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._parser = RequestParser(client)
         self._writer = ResponseWriter("GET", "1.1")
         self._alarm = Alarm(server.loop, server.clock, self._due)
-        self._upstreams = Upstreams(server.pool, self._run)
+        self._upstreams = Upstreams(server.pool)
         self._driver: Driver | None = None  # the running exchange's
         self._page: Delegate | None = None  # a thread makes this answer
         self._paused = False  # the client is not read
@@ -177,6 +177,10 @@ class Connection(asyncio.Protocol):
     def send(self, commands: Sequence[Send]) -> None:
         if self._cut:
             return
+        command = commands[0]
+        if len(commands) == 1 and isinstance(command, SendData):  # nearly all there is in a stream
+            self._write(self._writer.data(command.data))
+            return
         parts: list[bytes] = []
         body: list[bytes] = []
         for command in commands:
@@ -267,9 +271,9 @@ class Connection(asyncio.Protocol):
     def _drive(self, exchange: Exchange, *, record: bool = True) -> None:
         server = self._server
         self._record = record
-        self._driver = driver = Driver(
-            exchange, self, self._upstreams, self._alarm, server.clock, self._exchanged
-        )
+        driver = Driver(exchange, self, self._upstreams, self._alarm, server.clock, self._exchanged)
+        self._driver = driver
+        self._upstreams.notify = driver.run
         if self._eof:
             driver.post(ClientGone())
         elif server.draining:
@@ -358,11 +362,6 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     # Waiting and ending
-
-    def _run(self) -> None:
-        """A provider has sent something."""
-        if self._driver is not None:
-            self._driver.run()
 
     def _unpause(self) -> None:
         if self._paused and self._parser.buffered <= MAX_BUFFERED:

@@ -79,7 +79,7 @@ class Driver:
         self._exchange, self._client, self._upstreams = exchange, client, upstreams
         self._alarm, self._clock, self._on_end = alarm, clock, on_end
         self._pending: deque[ClientGone | Draining] = deque()
-        self._deadline = -math.inf  # as it was after the last input; before the first one, start() is due
+        self._deadline = math.inf  # as it was after the last input
         self._started = self._busy = False
 
     def post(self, event: ClientGone | Draining) -> None:
@@ -97,16 +97,7 @@ class Driver:
             return
         self._busy = True
         try:
-            if not self._started:
-                self._started = True
-                if exchange.wakeable:
-                    exchange.wake = self._wake
-                self._perform(exchange.start(self._clock()))
-            self._deadline = exchange.deadline
-            while not exchange.finished and (commands := self._next(exchange)) is not None:
-                if commands:
-                    self._perform(commands)
-                self._deadline = exchange.deadline
+            self._run(exchange)
         except Exception:
             logger.exception("exchange failed inside the gateway")
             self.abandon()
@@ -131,20 +122,35 @@ class Driver:
         if not self._busy and self._client.writable:  # else the deadline will be read again anyway
             self._alarm.set(self._clock())
 
-    def _next(self, exchange: Exchange) -> Sequence[Command] | None:
-        """The commands of the next input; None: there is none now."""
-        now = self._clock()
-        if self._pending:
-            return exchange.receive(self._pending.popleft(), now)
-        if not self._client.writable:
-            return None
-        if now >= self._deadline:
-            return exchange.tick(now)
-        event = self._client.take() if exchange.receiving else self._upstreams.take()
-        return None if event is None else exchange.receive(event, now)
+    def _run(self, exchange: Exchange) -> None:
+        if not self._started:
+            self._started = True
+            if exchange.wakeable:
+                exchange.wake = self._wake
+            self._perform(exchange.start(self._clock()))
+            self._deadline = exchange.deadline
+        elif exchange.wakeable:
+            self._deadline = exchange.deadline
+        client, upstreams, pending = self._client, self._upstreams, self._pending
+        while not exchange.finished:
+            now = self._clock()
+            if pending:
+                commands = exchange.receive(pending.popleft(), now)
+            elif not client.writable:
+                return
+            elif now >= self._deadline:
+                commands = exchange.tick(now)
+            else:
+                event = client.take() if exchange.receiving else upstreams.take()
+                if event is None:
+                    return
+                commands = exchange.receive(event, now)
+            if commands:
+                self._perform(commands)
+            self._deadline = exchange.deadline
 
     def _perform(self, commands: Sequence[Command]) -> None:
-        sends: list[Send] = []
+        sends: list[Send] = []  # what is together is written together
         for command in commands:
             if isinstance(command, SENDS):
                 sends.append(command)

@@ -279,16 +279,17 @@ class Pool:
 
 
 class Upstreams:
-    """The attempts of one exchange at a time (see ``driver.Upstreams``). ``notify``: there are events.
+    """The attempts of one exchange at a time (see ``driver.Upstreams``). ``notify`` is called when there are events.
 
     While ``paused`` no provider is read: the client has not taken what it was sent.
     """
 
-    __slots__ = ("_live", "_notify", "_pool", "inbox", "paused")
+    __slots__ = ("_live", "_pool", "inbox", "notify", "paused")
 
-    def __init__(self, pool: Pool, notify: Callable[[], None]) -> None:
+    notify: Callable[[], None]
+
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._notify = notify
         self._live: dict[int, Connection] = {}
         self.inbox: deque[Event] = deque()
         self.paused = False
@@ -327,7 +328,7 @@ class Upstreams:
 
     def post(self, events: Sequence[Event]) -> None:
         self.inbox.extend(events)
-        self._notify()
+        self.notify()
 
     def forget(self, attempt: int) -> None:
         del self._live[attempt]
