@@ -47,7 +47,7 @@ class World:
         clock = clock_of(self.loop)
         assert clock == self.loop.time
         self.alarm = Alarm(self.loop, clock, self.run)
-        self.driver = Driver(exchange, self, Provider(self), self.alarm, clock, self.on_end)
+        self.driver = Driver(exchange, self, Provider(self), self.alarm)
 
     def run(self) -> None:
         self.driver.run()
@@ -56,7 +56,7 @@ class World:
         self.upstream.extend(events)
         self.run()
 
-    def on_end(self, exchange: Exchange) -> None:
+    def exchanged(self, exchange: Exchange) -> None:
         self.ended += 1
 
     def take(self) -> Event | None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from test_io_tls import server_context, trusted  # noqa: F401 - fixtures
@@ -55,8 +55,14 @@ def run(request: pytest.FixtureRequest) -> Run:
 
     def on_loop(main: Main) -> None:
         async def timed() -> None:
-            async with asyncio.timeout(PATIENCE):
-                await main()
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await main()
+            finally:
+                for client in Client.made:
+                    client.writer.transport.abort()
+                Client.made.clear()
+                await asyncio.sleep(0.01)  # whatever was closed is, in the loop's next turns
 
         if request.param == "uvloop":
             gwproto_asyncio.run(timed())
@@ -111,9 +117,12 @@ class Upstream:
 
 
 class Client:
+    made: ClassVar[list["Client"]] = []
+
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.made.append(self)
 
     @classmethod
     async def to(cls, address: socket.socket | tuple[str, int]) -> "Client":
@@ -165,7 +174,6 @@ def test_a_chat_over_sockets(run: Run) -> None:
                 for transport in (*_transports(server), *_provider_transports(server)):
                     sock = transport.get_extra_info("socket")
                     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-                client.close()
 
     run(main)
 
@@ -253,7 +261,6 @@ def test_a_slow_client_gets_all_of_it_and_little_of_it_is_held(run: Run) -> None
                 while not answer.endswith(b"0\r\n\r\n"):
                     answer += await client.reader.read(65536)
                 assert answer.count(b'"Hello"') == 40_000
-                client.close()
 
     run(main)
 
@@ -285,7 +292,6 @@ def test_stopped_while_idle(run: Run) -> None:
         await idle.until(b'{"status":"ok"}')
         os.kill(os.getpid(), signal.SIGTERM)
         assert await idle.until_end() == b""
-        idle.close()
 
     run(lambda: serving(deployment(), stop))
 
@@ -304,7 +310,6 @@ def test_stopped_with_a_delay_and_a_stream(run: Run) -> None:
             assert b'data: {"error":' in rest
             assert rest.endswith(b"0\r\n\r\n")
             streaming.close()
-            late.close()
 
         async with Upstream(STREAM_HEAD + CONTENT).listening() as upstream:
             await serving(deployment(upstream.port, drain_delay=0.2, drain_timeout=0.2), stop)
@@ -390,7 +395,6 @@ def test_a_listener_that_closes_while_it_pauses(run: Run, monkeypatch: pytest.Mo
         await task
         await asyncio.sleep(0.02)
         assert Exhausted.accepts == 1
-        client.close()
 
     run(main)
 
@@ -420,7 +424,6 @@ def test_a_listener_of_the_hosts(run: Run) -> None:
         listening.close()
         await server.aclose()
         assert await client.until_end() == b""
-        client.close()
 
     run(main)
 
@@ -479,8 +482,6 @@ def test_a_page_that_waits_for_a_disk_keeps_nobody_else_waiting(run: Run) -> Non
             assert statuses(answer) == [200]
             assert answer.endswith(b"page")
             assert b"x-gateway-request-id" in answer
-            asking.close()
-            other.close()
         assert pages.closed == 1
 
     run(main)
@@ -496,7 +497,6 @@ def test_a_page_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
             answer = await client.until_end()
             assert statuses(answer) == [500]
             assert b'"internal_error"' in answer
-            client.close()
 
     run(main)
     assert "a bug" in caplog.text

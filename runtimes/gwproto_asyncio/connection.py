@@ -205,6 +205,21 @@ class Connection(asyncio.Protocol):
             if self._writer.until_close:
                 self._reset()  # an orderly end would look like the end of the body
 
+    def exchanged(self, exchange: Exchange) -> None:
+        self._driver = None
+        if self.writable:
+            self._alarm.set(math.inf)
+        if self._record and exchange.outcome is not None:
+            try:
+                self._server.record(exchange.outcome)
+            except Exception:
+                logger.exception("connection failed inside the gateway")
+                self._closing = True
+        if self._lost:
+            self._server.closed(self)
+        elif self._page is None:
+            self._responded()
+
     # What the server calls
 
     def drain(self) -> None:
@@ -271,8 +286,7 @@ class Connection(asyncio.Protocol):
     def _drive(self, exchange: Exchange, *, record: bool = True) -> None:
         server = self._server
         self._record = record
-        driver = Driver(exchange, self, self._upstreams, self._alarm, server.clock, self._exchanged)
-        self._driver = driver
+        self._driver = driver = Driver(exchange, self, self._upstreams, self._alarm)
         self._upstreams.notify = driver.run
         if self._eof:
             driver.post(ClientGone())
@@ -280,22 +294,6 @@ class Connection(asyncio.Protocol):
             driver.post(Draining())
         else:
             driver.run()
-
-    def _exchanged(self, exchange: Exchange) -> None:
-        """The exchange has ended."""
-        self._driver = None
-        if self.writable:
-            self._alarm.set(math.inf)
-        if self._record and exchange.outcome is not None:
-            try:
-                self._server.record(exchange.outcome)
-            except Exception:
-                logger.exception("connection failed inside the gateway")
-                self._closing = True
-        if self._lost:
-            self._server.closed(self)
-        elif self._page is None:
-            self._responded()
 
     def _responded(self) -> None:
         """Nothing more will be sent of this response."""

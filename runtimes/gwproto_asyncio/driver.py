@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from gwproto import (
@@ -17,7 +17,7 @@ from gwproto import (
     OpenUpstream,
     UpstreamRequest,
 )
-from gwproto_asyncio.loops import Alarm, Clock
+from gwproto_asyncio.loops import Alarm
 from gwproto_io.driver import SENDS, Send
 
 logger = logging.getLogger("gwproto")
@@ -43,6 +43,10 @@ class Client(Protocol):
         """Break the response off so that the client notices. Idempotent."""
         ...
 
+    def exchanged(self, exchange: Exchange) -> None:
+        """The exchange has ended."""
+        ...
+
 
 class Upstreams(Protocol):
     """The upstream attempts of one exchange. Nothing here waits, or raises for what a network does."""
@@ -65,22 +69,16 @@ class Upstreams(Protocol):
 
 
 class Driver:
-    """Performs ``exchange`` to its end, then calls ``on_end``. ``alarm`` is to call :meth:`run`."""
+    """Performs ``exchange`` to its end. ``alarm`` is to call :meth:`run`."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        client: Client,
-        upstreams: Upstreams,
-        alarm: Alarm,
-        clock: Clock,
-        on_end: Callable[[Exchange], None],
-    ) -> None:
+    def __init__(self, exchange: Exchange, client: Client, upstreams: Upstreams, alarm: Alarm) -> None:
         self._exchange, self._client, self._upstreams = exchange, client, upstreams
-        self._alarm, self._clock, self._on_end = alarm, clock, on_end
+        self._alarm, self._clock = alarm, alarm.clock
         self._pending: deque[ClientGone | Draining] = deque()
         self._deadline = math.inf  # as it was after the last input
         self._started = self._busy = False
+        if exchange.wakeable:
+            exchange.wake = self._wake
 
     def post(self, event: ClientGone | Draining) -> None:
         """What may happen to an exchange at any moment, also while nothing can be written."""
@@ -118,20 +116,14 @@ class Driver:
             self._client.abort()
         self._end()
 
-    def _wake(self) -> None:
-        if not self._busy and self._client.writable:  # else the deadline will be read again anyway
-            self._alarm.set(self._clock())
-
     def _run(self, exchange: Exchange) -> None:
+        client, upstreams, pending = self._client, self._upstreams, self._pending
         if not self._started:
             self._started = True
-            if exchange.wakeable:
-                exchange.wake = self._wake
             self._perform(exchange.start(self._clock()))
             self._deadline = exchange.deadline
         elif exchange.wakeable:
             self._deadline = exchange.deadline
-        client, upstreams, pending = self._client, self._upstreams, self._pending
         while not exchange.finished:
             now = self._clock()
             if pending:
@@ -168,6 +160,10 @@ class Driver:
         if sends:
             self._client.send(sends)
 
+    def _wake(self) -> None:
+        if not self._busy and self._client.writable:  # else the deadline will be read again anyway
+            self._alarm.set(self._clock())
+
     def _end(self) -> None:
         self._upstreams.close_all()
-        self._on_end(self._exchange)
+        self._client.exchanged(self._exchange)

@@ -52,11 +52,11 @@ class Alarm:
     fired too early.
     """
 
-    __slots__ = ("_armed", "_clock", "_handle", "_loop", "_ring", "due")
+    __slots__ = ("_armed", "_handle", "_loop", "_ring", "clock", "due")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, ring: Callable[[], None]) -> None:
         self._loop = loop
-        self._clock = clock
+        self.clock = clock
         self._ring = ring
         self._handle: asyncio.TimerHandle | None = None
         self._armed = math.inf
@@ -65,7 +65,7 @@ class Alarm:
     def set(self, due: float) -> None:
         self.due = due
         if due < self._armed:
-            self._arm(due - self._clock())
+            self._arm(due - self.clock())
 
     def stop(self) -> None:
         """For good: a timer that is left would keep alive what it would call."""
@@ -83,7 +83,7 @@ class Alarm:
     def _fired(self) -> None:
         self._handle = None
         self._armed = math.inf
-        left = self.due - self._clock()
+        left = self.due - self.clock()
         if left <= 0:
             self.due = math.inf
             self._ring()
