@@ -17,12 +17,13 @@ from gwproto.journal.configuring import digest_of, recorded
 from gwproto.journal.digests import Digests, did, redacted_headers, redacted_target
 from gwproto.journal.recording import Call, Note, Reconfigured, Refused, Restored, What
 from gwproto.journal.secrets import Mask
-from gwproto.policy.auth import Accepted, Authenticator
+from gwproto.policy.auth import Authenticator
 from gwproto.values import RequestHead
 from gwproto.wire.openai.request import parse_request
 
 _SECRET = (b"authorization", b"cookie", b"proxy-authorization", b"x-api-key")
 _VISIBLE = bytes([0x78 if byte > 0x20 and byte != 0x7F else byte for byte in range(256)])
+_BEARER = re.compile(rb"bearer[ \t]+", re.IGNORECASE)
 _OF_CLIENTS = re.compile(
     rb"(?:x-gateway-|accept|access-control-|content-|x-forwarded-|x-stainless-retry-count\Z)"
     rb"|(?:host|connection|transfer-encoding|expect|origin|forwarded|x-real-ip|te|upgrade)\Z"
@@ -65,6 +66,7 @@ class Scribe:
         self._lines = 0
         self._digests: Digests
         self._authenticator: Authenticator
+        self._numbers: dict[bytes, int]
         self._shared = False  # equal requests may share an answer, and texts are redacted
         self._exchanges: dict[int, _Exchange] = {}
 
@@ -95,6 +97,7 @@ class Scribe:
 
     def _configure(self, configuration: Configuration) -> None:
         self._authenticator = Authenticator(configuration.keys)
+        self._numbers = {key.sha256: number for number, key in enumerate(configuration.keys)}
         self._shared = configuration.settings.single_flight.enabled and not self._bodies
 
     def _seal(self, line: entries.Line) -> bytes:
@@ -106,9 +109,11 @@ class Scribe:
         if isinstance(what, Call):
             return _CALLS[what.name]
         if isinstance(what, RequestHead):
-            verdict = self._authenticator.check(what.headers)
+            key = self._authenticator.find(what.headers)
             self._exchanges[number] = self._new_exchange()
-            return entries.Begin(_head(what), verdict.label if isinstance(verdict, Accepted) else None)
+            if key is None:
+                return entries.Begin(_head(what))
+            return entries.Begin(_head(what), key.label, self._numbers[key.sha256])
         if isinstance(what, Refused):
             head = None if what.head is None else _head(what.head)
             return entries.Refuse(what.status, what.code, what.message, head)
@@ -174,8 +179,17 @@ class Scribe:
 def _head(head: RequestHead) -> entries.Head:
     fields = tuple(
         [
-            (name, value.translate(_VISIBLE) if name in _SECRET else value)
-            for name, value in redacted_headers(head.headers, _OF_CLIENTS, bytes)
+            (name, _hidden(sent) if name in _SECRET else value)
+            for (_, sent), (name, value) in zip(
+                head.headers, redacted_headers(head.headers, _OF_CLIENTS, bytes), strict=True
+            )
         ]
     )
     return entries.Head.of(structs.replace(head, target=redacted_target(head.target), headers=fields))
+
+
+def _hidden(value: bytes) -> bytes:
+    """A secret without its characters; whether it is a bearer's decides what its record says."""
+    scheme = _BEARER.match(value)
+    start = 0 if scheme is None else scheme.end()
+    return value[:start] + value[start:].translate(_VISIBLE)
