@@ -14,8 +14,6 @@ from msgspec import NODEFAULT, Struct, ValidationError, convert
 from msgspec.structs import fields, replace
 
 from gwproto.config import (
-    KeySettings,
-    KeysFile,
     KnownProvider,
     ModelSettings,
     ProviderSettings,
@@ -147,20 +145,6 @@ def read_section(kind: type[S], table: object, path: str = "") -> S:
     if section is None:
         raise ConfigurationError(tuple(problems))
     return section
-
-
-def read_keys(text: bytes, source: str) -> tuple[KeySettings, ...]:
-    """The entries of a file of client keys (TOML), or :class:`ConfigurationError`; ``source`` is the file's name."""
-    problems: Problems = []
-    table = _parse(text, source, problems)
-    if problems:
-        raise ConfigurationError(tuple(problems))
-    file = _build(KeysFile, table, "", problems)
-    if file is None:
-        raise ConfigurationError(tuple([(f"{source}: {path}", problem) for path, problem in problems]))
-    if not file.keys:
-        raise ConfigurationError(((source, "holds no [[keys]]"),))
-    return file.keys
 
 
 def _parse(text: bytes, source: str, problems: Problems) -> dict[str, Any]:
