@@ -82,6 +82,12 @@ class Scribe:
             entries.Opening(entries.VERSION, version, at, epoch, seed, self._bodies, digest_of(raw), raw)
         )
 
+    def learn(self, secrets: Iterable[bytes]) -> bytes:
+        """More secrets of providers; there is no line to write of them."""
+        self._secrets = tuple(dict.fromkeys((*self._secrets, *secrets)))
+        self._digests.learn(self._secrets)
+        return b""
+
     def line(self, note: Note) -> bytes:
         """What there is to say of one input."""
         number = note.exchange

@@ -5,13 +5,12 @@ import os
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from msgspec.structs import replace
 
 import gwproto
-from gwproto import Configuration, ConfigurationError
+from gwproto import Configuration, ConfigurationError, Origin
 from gwproto.config import KeySettings, KeysFile, KnownProvider, OwnRates, ProviderSettings, Settings
 from gwproto.loading import Loaded, decode_known, load, read_section, read_table
 from gwproto.policy.auth import ClientKey, parse_hashes
@@ -30,6 +29,12 @@ class Deployment:
     configuration: Configuration
     credentials: Mapping[str, tuple[bytes, bytes]]
     made_key: str = ""
+
+    @property
+    def destinations(self) -> frozenset[tuple[str, Origin]]:
+        """Which credential may go where."""
+        targets = self.configuration.catalog.targets
+        return frozenset([(target.credential, target.provider.origin) for target in targets])
 
     def __repr__(self) -> str:
         settings = self.configuration.settings
@@ -193,6 +198,8 @@ def read_keys(path: str) -> tuple[KeySettings, ...]:
 
 def _unknown(names: Sequence[str], known: Collection[str], path: str) -> Iterator[tuple[str, str]]:
     """Which of an entry's models there are not."""
+    from difflib import get_close_matches  # only when there is something to say
+
     for index, name in enumerate(names):
         if name not in known:
             near = get_close_matches(name, known, n=1, cutoff=0.0)
