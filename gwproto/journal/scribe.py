@@ -23,7 +23,6 @@ from gwproto.wire.openai.request import parse_request
 
 _SECRET = (b"authorization", b"cookie", b"proxy-authorization", b"x-api-key")
 _VISIBLE = bytes([0x78 if byte > 0x20 and byte != 0x7F else byte for byte in range(256)])
-_BEARER = re.compile(rb"bearer[ \t]+", re.IGNORECASE)
 _OF_CLIENTS = re.compile(
     rb"(?:x-gateway-|accept|access-control-|content-|x-forwarded-|x-stainless-retry-count\Z)"
     rb"|(?:host|connection|transfer-encoding|expect|origin|forwarded|x-real-ip|te|upgrade)\Z"
@@ -185,17 +184,8 @@ class Scribe:
 def _head(head: RequestHead) -> entries.Head:
     fields = tuple(
         [
-            (name, _hidden(sent) if name in _SECRET else value)
-            for (_, sent), (name, value) in zip(
-                head.headers, redacted_headers(head.headers, _OF_CLIENTS, bytes), strict=True
-            )
+            (name, value.translate(_VISIBLE) if name in _SECRET else value)
+            for name, value in redacted_headers(head.headers, _OF_CLIENTS, bytes)
         ]
     )
     return entries.Head.of(structs.replace(head, target=redacted_target(head.target), headers=fields))
-
-
-def _hidden(value: bytes) -> bytes:
-    """A secret without its characters; whether it is a bearer's decides what its record says."""
-    scheme = _BEARER.match(value)
-    start = 0 if scheme is None else scheme.end()
-    return value[:start] + value[start:].translate(_VISIBLE)
