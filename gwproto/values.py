@@ -69,6 +69,15 @@ class Limit(Struct, frozen=True, gc=False):
     reset: float | None = None  # seconds until more may be used
 
 
+class Trace(Struct, frozen=True, gc=False):
+    """A client's trace (W3C Trace Context)."""
+
+    trace_id: str  # 32 hexadecimal digits
+    parent_id: str  # 16: the client's span
+    flags: int
+    state: str = ""  # tracestate as it came
+
+
 class Ending(enum.Enum):
     """How a client's request ended: exactly one per request."""
 
@@ -97,6 +106,7 @@ class AttemptRecord(Struct, frozen=True, gc=False):
     reused: bool | None = None  # on a kept-alive connection?
     hedge: bool = False  # started because another attempt was slow
     lost: bool = False  # the race against another attempt
+    number: int = 0  # as in commands and events
 
 
 class Terms(Struct, frozen=True, gc=False):
@@ -167,6 +177,10 @@ class Outcome(Struct, frozen=True, gc=False):
     error: str = ""  # the error code sent, if any
     shared: bool = False  # it got another request's answer; attempts and usage are that one's
     decision: Decision | None = None  # None: no target was looked for
+    cost: float | None = None
+    trace: Trace | None = None
+    client: str = ""
+    rejected: str = ""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

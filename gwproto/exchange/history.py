@@ -2,6 +2,7 @@
 
 from gwproto.exchange.attempt import Attempt
 from gwproto.failures import Failure
+from gwproto.policy.tracing import trace_of
 from gwproto.routing.catalog import Target
 from gwproto.values import AttemptRecord, Candidate, Decision, Ending, Outcome, RequestHead, Usage
 from gwproto.wire.neutral import ChatRequest
@@ -115,6 +116,7 @@ class History:
             dropped_params=() if served is None else served.dropped,
             error=error,
             decision=self._decision(target),
+            trace=trace_of(self._head.headers) if request is None else request.trace,
         )
 
     def _decision(self, target: Target | None) -> Decision | None:
