@@ -23,6 +23,7 @@ from gwproto.policy.tracing import MAX_MEMBERS, MAX_STATE, span_id, trace_header
 from gwproto.values import Trace
 from support.conversation import (
     DONE,
+    KEY,
     ROLE,
     START,
     STOP,
@@ -32,6 +33,7 @@ from support.conversation import (
     completion,
     feed,
     gateway,
+    head,
     opened,
     provider,
     text,
@@ -277,3 +279,13 @@ def test_what_else_a_request_says_is_as_without_a_trace() -> None:
     )
     assert traced.request.headers[: len(plain.request.headers)] == plain.request.headers
     assert traced.request.body == plain.request.body
+
+
+def test_what_is_refused_by_its_head_alone_has_its_trace_too() -> None:
+    made = gateway()
+    traces = []
+    for target, key in (("/v1/chat/completions", None), ("/nowhere", KEY), ("/livez", KEY)):
+        exchange = made.begin(head("GET", target, key=key, headers=SENT), START)
+        exchange.start(START)
+        traces.append(finished(exchange.outcome)[1])
+    assert traces == [Trace(TRACE, PARENT, 1, "rojo=1")] * 2 + [None]
