@@ -5,6 +5,8 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.trace import TraceState, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gwproto import (
     AttemptRecord,
@@ -200,6 +202,30 @@ def test_the_requests_span_has_the_ids_first_half() -> None:
 )
 def test_what_is_sent_can_be_read(trace: Trace) -> None:
     assert trace_of(trace_headers(trace, PARENT)) == trace
+
+
+# Beside OpenTelemetry's own reader
+
+
+@given(st.data())
+def test_a_trace_is_read_as_opentelemetry_reads_it(data: st.DataObject) -> None:
+    given = list(data.draw(st.sampled_from([GIVEN, f"01-{TRACE}-{PARENT}-00-more"])))
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(given) - 1))
+        given[at] = data.draw(st.sampled_from([*"0f-Fgx", "", "00"]))
+    text = "".join(given)
+    context = TraceContextTextMapPropagator().extract({"traceparent": text})
+    theirs = get_current_span(context).get_span_context()
+    ours = read(text)
+    assert (ours is not None) == theirs.is_valid
+    if ours is not None:
+        assert (int(ours.trace_id, 16), int(ours.parent_id, 16)) == (theirs.trace_id, theirs.span_id)
+        assert bool(ours.flags & 1) == theirs.trace_flags.sampled
+
+
+@given(st.lists(st.text("az19@_-*/=, \t~A", max_size=8), max_size=4).map(",".join))
+def test_a_state_is_read_as_opentelemetry_reads_it(state: str) -> None:
+    assert bool(state_of(state)) == bool(TraceState.from_header([state]))
 
 
 # Conversations
