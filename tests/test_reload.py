@@ -188,7 +188,7 @@ def test_a_broken_configuration_names_every_problem(files: Files) -> None:
 
 
 def test_whatever_else_goes_wrong_ends_nothing(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> Deployment:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a canary")
 
     with monkeypatch.context() as patch:

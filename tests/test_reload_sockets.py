@@ -209,8 +209,8 @@ def test_nothing_fails_while_everything_changes(runtime: str, tmp_path: Path) ->
         def during(port: int) -> None:
             load = Load(port)
             with asking(port, HELD) as (streaming, response), asking(port, HELD, "old") as (leaving, other):
-                for one in (response, other):
-                    while b"Hel" not in one.readline():
+                for held_up in (response, other):
+                    while b"Hel" not in held_up.readline():
                         pass
                 load.wait()
                 assert [status(port, key) for key in ("old", "new")] == [200, 401]
