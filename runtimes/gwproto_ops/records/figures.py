@@ -1,7 +1,7 @@
 """Figures that add up: flat tables of numbers by name, one for each hour or day of whatever is told apart.
 
-Beside counts and sums they hold two histograms, ``f0 f1 …`` of times to first content and ``d0 d1 …`` of durations. Their
-classes are a quarter of an octave wide, so that a percentile is right within 10 %.
+Beside counts and sums they hold two histograms, ``f0 f1 …`` of times to first content and ``d0 d1 …`` of durations.
+Their classes are a quarter of an octave wide, so that a percentile is right within 10 %.
 """
 
 import math

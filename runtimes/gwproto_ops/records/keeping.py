@@ -70,19 +70,19 @@ class Keeper:
         except Unavailable as error:
             self._fail(str(error), now)
             return self._retry_at
+        except Exception as error:  # of ours; the thread must live
+            logger.exception("keeping records failed inside the gateway")
+            self._fail(type(error).__name__, now)
+            return self._retry_at
         self._recovered()
         waiting = self._writer is not None and self._writer.waiting
         return min(self._roll_at, self._tidy_at) if waiting else self._tidy_at
 
-    def give_up(self) -> None:
-        """Drop what waits: something in it is more than can be coped with."""
+    def close(self) -> None:
+        """What waits is lost."""
         self._disconnect()
         self.dropped += len(self._backlog)
         self._backlog.clear()
-
-    def close(self) -> None:
-        """What waits is lost."""
-        self.give_up()
 
     def _work(self, now: float, wall: float, last: bool) -> None:
         writer = self._connected()
@@ -98,13 +98,13 @@ class Keeper:
                 writer = self._set_aside(error)
                 anew = True
                 continue
-            except Unfit as error:
+            except Unavailable:
+                raise
+            except Exception as error:  # of these records, or of ours: the others shall not suffer for it
                 self._disconnect()
                 writer = self._connected()
                 self.dropped += len(batch)
-                logger.error(
-                    "%d records were dropped: %s takes none of them: %s", len(batch), self._source, error
-                )
+                logger.exception("%d records were dropped: %s", len(batch), error)
             else:
                 self.written += len(batch)
             for _ in batch:

@@ -1,5 +1,6 @@
 """Which database a URL names."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from gwproto import ConfigurationError
@@ -11,7 +12,7 @@ _FILE = "sqlite:///"
 _SERVERS = ("postgresql://", "postgres://")
 
 
-def locate(url: str, state_dir: str = "") -> Source | None:
+def locate(url: str, state_dir: str = "", environ: Mapping[str, str] | None = None) -> Source | None:
     """``sqlite:///`` and a path, which is relative to the state directory, or ``postgresql://…``; ``""``: None.
 
     Raises ``ConfigurationError`` for anything else, and where what it needs is not installed. Nothing is opened.
@@ -19,7 +20,7 @@ def locate(url: str, state_dir: str = "") -> Source | None:
     if not url:
         return None
     if url.startswith(_FILE):
-        return _file(url.removeprefix(_FILE), state_dir)
+        return _file(url.removeprefix(_FILE), state_dir, environ)
     if url.startswith(_SERVERS):
         return _server(url)
     # Not what it is: it may hold a password.
@@ -28,7 +29,7 @@ def locate(url: str, state_dir: str = "") -> Source | None:
     )
 
 
-def _file(name: str, state_dir: str) -> Source:
+def _file(name: str, state_dir: str, environ: Mapping[str, str] | None) -> Source:
     from gwproto_ops.records.sqlite import SQLiteFile
 
     if not name or name.startswith(":") or "\0" in name or name.endswith("/"):
@@ -36,7 +37,7 @@ def _file(name: str, state_dir: str) -> Source:
 
     def path() -> Path:
         given = Path(name).expanduser()
-        return given if given.is_absolute() else directory(state_dir) / given
+        return given if given.is_absolute() else directory(state_dir, environ) / given
 
     return SQLiteFile(path, f"sqlite:///{name}")
 

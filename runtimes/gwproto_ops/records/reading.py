@@ -4,7 +4,6 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import msgspec
 
@@ -37,8 +36,6 @@ _RANK = ("exhausted", "cooldown", "half_open", "degraded", "available")
 _CURSOR = re.compile(r"r1-([0-9a-f]{1,15})")
 _LINES = "SELECT id, line, decision, failed FROM gwproto_records"
 _considered = msgspec.json.Decoder(tuple[Candidate, ...]).decode
-
-F = TypeVar("F", bound=Figures)
 
 
 class BadCursor(Exception):
@@ -201,10 +198,7 @@ def analytics(database: Database, query: AnalyticsQuery, wall: float) -> Analyti
         models=figured["model"],
         projects=figured["project"],
         daily=tuple(
-            [
-                _dated(daily.get(at, {}), Day, date=datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d"))
-                for at in range(start - start % DAY, end, DAY)
-            ]
+            [Day(*_numbers(daily.get(at, {})), date=_date(at)) for at in range(start - start % DAY, end, DAY)]
         ),
         series=tuple([Series(name, _points(points.get(name, {}), start, end, width)) for name in shown]),
     )
@@ -247,7 +241,7 @@ def _entries(
 def _matching(entries: Iterable[Entry], filters: tuple[str, str, str]) -> Iterator[Entry]:
     """Those that wait are not filtered yet."""
     for entry in entries:
-        if all([not wanted or wanted == name for wanted, name in zip(filters, entry[2:5], strict=True)]):
+        if all(not wanted or wanted == name for wanted, name in zip(filters, entry[2:5], strict=True)):
             yield entry
 
 
@@ -261,12 +255,12 @@ def _figured(names: Mapping[str, Sums]) -> dict[str, Figures]:
     return dict(sorted(found.items(), key=lambda item: (-item[1].requests, item[0])))
 
 
-def _dated(sums: Sums, kind: type[F], **when: object) -> F:
-    return kind(*_numbers(sums), **when)  # type: ignore[call-arg] -- what kind adds to Figures
+def _date(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
 def _points(known: Mapping[int, Sums], start: int, end: int, width: int) -> tuple[Point, ...]:
-    return tuple([_dated(known.get(at, {}), Point, at=at) for at in range(start, end, width)])
+    return tuple([Point(*_numbers(known.get(at, {})), at=at) for at in range(start, end, width)])
 
 
 _Numbers = tuple[

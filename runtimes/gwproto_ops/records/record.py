@@ -4,7 +4,7 @@ Never prompt or answer text, never a secret. What a client or a provider chose i
 what cannot be printed is replaced, so that it is inert wherever it is shown. Times are in milliseconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -101,9 +101,9 @@ def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Seq
     return msgspec.structs.replace(found, candidates=decision.candidates)
 
 
-def _line(values: Values, kind: type[L]) -> L:
+def _line(values: Values, kind: Callable[..., L]) -> L:
     attempts = tuple([Attempt(*attempt) for attempt in values[_ATTEMPTS]])
-    return kind(*values[:_ATTEMPTS], attempts, *values[_ATTEMPTS + 1 :])
+    return kind(*values[:_DROPPED], tuple(values[_DROPPED]), attempts, *values[_ATTEMPTS + 1 :])
 
 
 def plain(text: str) -> str:
@@ -175,3 +175,4 @@ def _attempt(attempt: AttemptRecord, began: float) -> Values:
 
 
 _ATTEMPTS = Line.__struct_fields__.index("attempts")
+_DROPPED = _ATTEMPTS - 1

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -48,16 +48,17 @@ class Recorder:
         limit: int = 10_000,
         sinks: Sequence[Sink] = (),
         state_dir: str = "",
+        environ: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """``store_url``: ``analytics.database``; ``""``: no store. ``retention``: days that records are kept.
 
         ``limit``: outcomes that may wait, and as many again in front of a store that fails. ``state_dir``:
-        ``server.state_dir``, which a file's path is relative to. Raises ``ConfigurationError`` for a URL that can never
-        be used; a store that cannot be used yet is tried again and again.
+        ``server.state_dir``, which a file's path is relative to; ``environ`` says where that is if it is empty. Raises
+        ``ConfigurationError`` for a URL that can never be used; a store that cannot be used yet is tried again.
         """
-        self._source: Source | None = locate(store_url, state_dir)
+        self._source: Source | None = locate(store_url, state_dir, environ)
         self._keeper: Keeper | None = None
         if self._source is not None:
             self._keeper = Keeper(self._source, retention_days=retention, limit=limit)
@@ -173,12 +174,7 @@ class Recorder:
         if self._keeper is None:
             return None
         now = self._clock()
-        try:
-            return max(0.0, self._keeper.work(now, self._wall(), last=last) - now)
-        except Exception:  # of ours; no request may suffer for it, and the thread must live
-            logger.exception("keeping records failed inside the gateway")
-            self._keeper.give_up()
-            return None
+        return max(0.0, self._keeper.work(now, self._wall(), last=last) - now)
 
 
 def _decoded(query: str, kind: type[Q]) -> Q:

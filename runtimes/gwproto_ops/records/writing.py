@@ -151,7 +151,7 @@ class Writer:
     def _entries(self, outcomes: Sequence[Outcome]) -> list[Entry]:
         """What a batch adds up to."""
         found: list[Entry] = [
-            ("cell", hour, named(provider), named(model), self._project(hour, project), sums)
+            ("cell", hour, named(provider), named(model), self._project(hour, plain(project)), sums)
             for (hour, provider, model, project), sums in of_requests(outcomes).items()
         ]
         for (hour, provider), sums in of_attempts(outcomes).items():
