@@ -28,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--jsonl", action="store_false", dest="csv", help="lines of JSON (default)")
+    form.add_argument("--jsonl", action="store_true", help="lines of JSON (default)")
     form.add_argument("--csv", action="store_true", help="a table; attempts are JSON inside a cell")
     parser.add_argument("--database", metavar="URL", help="instead of the configured one")
     parser.add_argument("--days", type=int, metavar="N", help="records of the last N days (default: all)")
