@@ -57,7 +57,7 @@ def of_requests(outcomes: Iterable[Outcome]) -> dict[Cell, Sums]:
             cell = cells[key] = {}
         get = cell.get
         ending = outcome.ending
-        name = ending.value
+        name = ending._value_  # five times as fast as without underscores
         cell[name] = get(name, 0) + 1
         usage = outcome.usage
         if usage is not None and not outcome.shared:

@@ -135,7 +135,7 @@ def values(outcome: Outcome) -> Values:
         named(outcome.model),
         outcome.stream,
         outcome.status,
-        outcome.ending.value,
+        outcome.ending._value_,
         plain(outcome.error),
         int(outcome.duration * 1e6 + 0.5) / 1e3,
         None if first is None else int(first * 1e6 + 0.5) / 1e3,

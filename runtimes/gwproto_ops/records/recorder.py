@@ -14,7 +14,7 @@ from gwproto.queries import AnalyticsQuery, Query, RequestsQuery, StatsQuery
 from gwproto.routing.status import TargetStatus
 from gwproto.wire.openai.errors import encode_error
 from gwproto_ops.records import reading
-from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable, Unfit
+from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable
 from gwproto_ops.records.keeping import BATCH, Keeper
 from gwproto_ops.records.locating import locate
 from gwproto_ops.records.record import CHAT
@@ -134,11 +134,14 @@ class Recorder:
         except reading.BadCursor:
             message = "Invalid value: before must be the next of a page."
             return _error(400, "invalid_value", message, type="invalid_request_error", param="before")
-        except (Unavailable, Unfit) as error:
+        except Unavailable as error:
             if isinstance(error, Corrupt):
                 self._keeper.distrust()
-                self._news.set()
+            self._news.set()  # the writer may be able to do something about it
             return _error(503, "not_available", f"The records cannot be read: {error}.")
+        except Exception:  # of ours, or of rows that another hand has written
+            logger.exception("records could not be read")
+            return _error(503, "not_available", "The records cannot be read: see the log.")
         finally:
             self._turn.release()
 

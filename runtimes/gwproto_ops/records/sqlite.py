@@ -129,16 +129,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _in_words() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+    except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what is only more detailed
         if code in _DAMAGED:
             raise Corrupt(str(error)) from error
-        if isinstance(error, sqlite3.OperationalError | sqlite3.InternalError):
-            raise Unavailable(str(error)) from error
-        if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+        if code == sqlite3.SQLITE_INTERRUPT:
+            raise Unavailable(f"it took more than {READ_LIMIT:.0f} seconds") from error
+        if isinstance(error, sqlite3.OperationalError | sqlite3.InternalError) or "closed" in str(error):
             raise Unavailable(str(error)) from error
         raise Unfit(str(error)) from error
     except OSError as error:
         raise Unavailable(error.strerror or str(error)) from error
+    except RuntimeError as error:  # nobody's home directory
+        raise Unavailable(str(error)) from error
     except (ValueError, OverflowError, TypeError) as error:
         raise Unfit(str(error)) from error
