@@ -110,13 +110,13 @@ def test_filters(writer: Writer, reader: Database) -> None:
         (RequestsQuery(project_id="p1"), lambda o: o.project_id == "p1"),
         (RequestsQuery(provider="beta"), lambda o: o.provider == "beta"),
         (RequestsQuery(model="gamma-big"), lambda o: o.model == "gamma-big"),
-        (RequestsQuery(key="ci"), lambda o: o.key == "ci"),
+        (RequestsQuery(label="ci"), lambda o: o.key == "ci"),
         *[(RequestsQuery(ending=e.value), lambda o, e=e: o.ending is e) for e in Ending],
         (RequestsQuery(status=200), lambda o: o.status == 200),
         (RequestsQuery(status=502), lambda o: o.status == 502),
         (RequestsQuery(request_id=outcomes[7].request_id), lambda o: o is outcomes[7]),
         (
-            RequestsQuery(provider="beta", key="ci", ending="completed"),
+            RequestsQuery(provider="beta", label="ci", ending="completed"),
             lambda o: o.provider == "beta" and o.key == "ci" and o.ending is Ending.COMPLETED,
         ),
     ]
@@ -132,7 +132,7 @@ def test_filters(writer: Writer, reader: Database) -> None:
 def test_wildcards_and_sql_are_only_text(writer: Writer, reader: Database, text: str) -> None:
     strange = replace(PLAIN, provider=text, model=text, key=text, request_id="a" * 32)
     writer.write([PLAIN, strange])
-    for query in (RequestsQuery(provider=text), RequestsQuery(model=text), RequestsQuery(key=text)):
+    for query in (RequestsQuery(provider=text), RequestsQuery(model=text), RequestsQuery(label=text)):
         (record,) = reading.requests(reader, query).data
         assert (record.request_id, record.provider, record.model, record.key) == ("a" * 32, text, text, text)
     assert reading.analytics(reader, AnalyticsQuery(provider=text), NOW).total_requests == 1

@@ -52,9 +52,9 @@ def requests(database: Database, query: RequestsQuery) -> Requests:
             raise BadCursor
         conditions.append("id < ?")
         parameters.append(int(cursor[1], 16))
-    for column in ("project_id", "provider", "model", "key", "ending", "request_id", "status"):
-        if value := getattr(query, column):
-            conditions.append(f"{column} = ?")
+    for name in ("project_id", "provider", "model", "label", "ending", "request_id", "status"):
+        if value := getattr(query, name):
+            conditions.append(f"{'key' if name == 'label' else name} = ?")
             parameters.append(value)
     if query.ending not in ("", "completed"):
         conditions.append("ending <> 'completed'")  # says that the index may be used
