@@ -331,6 +331,20 @@ def test_what_no_store_takes_is_dropped_alone(
     assert "1 records were dropped" in caplog.text
 
 
+@pytest.mark.sockets
+def test_what_a_server_does_not_take_is_dropped_alone(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = locate(postgres.url())
+    assert source is not None
+    monkeypatch.setattr(keeping, "BATCH", 1)
+    keeper = Keeper(source, retention_days=30, limit=1000)
+    work_and_see(keeper, [PLAIN, replace(PLAIN, status=2**40), replace(PLAIN, request_id="d" * 32)], 0.0)
+    assert stored(source) == [PLAIN.request_id, "d" * 32]
+    assert (keeper.written, keeper.dropped) == (2, 1)
+    keeper.close()
+
+
 def test_a_mistake_of_ours_is_logged_and_waited_for(
     keeper: Keeper, source: Source, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

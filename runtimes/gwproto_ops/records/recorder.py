@@ -15,7 +15,7 @@ from gwproto.routing.status import TargetStatus
 from gwproto.wire.openai.errors import encode_error
 from gwproto_ops.records import reading
 from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable
-from gwproto_ops.records.keeping import BATCH, Keeper
+from gwproto_ops.records.keeping import Keeper
 from gwproto_ops.records.locating import locate
 from gwproto_ops.records.record import CHAT
 
@@ -26,6 +26,8 @@ Sink = Callable[[Sequence[Outcome]], None]
 
 #: Seconds in which outcomes gather.
 PAUSE = 0.5
+#: Outcomes that sinks are given at a time: the interpreter would let the event loop wait for 5 ms.
+PIECE = 100
 #: Seconds that a question waits for those before it.
 TURN = 15.0
 
@@ -161,7 +163,7 @@ class Recorder:
     def _drain(self) -> None:
         queue = self._queue
         while queue:
-            batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
+            batch = [queue.popleft() for _ in range(min(PIECE, len(queue)))]
             for sink in self._sinks:
                 try:
                     sink(batch)
@@ -171,6 +173,7 @@ class Recorder:
                 self._keeper.take(
                     [outcome for outcome in batch if outcome.endpoint == CHAT or outcome.rejected]
                 )
+            time.sleep(0)  # let the event loop's thread run
 
     def _keep(self, *, last: bool) -> float | None:
         """How many seconds there is nothing to do for, if nothing comes."""

@@ -1,5 +1,6 @@
 """What the writer thread does to the tables: records with what they add up to, roll-ups, and tidying up."""
 
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
@@ -25,6 +26,9 @@ STEP = 2000
 #: hundred batches costs a hundredth. Pages add up what waits.
 WAITING_SUMS = 2000
 WAITING_SECONDS = 30.0
+
+#: Records that are made at a time: the interpreter would let the event loop wait for 5 ms.
+PIECE = 50
 
 _INSERT = """INSERT INTO gwproto_records
     (at, request_id, key, project_id, provider, model, ending, status, decision, failed, line)
@@ -71,7 +75,10 @@ class Writer:
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Keep all of them, or none: then it raises."""
         new: list[Row] = []
-        rows = [self._row(outcome, new) for outcome in outcomes]
+        rows: list[Row] = []
+        for start in range(0, len(outcomes), PIECE):
+            rows += [self._row(outcome, new) for outcome in outcomes[start : start + PIECE]]
+            time.sleep(0)  # let the event loop's thread run
         entries = self._entries([outcome for outcome in outcomes if outcome.endpoint == CHAT])
         with self._database.transaction():
             if new:
