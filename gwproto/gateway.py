@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 from msgspec import Struct
 
-from gwproto.answers import health, json_answer, model, models, rejected, routing_status
+from gwproto.answers import Probe, health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
 from gwproto.config import Settings
 from gwproto.exchange.account import open_account
@@ -282,8 +282,8 @@ class Gateway:
 
     def _ready(self, now: float) -> Answer:
         if self._draining_since is not None:
-            return json_answer({"status": "draining"}, status=503, headers=(_RETRY_SOON,))
-        return json_answer({"status": "ok"})
+            return json_answer(Probe("draining"), status=503, headers=(_RETRY_SOON,))
+        return json_answer(Probe("ok"))
 
 
 def _normal(target: str) -> str:
@@ -308,7 +308,7 @@ def _unquote(text: str) -> str:
 
 
 def _live(gateway: Gateway, now: float) -> Answer:
-    return json_answer({"status": "ok"})
+    return json_answer(Probe("ok"))
 
 
 _ROUTES: dict[str, _Route] = {

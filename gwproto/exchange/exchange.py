@@ -118,6 +118,7 @@ class ChatExchange(Exchange):
         if self.receiving or self.finished:
             raise LocalProtocolError("start() was called before")
         self.receiving = True
+        self._response.extra = self.extra
         self._shared.in_flight += 1
         self._body_at = now + (self._settings.timeouts.body or math.inf)
         return []

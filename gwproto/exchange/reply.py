@@ -75,7 +75,7 @@ class Answering(Exchange):
     def _respond(self, answer: Answer, now: float, ending: Ending | None = None) -> Sequence[Command]:
         """Send it whole, and be finished."""
         self._finish(answer.status, answer.error, now, ending)
-        head = SendHead(answer.status, reply_headers(answer, self.request_id))
+        head = SendHead(answer.status, (*reply_headers(answer, self.request_id), *self.extra))
         if self.head.method == "HEAD" or not answer.body:
             return [head, SendEnd()]
         return [head, SendData(answer.body), SendEnd()]
@@ -127,7 +127,7 @@ class Reply(Answering):
         answer = self._answer
         if isinstance(answer, Delegate):
             self._finish(200, "", now)
-            return [Delegate(answer.name, answer.query, identity(self.request_id))]
+            return [Delegate(answer.name, answer.query, (*identity(self.request_id), *self.extra))]
         return self._respond(answer, now)
 
     def receive(self, event: Event, now: float) -> Sequence[Command]:
