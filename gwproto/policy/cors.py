@@ -1,7 +1,7 @@
 """Cross-origin access: which pages in browsers may call the gateway and read what it answers (Fetch standard, 3.2)."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from gwproto.values import Headers, RequestHead
 
@@ -41,6 +41,11 @@ def origin_problems(origins: Iterable[str], path: str) -> Iterator[tuple[str, st
             yield f"{path}[{index}]", f"expected * or an origin such as {example}: lower case, without a path"
         elif _NEEDLESS_PORT.fullmatch(origin) is not None:
             yield f"{path}[{index}]", "the scheme's own port must be left out, as browsers do"
+
+
+def cross_origin(origins: Collection[str]) -> "CrossOrigin | None":
+    """None: no page of another origin has access, and nothing is said about it."""
+    return CrossOrigin(origins) if origins else None
 
 
 class CrossOrigin:
