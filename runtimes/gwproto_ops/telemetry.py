@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from gwproto import Gateway, Headers, Outcome
 from gwproto.wire.openai.errors import encode_error
-from gwproto_ops import access, console
+from gwproto_ops import access, console, openapi
 
 logger = logging.getLogger("gwproto")
 
@@ -35,6 +35,8 @@ class Telemetry:
         """What ``Delegate(name, query)`` asks for."""
         if name == "console":
             return console.answer(query)
+        if name == "openapi":
+            return openapi.answer(query)
         return error(503, "not_available", f"{name} is not available in this process.")
 
     def close(self) -> None:
