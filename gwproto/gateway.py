@@ -160,7 +160,8 @@ class Gateway:
         """An error for what an HTTP parser could not read, and for what the guard refused; it closes the connection."""
         if head is None:
             head = RequestHead("", "", ())
-        return self._refusal(head, now, status, code, message, headers=(CLOSE,))
+        headers = (CLOSE, _allow(_normal(path_of(head.target)))) if status == 405 else (CLOSE,)
+        return self._refusal(head, now, status, code, message, headers=headers)
 
     def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
         """Change everything at once. Exchanges in flight keep what they started with; memory of health
@@ -349,6 +350,11 @@ def _normal(target: str) -> str:
     if path.startswith("/v1/"):
         path = path[3:]
     return path[:-1] if len(path) > 1 and path.endswith("/") else path
+
+
+def _allow(path: str) -> tuple[bytes, bytes]:
+    """The methods there are (RFC 9110, 15.5.6)."""
+    return b"allow", b"POST" if path == "/chat/completions" or path in _OPERATIONS else b"GET, HEAD"
 
 
 def _unquote(text: str) -> str:

@@ -85,7 +85,7 @@ _ASKED: dict[str, tuple[str, Json]] = {
     "x-gateway-force-model": ("Only targets of this model", {"type": "string"}),
     "x-gateway-require-params": (
         "Only providers that take every field sent",
-        {"type": "string", "enum": ["true", "false"]},
+        {"type": "string", "enum": ["true", "false", "1", "0", "yes", "no"]},
     ),
     "x-gateway-affinity": ("Requests with the same value prefer one target", {"type": "string"}),
 }
@@ -177,17 +177,27 @@ def _success(endpoint: Endpoint) -> Json:
     content: Json = {}
     for media, kind in endpoint.answers.items():
         if media == EVENTS:
-            about = "`data:` events, each a chunk, then `data: [DONE]`; one that fails ends with an `Error` instead"
-            content[media] = {
-                "schema": {"type": "string", "description": about},
-                "x-itemSchema": {"anyOf": [_reference(ChatCompletionChunk), _reference(Error)]},
-            }
+            content[media] = {"schema": _event()}
         elif kind is None:
             content[media] = {"schema": {"type": "string"}} if media.startswith("text/") else {}
         else:
             content[media] = {"schema": {"type": "object"} if kind is dict else _reference(kind)}
     limits = _LIMITS if endpoint.path == "/v1/chat/completions" else ()
     return _response(200, content, "It worked", *endpoint.headers, *limits)
+
+
+def _event() -> Json:
+    """One event of a stream, since 3.1 has no words for their sequence: ``schema`` is read as that by convention."""
+    failure = "in place of [DONE] where an answer breaks off"
+    chunk = {"anyOf": [_reference(ChatCompletionChunk), {**_reference(Error), "description": failure}]}
+    payload = {"contentMediaType": JSON, "contentSchema": chunk}
+    return {
+        "title": "Event",
+        "description": "What stands behind `data:`: chunks, then `[DONE]`",
+        "type": "object",
+        "properties": {"data": {"type": "string", "anyOf": [{"const": "[DONE]"}, payload]}},
+        "required": ["data"],
+    }
 
 
 def _response(status: int, content: Json, about: str, *more: str) -> Json:
