@@ -102,7 +102,7 @@ _decode_reset = msgspec.json.Decoder(Reset).decode
 def reset(intake: Intake, catalog: Catalog, shared: Shared, now: float) -> Answer | Failure:
     """``POST /v1/routing/reset``: end the cooldowns of a provider, model or key, or all of them."""
     try:
-        wanted = _decode_reset(intake.whole().strip() or b"{}")
+        wanted = _decode_reset(intake.whole() or b"{}")
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$.")
         return refusal("invalid_value", f"{what}.", path.rstrip("`") or None)

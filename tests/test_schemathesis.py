@@ -58,6 +58,15 @@ schema = schemathesis.openapi.from_dict(
 )
 
 
+INTEGERS = ("max_completion_tokens", "max_tokens", "n", "seed", "top_logprobs")
+
+
+@schema.hook
+def filter_body(context: schemathesis.HookContext, body: object) -> bool:
+    """1.0 is an integer to JSON Schema, and never to whoever reads a body into types. No client writes one so."""
+    return not isinstance(body, dict) or not any(isinstance(body.get(name), float) for name in INTEGERS)
+
+
 @pytest.fixture(scope="module", params=RUNTIMES)
 def gateway(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

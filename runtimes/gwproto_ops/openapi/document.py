@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from gwproto.queries import PageQuery
-from gwproto_ops.openapi.endpoints import ENDPOINTS, EVENTS, JSON, Endpoint
+from gwproto_ops.openapi.endpoints import ENDPOINTS, EVENTS, JSON, LIMITS, Endpoint
 from gwproto_ops.openapi.rules import RULES
 from gwproto_ops.openapi.shapes import ChatCompletionChunk, Error
 
@@ -37,6 +37,13 @@ _DESCRIPTIONS = {
     504: "Providers took too long",
 }
 
+
+def _standing(name: str) -> Json:
+    if "-reset-" in name:
+        return {"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?[0-9]+s$"}
+    return {"type": "integer", "minimum": 0}
+
+
 #: By name: what a response header holds, and its schema.
 _HEADERS: dict[str, tuple[str, Json]] = {
     "x-request-id": ("The request's id", {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"}),
@@ -56,22 +63,13 @@ _HEADERS: dict[str, tuple[str, Json]] = {
     "server-timing": ("Milliseconds spent here and at providers", {"type": "string"}),
     "retry-after": ("Seconds", {"type": "integer", "minimum": 1}),
     "x-should-retry": ("Everything sensible was tried already", {"type": "string", "enum": ["false"]}),
-    **{
-        f"x-ratelimit-{what}-{unit}": (f"How the key stands: {what}", schema)
-        for unit in ("requests", "tokens")
-        for what, schema in (
-            ("limit", {"type": "integer", "minimum": 0}),
-            ("remaining", {"type": "integer", "minimum": 0}),
-            ("reset", {"type": "string", "pattern": "^([0-9]+h)?([0-9]+m)?[0-9]+s$"}),
-        )
-    },
+    **{name: ("How the key stands with its limit", _standing(name)) for name in LIMITS},
 }
 _EVERYWHERE = ("x-request-id", "x-gateway-request-id")
-_LIMITS = tuple(name for name in _HEADERS if name.startswith("x-ratelimit-"))
 _OF_STATUS = {
-    429: ("retry-after", *_LIMITS),
-    503: ("retry-after",),
+    429: ("retry-after", *LIMITS),
     502: ("x-should-retry",),
+    503: ("retry-after",),
     504: ("x-should-retry",),
 }
 
@@ -137,9 +135,8 @@ def _operation(endpoint: Endpoint) -> Json:
         }
     responses = described["responses"]
     for status in endpoint.errors:
-        responses[str(status)] = _response(
-            status, {JSON: {"schema": _reference(Error)}}, _DESCRIPTIONS[status]
-        )
+        content = {JSON: {"schema": _reference(Error)}}
+        responses[str(status)] = _response(status, content, _DESCRIPTIONS[status], *endpoint.headers)
     if endpoint.unready is not None:
         responses["503"] = _response(503, {JSON: {"schema": _reference(endpoint.unready)}}, "It is stopping")
     return described
@@ -182,8 +179,7 @@ def _success(endpoint: Endpoint) -> Json:
             content[media] = {"schema": {"type": "string"}} if media.startswith("text/") else {}
         else:
             content[media] = {"schema": {"type": "object"} if kind is dict else _reference(kind)}
-    limits = _LIMITS if endpoint.path == "/v1/chat/completions" else ()
-    return _response(200, content, "It worked", *endpoint.headers, *limits)
+    return _response(200, content, "It worked", *endpoint.headers)
 
 
 def _event() -> Json:
@@ -202,7 +198,7 @@ def _event() -> Json:
 
 def _response(status: int, content: Json, about: str, *more: str) -> Json:
     names = (*_EVERYWHERE, *_OF_STATUS.get(status, ()), *more)
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in dict.fromkeys(names)}
     return {"description": about, "headers": headers, "content": content}
 
 

@@ -14,6 +14,11 @@ from gwproto_ops.openapi.shapes import ChatCompletion, ChatCompletionRequest
 _ALWAYS = (400, 414, 429, 431)
 _BODY = (408, 413, 415)
 
+LIMITS = tuple(
+    f"x-ratelimit-{what}-{unit}"
+    for unit in ("requests", "tokens")
+    for what in ("limit", "remaining", "reset")
+)
 JSON, EVENTS, TEXT = "application/json", "text/event-stream", "text/plain"
 _FILES = ("text/html", "text/css", "text/javascript", "image/svg+xml", "application/json")
 
@@ -33,7 +38,7 @@ class Endpoint(Struct, frozen=True, kw_only=True):
     body_required: bool = True
     answers: dict[str, Any]
     unready: type | None = None  # what a 503 says, where that is no error
-    headers: tuple[str, ...] = ()  # of a success, beside those of every response
+    headers: tuple[str, ...] = ()  # that a response may have beside those of every endpoint
     errors: tuple[int, ...] = _ALWAYS
 
 
@@ -55,6 +60,7 @@ ENDPOINTS = (
             "x-gateway-dropped-params",
             "x-gateway-shared",
             "server-timing",
+            *LIMITS,
         ),
         errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 404, 500, 502, 503, 504))),
     ),
