@@ -72,7 +72,7 @@ class RequestsQuery(Query, frozen=True):
     project_id: ProjectId = ""
     provider: Name = ""
     model: Name = ""
-    key: Name = ""
+    label: Name = ""  # of the client's key; "key" in a URL would look like a secret
     ending: Annotated[
         Literal["", "completed", "refused", "failed", "truncated", "client_closed", "abandoned"],
         Meta(description="one of completed, refused, failed, truncated, client_closed, abandoned"),

@@ -60,11 +60,11 @@ def test_parameters_are_read_as_forms_are(text: str, query: AnalyticsQuery) -> N
 
 
 def test_records_are_filtered_by_all_they_hold() -> None:
-    text = "limit=500&before=1700000000.5:7&key=ci&ending=client_closed&status=499&request_id=abc-1.2_3"
+    text = "limit=500&before=1700000000.5:7&label=ci&ending=client_closed&status=499&request_id=abc-1.2_3"
     assert read_query(text, RequestsQuery) == RequestsQuery(
         limit=500,
         before="1700000000.5:7",
-        key="ci",
+        label="ci",
         ending="client_closed",
         status=499,
         request_id="abc-1.2_3",
@@ -105,7 +105,7 @@ def test_records_are_filtered_by_all_they_hold() -> None:
         ("provider=%C2%85", "provider", "no control characters"),
         ("provider=%E2%80%A8", "provider", "no control characters"),
         ("model=" + "x" * 257, "model", "at most 256 characters"),
-        ("key=%1B%5B31m", "key", "no control characters"),
+        ("label=%1B%5B31m", "label", "no control characters"),
         ("before=%27", "before", "the next of an earlier page"),
         ("before=" + "1" * 65, "before", "the next of an earlier page"),
         ("request_id=%2A", "request_id", "the id of a request"),
@@ -148,18 +148,18 @@ def test_of_a_long_name_the_beginning_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["limit=1&limit=2", "limit=1&limit=1", "limit=&limit=1", "key=a&limit=1&key="]
+    "text", ["limit=1&limit=2", "limit=1&limit=1", "limit=&limit=1", "label=a&limit=1&label="]
 )
 def test_a_parameter_that_is_there_twice_is_refused(text: str) -> None:
     failure = refused(text)
-    assert failure.param in ("limit", "key")
+    assert failure.param in ("limit", "label")
     assert failure.message == f"The query parameter '{failure.param}' is there more than once."
 
 
 @pytest.mark.parametrize("value", ["%ff", "%C3", "%ED%A0%80", "%C0%AF"])
 def test_what_is_not_utf8_is_refused(value: str) -> None:
-    failure = refused(f"key=a{value}")
-    assert (failure.param, failure.message) == ("key", "The value of 'key' is not UTF-8.")
+    failure = refused(f"label=a{value}")
+    assert (failure.param, failure.message) == ("label", "The value of 'label' is not UTF-8.")
 
 
 @given(st.sampled_from(KINDS), st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=60))
@@ -201,7 +201,7 @@ def asked(target: str, *, key: str | None = KEY, public: bool = False) -> Any:
                 "project_id": "",
                 "provider": "",
                 "model": "a/b",
-                "key": "",
+                "label": "",
                 "ending": "",
                 "status": 200,
                 "request_id": "",
