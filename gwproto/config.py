@@ -137,6 +137,9 @@ class LimitSettings(Rates, frozen=True):
 class AnalyticsSettings(Section, frozen=True):
     database: str = "sqlite:///gwproto.db"
 
+    def __repr__(self) -> str:
+        return f"<AnalyticsSettings {self.database.partition(':')[0]}>"  # the rest may hold a password
+
 
 class ProviderTimeouts(Section, frozen=True):
     """A provider's own values for some of the timeouts; None: the common one."""
@@ -258,6 +261,9 @@ class ProviderSettings(Section, frozen=True):
     ca_file: str = ""
     quirks: Quirks = STANDARD
     models: tuple[ModelSettings, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<ProviderSettings {self.name}: {self.base_url}>"  # query and headers may hold secrets
 
 
 class Settings(Section, frozen=True):

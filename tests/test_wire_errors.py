@@ -96,6 +96,7 @@ def test_status_alone(status: int, kind: str) -> None:
         ({"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}, "m", "t", "c", "p"),
         ([{"error": {"message": "m", "code": 400, "status": "INVALID_ARGUMENT"}}], "m", None, None, None),
         ({"error": "m", "code": "c"}, "m", None, "c", None),
+        ({"error": {"message": "m", "code": "words of yours"}}, "m", None, None, None),
         ({"message": "m", "type": "t", "param": None, "code": "c"}, "m", "t", "c", None),
         ({"detail": "m"}, "m", None, None, None),
         (

@@ -7,7 +7,6 @@ from gwproto.loading import Loaded
 
 INERT = {
     "server.workers": "one process runs",
-    "server.public_stats": "there are no figures to publish",
     "analytics.database": "no analytics are kept",
 }
 INERT_FOR_PROVIDERS = {
