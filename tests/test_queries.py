@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gwproto import Delegate
-from gwproto.config import ServerSettings
 from gwproto.failures import Failure, FailureClass
 from gwproto.policy.guard import MAX_TARGET
 from gwproto.queries import AnalyticsQuery, NoQuery, PageQuery, Query, RequestsQuery, StatsQuery, read_query
-from support.conversation import KEY, START, gateway, head, sent_error, sent_head
+from support.conversation import START, gateway, head, sent_error, sent_head
 
 KINDS = (NoQuery, PageQuery, AnalyticsQuery, StatsQuery, RequestsQuery)
 
@@ -172,12 +171,11 @@ def test_every_text_has_a_reading_or_an_error(kind: type[Query], text: str) -> N
             assert msgspec.json.decode(msgspec.json.encode(read), type=kind) == read
 
 
-# Through the gateway
+# Through the gateway; who may ask is in test_pages
 
 
-def asked(target: str, *, key: str | None = KEY, public: bool = False) -> Any:
-    machine = gateway(server=ServerSettings(public_stats=public))
-    return machine.begin(head("GET", target, key=key), START).start(START)
+def asked(target: str) -> Any:
+    return gateway().begin(head("GET", target), START).start(START)
 
 
 @pytest.mark.parametrize(
@@ -216,39 +214,6 @@ def test_the_runtime_gets_the_query_as_canonical_json(target: str, name: str, qu
     assert isinstance(command, Delegate)
     assert (command.name, json.loads(command.query)) == (name, query)
     assert command.query == json.dumps(query, separators=(",", ":"))
-
-
-@pytest.mark.parametrize(
-    ("target", "param"),
-    [
-        ("/v1/analytics?days=0", "days"),
-        ("/v1/analytics?project_id=%25", "project_id"),
-        ("/v1/stats/providers?project_id=x", "project_id"),
-        ("/v1/requests?limit=1&limit=2", "limit"),
-        ("/metrics?x", "x"),
-        ("/openapi.json?x=1", "x"),
-    ],
-)
-def test_a_query_that_is_wrong_is_the_clients_error(target: str, param: str) -> None:
-    commands = asked(target)
-    assert sent_head(commands)[0] == 400
-    error = sent_error(commands)
-    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "invalid_value", param)
-
-
-@pytest.mark.parametrize("target", ["/v1/analytics", "/v1/stats/providers", "/metrics"])
-def test_figures_are_public_where_they_are_made_so(target: str) -> None:
-    assert sent_head(asked(target, key=None))[0] == 401
-    (command,) = asked(target, key=None, public=True)
-    assert isinstance(command, Delegate)
-    assert sent_head(asked(f"{target}?days=none", key=None, public=True))[0] == 400
-
-
-def test_records_are_never_public_and_pages_always() -> None:
-    assert sent_head(asked("/v1/requests", key=None, public=True))[0] == 401
-    assert sent_head(asked("/v1/requests?limit=0", key=None))[0] == 401
-    for target in ("/", "/console/index.html", "/openapi.json"):
-        assert isinstance(asked(target, key=None)[0], Delegate)
 
 
 @pytest.mark.parametrize(
