@@ -34,18 +34,21 @@ for path in ("/v1/analytics", "/v1/stats/providers", "/v1/requests", "/metrics")
 
 
 def described() -> dict[str, Any]:
-    """The document, with what only a configuration can say: the names there are. All others are refused."""
+    """The document, with what only a configuration can say: the names there are, and that an empty one says nothing.
+
+    All others are refused.
+    """
     known: dict[str, Any] = document()
     chat = known["paths"]["/v1/chat/completions"]["post"]["parameters"]
     explain = known["paths"]["/v1/routing/explain"]["post"]["parameters"]
-    names = {"x-gateway-force-provider": ["local"], "x-gateway-force-model": ["local-model"]}
+    names = {"x-gateway-force-provider": ["", "local"], "x-gateway-force-model": ["", "local-model"]}
     for parameter in (*chat, *explain):
         if parameter["name"] in names:
             parameter["schema"]["enum"] = names[parameter["name"]]
     reset = known["components"]["schemas"]["Reset"]["properties"]
-    reset["provider"]["anyOf"][0]["enum"] = ["local"]
-    reset["model"]["anyOf"][0]["enum"] = ["local-model"]
-    reset["key"]["anyOf"][0]["enum"] = ["local"]
+    reset["provider"]["anyOf"][0]["enum"] = ["", "local"]
+    reset["model"]["anyOf"][0]["enum"] = ["", "local-model"]
+    reset["key"]["anyOf"][0]["enum"] = ["", "local"]
     known["paths"]["/v1/models/{id}"]["get"]["parameters"][0]["examples"] = {"it": {"value": "local-model"}}
     return known
 
