@@ -90,7 +90,7 @@ class Gateway:
         router: Router | None = None,
     ) -> None:
         self._configuration = configuration
-        self._authenticator = Authenticator(configuration.keys)
+        self._authenticator = _authenticator(configuration)
         if router is None:
             router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
         self._shared = Shared(configuration.settings, router, rng, epoch)
@@ -127,10 +127,10 @@ class Gateway:
             return self._begin_operation(head, path, now)
         page = _PAGES.get(path)
         if page is not None and page.key and not (page.stats and self._shared.settings.server.public_stats):
-            label = self._authenticate(head, page.endpoint, now)
-            if not isinstance(label, str):
-                return label
-            return self._begin_page(head, page, now, label)
+            client = self._authenticate(head, page.endpoint, now)
+            if not isinstance(client, Accepted):
+                return client
+            return self._begin_page(head, page, now, client.label)
         if path not in _PROBES and (over := self._over(head, now)) is not None:
             known = page or _ROUTES.get(path)
             return self._rejected(head, now, over, "" if known is None else known.endpoint)
@@ -150,7 +150,7 @@ class Gateway:
                 return self._unknown(head, now)
             route = found
         if head.method not in ("GET", "HEAD"):
-            return self._wrong_method(head, now, b"GET, HEAD", route.endpoint)
+            return self._wrong_method(head, now, route.endpoint)
         answer = route.answer(self, now)
         return self._reply(head, now, answer, route.endpoint)
 
@@ -160,13 +160,12 @@ class Gateway:
         """An error for what an HTTP parser could not read, and for what the guard refused; it closes the connection."""
         if head is None:
             head = RequestHead("", "", ())
-        headers = (CLOSE, _allow(_normal(path_of(head.target)))) if status == 405 else (CLOSE,)
-        return self._refusal(head, now, status, code, message, headers=headers)
+        return self._refusal(head, now, status, code, message, headers=(CLOSE,))
 
     def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
         """Change everything at once. Exchanges in flight keep what they started with; memory of health
         and of what limits were drawn on stays, but for the credentials in ``renewed``: their secret is another one."""
-        self._authenticator = Authenticator(configuration.keys)
+        self._authenticator = _authenticator(configuration)
         self._limits.reconfigure(configuration.settings.limits, configuration.keys, now)
         self._addresses = Addresses(configuration.settings.server.trusted_proxies)
         self._cross_origin = cross_origin(configuration.settings.server.cors_origins)
@@ -210,10 +209,10 @@ class Gateway:
     def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
         endpoint = "/v1/chat/completions"
         if head.method != "POST":
-            return self._wrong_method(head, now, b"POST", endpoint)
-        label = self._authenticate(head, endpoint, now)
-        if not isinstance(label, str):
-            return label
+            return self._wrong_method(head, now, endpoint)
+        client = self._authenticate(head, endpoint, now)
+        if not isinstance(client, Accepted):
+            return client
         limits = self._shared.settings.limits
         if self._shared.in_flight >= limits.max_in_flight:
             return self._refusal(
@@ -226,21 +225,21 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_RETRY_SOON, CLOSE),
             )
-        account = open_account(self._limits, label, now)
+        account = open_account(self._limits, client.label, now)
         if isinstance(account, Rejection):
-            return self._rejected(head, now, account, endpoint, label)
+            return self._rejected(head, now, account, endpoint, client.label)
         kind = SharingExchange if self._shared.settings.single_flight.enabled else ChatExchange
         return self._announced(head, endpoint, now) or kind(
-            head, self._shared.new_id(), now, shared=self._shared, key=label, account=account
+            head, self._shared.new_id(), now, shared=self._shared, client=client, account=account
         )
 
     def _begin_operation(self, head: RequestHead, path: str, now: float) -> Exchange:
         endpoint = "/v1" + path
         if head.method != "POST":
-            return self._wrong_method(head, now, b"POST", endpoint)
-        label = self._authenticate(head, endpoint, now)
-        if not isinstance(label, str):
-            return label
+            return self._wrong_method(head, now, endpoint)
+        client = self._authenticate(head, endpoint, now)
+        if not isinstance(client, Accepted):
+            return client
         perform = _OPERATIONS[path]
         return self._announced(head, endpoint, now) or Operation(
             head,
@@ -249,14 +248,14 @@ class Gateway:
             perform=lambda intake, then: perform(intake, self.catalog, self._shared, then),
             endpoint=endpoint,
             shared=self._shared,
-            key=label,
+            client=client,
         )
 
     def _begin_page(
         self, head: RequestHead, page: _Page, now: float, key: str = "", *, file: str = ""
     ) -> Exchange:
         if head.method not in ("GET", "HEAD"):
-            return self._wrong_method(head, now, b"GET, HEAD", page.endpoint)
+            return self._wrong_method(head, now, page.endpoint)
         is_file = page.query is PageQuery  # whose name stands in the path; a query says nothing to it
         text = f"file={file}" if is_file else path_of(head.target).partition("?")[2]
         query = read_query(text, page.query)
@@ -271,15 +270,16 @@ class Gateway:
         where = f"{head.method} {head.target.partition('?')[0]}"[:200]
         return self._refusal(head, now, 404, "unknown_url", f"Invalid URL ({where})")
 
-    def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> str | Exchange:
-        """The label of the client's key, or the refusal."""
-        verdict = self._authenticator.check(head.headers)
+    def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> Accepted | Exchange:
+        """Whose key it is, or the refusal."""
+        verdict = self._authenticator.check(head.headers, now + self._shared.epoch)
         if isinstance(verdict, Accepted):
-            return verdict.label
+            return verdict
         if (over := self._over(head, now)) is not None:
-            return self._rejected(head, now, over, endpoint)
-        kind = "authentication_error" if verdict.status == 401 else "invalid_request_error"
-        answer = error_answer(verdict.status, verdict.code, verdict.message, type=kind)
+            answer = rejected(over)
+        else:
+            kind = "authentication_error" if verdict.status == 401 else "invalid_request_error"
+            answer = error_answer(verdict.status, verdict.code, verdict.message, type=kind)
         shared = self._shared
         return Reply(
             head,
@@ -288,6 +288,7 @@ class Gateway:
             answer=answer,
             endpoint=endpoint,
             epoch=shared.epoch,
+            key=verdict.label,
             rejected=verdict.reason,
             client=self._addresses.of(head),
         )
@@ -309,11 +310,9 @@ class Gateway:
     ) -> Exchange:
         return self._reply(head, now, rejected(rejection), endpoint, key)
 
-    def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
+    def _wrong_method(self, head: RequestHead, now: float, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."
-        return self._refusal(
-            head, now, 405, "method_not_allowed", message, endpoint=endpoint, headers=((b"allow", allow),)
-        )
+        return self._refusal(head, now, 405, "method_not_allowed", message, endpoint=endpoint)
 
     def _refusal(
         self,
@@ -327,6 +326,8 @@ class Gateway:
         endpoint: str = "",
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> Exchange:
+        if status == 405:
+            headers = (*headers, _allow(_normal(path_of(head.target))))
         answer = error_answer(status, code, message, type=type, headers=headers)
         return self._reply(head, now, answer, endpoint)
 
@@ -342,6 +343,11 @@ class Gateway:
         if self._draining_since is not None:
             return json_answer(Probe("draining"), status=503, headers=(_RETRY_SOON,))
         return json_answer(Probe("ok"))
+
+
+def _authenticator(configuration: Configuration) -> Authenticator:
+    names = configuration.catalog.names
+    return Authenticator(configuration.keys, lambda name: [target.id for target in names.get(name, ())])
 
 
 def _normal(target: str) -> str:
