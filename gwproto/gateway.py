@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Collection
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
@@ -139,7 +140,7 @@ class Gateway:
         if path.startswith(_CONSOLE):
             return self._begin_page(head, _PAGES["/"], now, file=path[len(_CONSOLE) :])
         if path.startswith("/models/"):
-            name = _unquote(path[len("/models/") :])
+            name = unquote(path[len("/models/") :])  # ids may contain slashes and colons
             route = _Route(
                 "/v1/models/{id}",
                 lambda gateway, now: model(gateway.catalog, gateway.shared, name, now),
@@ -361,19 +362,6 @@ def _normal(target: str) -> str:
 def _allow(path: str) -> tuple[bytes, bytes]:
     """The methods there are (RFC 9110, 15.5.6)."""
     return b"allow", b"POST" if path == "/chat/completions" or path in _OPERATIONS else b"GET, HEAD"
-
-
-def _unquote(text: str) -> str:
-    """Percent-decoding (RFC 3986, 2.1); ids may contain slashes and colons."""
-    head, *rest = text.split("%")
-    out = bytearray(head.encode())
-    for piece in rest:
-        try:
-            out.append(int(piece[:2], 16))
-            out += piece[2:].encode()
-        except ValueError:
-            out += b"%" + piece.encode()
-    return out.decode("utf-8", "replace")
 
 
 def _live(gateway: Gateway, now: float) -> Answer:
