@@ -239,16 +239,24 @@ def reload_badly(gateway: GatewayProcess, file: Path) -> None:
             pause.wait(0.01)
 
 
+#: One that there is, and one that nobody listens for.
+DATABASES = ("sqlite:///records.db", f"postgresql://gateway:{PASSWORD}@127.0.0.1:1/gateway")
+
+
 @pytest.mark.sockets
+@pytest.mark.parametrize("database", DATABASES, ids=["sqlite", "postgresql"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_no_canary_in_anything_that_a_server_says_or_writes(runtime: str, tmp_path: Path) -> None:
+def test_no_canary_in_anything_that_a_server_says_or_writes(
+    runtime: str, database: str, tmp_path: Path
+) -> None:
     good = Provider("good", Knobs(words=3), models=("mock", "every"))
     gossip = Gossip("gossip", models=(*MISBEHAVIOURS, "every"))
     broken = Provider("broken", Knobs(reset_after=1))
     providers = [good, gossip, broken]
     journal = tmp_path / "journal"
     with hosting(providers) as urls:
-        file = configuration(providers, urls, MORE, good=OF_EACH, gossip=OF_EACH, broken=OF_EACH)
+        more = f'{MORE}[analytics]\ndatabase = "{database}"\n'
+        file = configuration(providers, urls, more, good=OF_EACH, gossip=OF_EACH, broken=OF_EACH)
         environ = {
             "GATEWAY_API_KEY_HASHES": f"owner:{HASHED}",
             "PROVIDER_KEYS": f"{PROVIDER_KEY},{SECOND_KEY}",
@@ -352,6 +360,20 @@ def test_no_canary_in_any_log_line_at_its_most_talkative(caplog: pytest.LogCaptu
         portal.call(app.aclose)
     assert len([record for record in caplog.records if record.name == "gwproto.access"]) == 52
     assert traces(caplog.text, *(vars(record) for record in caplog.records)) == set()
+
+
+@pytest.mark.parametrize("command", ["check", "models"])
+def test_no_secret_in_what_is_told_of_a_good_configuration(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "gateway.toml"
+    file.write_text(CONFIGURED)
+    assert main([command, "--config", str(file)]) == 0
+    said = capsys.readouterr()
+    assert "mock" in said.out
+    assert traces(said.out, said.err) == set()
 
 
 @pytest.mark.parametrize("text", BROKEN)
