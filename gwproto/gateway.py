@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Collection
 
+import msgspec
 from msgspec import Struct
 
 from gwproto.answers import health, json_answer, model, models, rejected, routing_status
@@ -16,12 +17,14 @@ from gwproto.exchange.operation import Operation
 from gwproto.exchange.reply import CLOSE, Answer, Reply, error_answer, refused
 from gwproto.exchange.shared import Shared
 from gwproto.exchange.sharing import SharingExchange
+from gwproto.failures import Failure
 from gwproto.operations import explain, reset
 from gwproto.policy.address import Addresses
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
 from gwproto.policy.guard import guard, path_of
 from gwproto.policy.limits import Limits, LimitsState
 from gwproto.policy.standing import Rejection
+from gwproto.queries import AnalyticsQuery, NoQuery, PageQuery, Query, RequestsQuery, StatsQuery, read_query
 from gwproto.routing.catalog import Catalog
 from gwproto.routing.router import Router
 from gwproto.routing.snapshot import RouterState
@@ -57,9 +60,18 @@ class State(Struct, frozen=True, gc=False):
 
 
 class _Route(Struct, frozen=True, gc=False):
-    method: str
     endpoint: str  # its name in records
-    answer: "Callable[[Gateway, float], Answer | Delegate]"
+    answer: "Callable[[Gateway, float], Answer]"
+
+
+class _Page(Struct, frozen=True, gc=False):
+    """What the runtime answers."""
+
+    name: str
+    endpoint: str
+    query: type[Query] = NoQuery
+    key: bool = True  # is one needed?
+    stats: bool = False  # not with ``public_stats``
 
 
 class Gateway:
@@ -101,22 +113,31 @@ class Gateway:
             return self._begin_chat(head, now)
         if path in _OPERATIONS:
             return self._begin_operation(head, path, now)
+        page = _PAGES.get(path)
+        if page is not None and page.key and not (page.stats and self._shared.settings.server.public_stats):
+            label = self._authenticate(head, page.endpoint, now)
+            if not isinstance(label, str):
+                return label
+            return self._begin_page(head, page, now, label)
         if path not in _PROBES and (over := self._over(head, now)) is not None:
-            return self._rejected(head, now, over, _ROUTES[path].endpoint if path in _ROUTES else "")
+            known = page or _ROUTES.get(path)
+            return self._rejected(head, now, over, "" if known is None else known.endpoint)
+        if page is not None:
+            return self._begin_page(head, page, now)
+        if path.startswith(_CONSOLE):
+            return self._begin_page(head, _PAGES["/"], now, file=path[len(_CONSOLE) :])
         if path.startswith("/models/"):
             name = _unquote(path[len("/models/") :])
             route = _Route(
-                "GET",
                 "/v1/models/{id}",
                 lambda gateway, now: model(gateway.catalog, gateway.shared, name, now),
             )
         else:
             found = _ROUTES.get(path)
             if found is None:
-                where = f"{head.method} {head.target.partition('?')[0]}"[:200]
-                return self._refusal(head, now, 404, "unknown_url", f"Invalid URL ({where})")
+                return self._unknown(head, now)
             route = found
-        if head.method != route.method and head.method != "HEAD":
+        if head.method not in ("GET", "HEAD"):
             return self._wrong_method(head, now, b"GET, HEAD", route.endpoint)
         answer = route.answer(self, now)
         return self._reply(head, now, answer, route.endpoint)
@@ -217,6 +238,25 @@ class Gateway:
             key=label,
         )
 
+    def _begin_page(
+        self, head: RequestHead, page: _Page, now: float, key: str = "", *, file: str = ""
+    ) -> Exchange:
+        if head.method not in ("GET", "HEAD"):
+            return self._wrong_method(head, now, b"GET, HEAD", page.endpoint)
+        is_file = page.query is PageQuery  # whose name stands in the path; a query says nothing to it
+        text = f"file={file}" if is_file else path_of(head.target).partition("?")[2]
+        query = read_query(text, page.query)
+        if is_file and isinstance(query, Failure):
+            return self._unknown(head, now)
+        if isinstance(query, Failure):
+            return self._reply(head, now, refused(query), page.endpoint, key)
+        asked = Delegate(page.name, msgspec.json.encode(query).decode())
+        return self._reply(head, now, asked, page.endpoint, key)
+
+    def _unknown(self, head: RequestHead, now: float) -> Exchange:
+        where = f"{head.method} {head.target.partition('?')[0]}"[:200]
+        return self._refusal(head, now, 404, "unknown_url", f"Invalid URL ({where})")
+
     def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> str | Exchange:
         """The label of the client's key, or the refusal."""
         verdict = self._authenticator.check(head.headers)
@@ -224,14 +264,18 @@ class Gateway:
             return verdict.label
         if (over := self._over(head, now)) is not None:
             return self._rejected(head, now, over, endpoint)
-        return self._refusal(
+        kind = "authentication_error" if verdict.status == 401 else "invalid_request_error"
+        answer = error_answer(verdict.status, verdict.code, verdict.message, type=kind)
+        shared = self._shared
+        return Reply(
             head,
+            shared.new_id(),
             now,
-            verdict.status,
-            verdict.code,
-            verdict.message,
-            type="authentication_error" if verdict.status == 401 else "invalid_request_error",
+            answer=answer,
             endpoint=endpoint,
+            epoch=shared.epoch,
+            rejected=verdict.reason,
+            client=self._addresses.of(head),
         )
 
     def _announced(self, head: RequestHead, endpoint: str, now: float) -> Exchange | None:
@@ -312,15 +356,21 @@ def _live(gateway: Gateway, now: float) -> Answer:
 
 
 _ROUTES: dict[str, _Route] = {
-    "/": _Route("GET", "/", lambda gateway, now: Delegate("console", "/")),
-    "/livez": _Route("GET", "/livez", _live),
-    "/health/liveliness": _Route("GET", "/livez", _live),
-    "/readyz": _Route("GET", "/readyz", Gateway._ready),
-    "/health/readiness": _Route("GET", "/readyz", Gateway._ready),
-    "/health": _Route("GET", "/health", lambda gateway, now: health(gateway.shared, now)),
-    "/models": _Route("GET", "/v1/models", lambda gateway, now: models(gateway.catalog, gateway.shared, now)),
-    "/routing/status": _Route(
-        "GET", "/v1/routing/status", lambda gateway, now: routing_status(gateway.shared, now)
-    ),
+    "/livez": _Route("/livez", _live),
+    "/health/liveliness": _Route("/livez", _live),
+    "/readyz": _Route("/readyz", Gateway._ready),
+    "/health/readiness": _Route("/readyz", Gateway._ready),
+    "/health": _Route("/health", lambda gateway, now: health(gateway.shared, now)),
+    "/models": _Route("/v1/models", lambda gateway, now: models(gateway.catalog, gateway.shared, now)),
+    "/routing/status": _Route("/v1/routing/status", lambda gateway, now: routing_status(gateway.shared, now)),
+}
+_CONSOLE = "/console/"
+_PAGES = {
+    "/": _Page("console", "/", PageQuery, key=False),
+    "/analytics": _Page("analytics", "/v1/analytics", AnalyticsQuery, stats=True),
+    "/metrics": _Page("metrics", "/metrics", stats=True),
+    "/openapi.json": _Page("openapi", "/openapi.json", key=False),
+    "/requests": _Page("requests", "/v1/requests", RequestsQuery),
+    "/stats/providers": _Page("stats", "/v1/stats/providers", StatsQuery, stats=True),
 }
 _OPERATIONS = {"/routing/explain": explain, "/routing/reset": reset}

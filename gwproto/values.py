@@ -97,6 +97,16 @@ class AttemptRecord(Struct, frozen=True, gc=False):
     reused: bool | None = None  # on a kept-alive connection?
     hedge: bool = False  # started because another attempt was slow
     lost: bool = False  # the race against another attempt
+    number: int = 0  # the attempt's, as in its events and commands
+
+
+class Trace(Struct, frozen=True, gc=False):
+    """What a client said of the trace that its request belongs to (W3C Trace Context)."""
+
+    trace_id: str  # 32 hexadecimal digits
+    parent_id: str  # 16: the client's span
+    flags: int
+    state: str = ""  # tracestate, as it came
 
 
 class Terms(Struct, frozen=True, gc=False):
@@ -167,6 +177,11 @@ class Outcome(Struct, frozen=True, gc=False):
     error: str = ""  # the error code sent, if any
     shared: bool = False  # it got another request's answer; attempts and usage are that one's
     decision: Decision | None = None  # None: no target was looked for
+    began_at: float = 0.0  # the head's arrival on the clock of ``attempts``
+    cost: float | None = None  # US dollars, of all usage reported; None: none was, or no price is known
+    trace: Trace | None = None
+    rejected: str = ""  # what was wrong with the client's key: missing unknown expired ambiguous
+    client: str = ""  # the client's address, where its key was rejected
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -20,10 +20,17 @@ from gwproto import (
 from gwproto_asgi.client import LINGER_TIMEOUT, WRITE_TIMEOUT, AsgiClient
 from gwproto_asgi.scope import Message, Receive, Scope
 from gwproto_io.driver import Interrupts
+from gwproto_ops.telemetry import Page, Telemetry
 
 pytestmark = pytest.mark.anyio
 
 HEAD = SendHead(200, ((b"content-type", b"text/plain"), (b"connection", b"close")))
+
+
+class Pages(Telemetry):
+    def answer(self, name: str, query: str) -> Page:
+        page = 203, ((b"x-query", query.encode()),), name.encode()
+        return page if name == "at once" else lambda: page
 
 
 class Server:
@@ -49,7 +56,7 @@ class Server:
             self.send,
             self.interrupts,
             clock=clock,
-            answers={"console": lambda query: (203, ((b"x-query", query.encode()),), b"page")},
+            telemetry=Pages(),
             on_upload=self.on_upload,
         )
 
@@ -136,12 +143,13 @@ async def test_connection_fields_do_not_exist_in_http_2() -> None:
     assert list(server.sent[0]["headers"]) == [(b"content-type", b"text/plain")]
 
 
-async def test_what_the_core_delegates_is_answered_here() -> None:
+@pytest.mark.parametrize("name", ["at once", "in a thread"])
+async def test_what_the_core_delegates_is_answered_here(name: str) -> None:
     server = Server()
-    await server.client.send([Delegate("console", "/x")])
+    await server.client.send([Delegate(name, "/x")])
     assert server.sent == [
         {"type": "http.response.start", "status": 203, "headers": ((b"x-query", b"/x"),)},
-        part(b"page", more=False),
+        part(name.encode(), more=False),
     ]
 
 

@@ -81,7 +81,7 @@ def test_head_is_get_without_the_body() -> None:
 def test_the_console_is_the_runtimes_to_serve() -> None:
     (command,) = ask(gateway(), "GET", "/")
     assert isinstance(command, Delegate)
-    assert (command.name, command.query) == ("console", "/")
+    assert (command.name, command.query) == ("console", '{"file":"index.html"}')
     assert dict(command.headers).keys() == {b"x-request-id", b"x-gateway-request-id"}
 
 

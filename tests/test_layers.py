@@ -30,13 +30,14 @@ LAYERS: dict[str, set[str]] = {
     "sse": {"failures"},
     "config": {"failures"},
     "loading": {"failures", "config"},
+    "queries": {"failures"},
     "wire": _SETTINGS | {"sse"},
     "routing": _SETTINGS,
     "policy": _SETTINGS,
     "exchange": _DECISIONS | _VOCABULARY,
     "answers": _DECISIONS | _VOCABULARY | {"exchange"},
     "operations": _DECISIONS | _VOCABULARY | {"exchange", "answers"},
-    "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers", "operations"},
+    "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers", "operations", "queries"},
     "__init__": _DECISIONS | _VOCABULARY | {"exchange", "gateway"},
 }
 LAYERS["journal"] = set(LAYERS) - {"__init__", "loading"}

@@ -14,8 +14,9 @@ def key(secret: bytes, label: str) -> ClientKey:
 
 
 GATE = Authenticator([key(b"gw-one", "one"), key(b"gw-two", "two")])
-UNKNOWN = Denied(401, "Incorrect API key provided.", "invalid_api_key")
-AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request")
+UNKNOWN = Denied(401, "Incorrect API key provided.", "invalid_api_key", "unknown")
+MISSING = Denied(401, "Incorrect API key provided.", "invalid_api_key", "missing")
+AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request", "ambiguous")
 
 
 @pytest.mark.parametrize(
@@ -28,14 +29,14 @@ AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request")
         (((b"x-api-key", b"wrong"), (b"authorization", b"Bearer gw-one")), Accepted("one")),
         (((b"x-api-key", b"gw-one"), (b"authorization", b"Bearer wrong")), UNKNOWN),
         (((b"authorization", b"Basic abc"), (b"x-api-key", b"gw-one")), Accepted("one")),
-        (((b"authorization", b"Basic gw-one"),), UNKNOWN),
-        (((b"authorization", b"gw-one"),), UNKNOWN),
-        (((b"authorization", b"Bearer"),), UNKNOWN),
+        (((b"authorization", b"Basic gw-one"),), MISSING),
+        (((b"authorization", b"gw-one"),), MISSING),
+        (((b"authorization", b"Bearer"),), MISSING),
         (((b"authorization", b"Bearer "),), UNKNOWN),
         (((b"authorization", b"Bearer gw-on"),), UNKNOWN),
         (((b"authorization", b"Bearer gw-one\xff"),), UNKNOWN),
         (((b"x-api-key", b""),), UNKNOWN),
-        ((), UNKNOWN),
+        ((), MISSING),
         (((b"authorization", b"Bearer gw-one"),) * 2, AMBIGUOUS),
         (((b"x-api-key", b"gw-one"),) * 2, AMBIGUOUS),
     ],

@@ -213,4 +213,5 @@ class Attempt:
             reused=self.reused,
             hedge=self.hedge,
             lost=lost,
+            number=self.number,
         )

@@ -26,6 +26,7 @@ class History:
         "_upstream_time",
         "attempts",
         "considered",
+        "cost",
         "failed",
         "failures",
         "last",
@@ -55,6 +56,7 @@ class History:
         self._trying_since = 0.0
         self._upstream_time = 0.0
         self.spent = 0
+        self.cost: float | None = None
         self.usage: Usage | None = None
 
     def next_number(self) -> int:
@@ -85,6 +87,9 @@ class History:
         if attempt.body is not None and attempt.body.usage is not None:
             self.usage = attempt.body.usage
             self.spent += self.usage.prompt_tokens + self.usage.completion_tokens
+            cost = attempt.ticket.target.model.cost(self.usage)
+            if cost is not None:
+                self.cost = cost + (self.cost or 0.0)
 
     def outcome(
         self, now: float, ending: Ending, status: int, error: str, request: ChatRequest | None
@@ -115,6 +120,8 @@ class History:
             dropped_params=() if served is None else served.dropped,
             error=error,
             decision=self._decision(target),
+            began_at=self._began_at,
+            cost=self.cost,
         )
 
     def _decision(self, target: Target | None) -> Decision | None:

@@ -62,7 +62,7 @@ def retry_after(seconds: float | None) -> tuple[bytes, bytes]:
 class Answering(Exchange):
     """An exchange that ends with an :class:`Answer` of the gateway's own."""
 
-    __slots__ = ("_endpoint", "_epoch", "_key")
+    __slots__ = ("_client", "_endpoint", "_epoch", "_key", "_rejected")
 
     def __init__(
         self, head: RequestHead, request_id: str, now: float, *, endpoint: str, epoch: float, key: str = ""
@@ -71,6 +71,7 @@ class Answering(Exchange):
         self._endpoint = endpoint
         self._epoch = epoch
         self._key = key
+        self._rejected = self._client = ""
 
     def _respond(self, answer: Answer, now: float, ending: Ending | None = None) -> Sequence[Command]:
         """Send it whole, and be finished."""
@@ -95,11 +96,17 @@ class Answering(Exchange):
             duration=now - self.began_at,
             key=self._key,
             error=error,
+            began_at=self.began_at,
+            rejected=self._rejected,
+            client=self._client,
         )
 
 
 class Reply(Answering):
-    """Answers from :meth:`start` and is finished with it."""
+    """Answers from :meth:`start` and is finished with it.
+
+    ``rejected``: what was wrong with the client's key, and ``client``, its address.
+    """
 
     __slots__ = ("_answer",)
 
@@ -113,9 +120,12 @@ class Reply(Answering):
         endpoint: str,
         epoch: float,
         key: str = "",
+        rejected: str = "",
+        client: str = "",
     ) -> None:
         super().__init__(head, request_id, now, endpoint=endpoint, epoch=epoch, key=key)
         self._answer = answer
+        self._rejected, self._client = rejected, client
 
     @property
     def deadline(self) -> float:

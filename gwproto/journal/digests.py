@@ -17,7 +17,9 @@ _WORD = re.compile("[A-Z][a-z]+")
 _SENT = (b"accept", b"content-type")
 _DROPPED = b"x-gateway-dropped-params"
 _VALUE = re.compile(r"(?<=[=])[^&]*")
-_KEPT_VALUE = re.compile(r"(?:^|&)(?:project_id|days|provider|model|limit|format)=\Z")
+_KEPT_VALUE = re.compile(
+    r"(?:^|&)(?:before|by|days|ending|key|limit|model|project_id|provider|request_id|status)=\Z"
+)
 
 
 class Digests:
@@ -49,7 +51,7 @@ class Digests:
         if isinstance(command, OpenUpstream):
             return kind, command.attempt, self._asked(command.request)
         if isinstance(command, Delegate):
-            return kind, command.name, redacted_query(command.query), command.headers
+            return kind, command.name, command.query, command.headers
         if isinstance(command, SendHead):
             fields = [
                 (name, folded(value) if name == _DROPPED else value)  # a client may call fields what it likes

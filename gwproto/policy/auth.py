@@ -41,10 +41,12 @@ class Denied(Struct, frozen=True, gc=False):
     status: int
     message: str
     code: str
+    reason: str  # for records: missing unknown ambiguous
 
 
-_UNKNOWN = Denied(401, _INCORRECT, "invalid_api_key")
-_AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request")
+_MISSING = Denied(401, _INCORRECT, "invalid_api_key", "missing")
+_UNKNOWN = Denied(401, _INCORRECT, "invalid_api_key", "unknown")
+_AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request", "ambiguous")
 
 
 class Authenticator:
@@ -71,7 +73,7 @@ class Authenticator:
         elif api_keys:
             secret = api_keys[0]
         else:
-            return _UNKNOWN
+            return _MISSING
         digest = hashlib.sha256(secret.strip(b" \t")).digest()
         found: ClientKey | None = None
         for key in self._keys:

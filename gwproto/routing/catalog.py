@@ -23,7 +23,7 @@ from gwproto.config import (
     overlaid,
 )
 from gwproto.failures import ConfigurationError
-from gwproto.values import Headers, Origin
+from gwproto.values import Headers, Origin, Usage
 
 AUTO = "auto"
 
@@ -69,6 +69,14 @@ class Model(Struct, frozen=True, gc=False):
     tokens_per_minute: int
     tokens_per_day: int
     quirks: Quirks = STANDARD  # its provider's, with its own laid over
+    input_price: float | None = None  # US dollars per million tokens; None = unknown
+    output_price: float | None = None
+
+    def cost(self, usage: Usage) -> float | None:
+        """US dollars; None: not known. Cached tokens count like any others: the tables do not tell their price."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (usage.prompt_tokens * self.input_price + usage.completion_tokens * self.output_price) / 1e6
 
 
 class Provider(Struct, frozen=True, gc=False):
@@ -306,6 +314,8 @@ def _model(model: ModelSettings, upstream: str, quirks: Quirks) -> Model:
         tokens_per_minute=model.tokens_per_minute,
         tokens_per_day=model.tokens_per_day,
         quirks=overlaid(quirks, model.quirks),
+        input_price=model.input_price,
+        output_price=model.output_price,
     )
 
 

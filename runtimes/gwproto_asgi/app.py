@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 from anyio import CancelScope, create_task_group, current_time, sleep, to_thread
 
 from gwproto import Draining, Gateway, Outcome
-from gwproto_asgi.client import Answers, AsgiClient
+from gwproto_asgi.client import AsgiClient
 from gwproto_asgi.scope import Receive, Scope, Send, request_head
 from gwproto_asgi.tasks import AnyioTasks, AsyncioTasks, Tasks
 from gwproto_io.driver import Interrupts, drive
 from gwproto_io.upstream import Pool, Upstreams
-from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.start import start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
+from gwproto_ops.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from gwproto_ops.journal import Journal
-
-ANSWERS: Answers = {"console": console.answer}
 
 
 class GatewayApp:
@@ -36,17 +34,20 @@ class GatewayApp:
         self,
         deployment: Deployment,
         *,
-        record: Callable[[Outcome], None] = access.log_outcome,
+        telemetry: Telemetry | None = None,
+        record: Callable[[Outcome], None] | None = None,
         pool: Callable[[], Pool] | None = None,
         rng: random.Random | None = None,
         state: StateFile | None = None,
         journal: "Journal | None" = None,
     ) -> None:
-        """``state``: where to keep, every minute and at the end, what is known of the providers. With a ``journal``,
-        chance is the journal's: ``rng`` is not used."""
+        """``telemetry`` has the pages that tell of this gateway, and hears of every request that has ended, unless
+        ``record`` is there to be called instead. ``state``: where to keep, every minute and at the end, what is known
+        of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used."""
         self._state = state
         self._deployment = deployment
-        self._record = record
+        self._telemetry = telemetry = Telemetry() if telemetry is None else telemetry
+        self._record = telemetry.record if record is None else record
         self._new_pool = pool if pool is not None else lambda: Pool(deployment.credentials)
         self._rng = rng if rng is not None else random.Random()
         self._journal = journal
@@ -92,6 +93,7 @@ class GatewayApp:
         if self._home is not None:
             await self._pool.aclose()
             await self._save()
+            await to_thread.run_sync(self._telemetry.close)
 
     async def keep_state(self) -> None:
         """Save what is known of the providers every minute, until cancelled."""
@@ -117,6 +119,7 @@ class GatewayApp:
         self._gateway = start_gateway(
             self._deployment, self._clock, rng=self._rng, state=self._state, journal=self._journal
         )
+        self._telemetry.attach(self._gateway, self._clock, lambda: len(self._running))
         self._home = home
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,7 +138,7 @@ class GatewayApp:
                         send,
                         interrupts,
                         clock=clock,
-                        answers=ANSWERS,
+                        telemetry=self._telemetry,
                         on_upload=lambda: tasks.start_soon(client.watch),
                     )
                     upstreams = Upstreams(self._pool, tasks.start_soon)

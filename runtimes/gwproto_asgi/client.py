@@ -1,8 +1,8 @@
 """The client's side of an exchange, as ASGI's ``receive`` and ``send`` give it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, create_task_group, to_thread
 from anyio import Event as Flag
 
 from gwproto import (
@@ -11,15 +11,13 @@ from gwproto import (
     ClientGone,
     Delegate,
     Event,
-    Headers,
     SendData,
     SendHead,
 )
 from gwproto_asgi.scope import Receive, Scope, Send
 from gwproto_io.driver import Interrupts
 from gwproto_io.driver import Send as Sending
-
-Answers = Mapping[str, Callable[[str], tuple[int, Headers, bytes]]]
+from gwproto_ops.telemetry import Telemetry
 
 WRITE_TIMEOUT = 60.0  # seconds a client may take none of what is sent to it
 LINGER_TIMEOUT = 2.0  # seconds to read on, after an early answer, a body nobody wants
@@ -32,7 +30,6 @@ class AsgiClient:
     """One request's client. ``on_upload`` is called once its body is complete, when ``receive`` is free to watch."""
 
     __slots__ = (
-        "_answers",
         "_clock",
         "_cut",
         "_ended",
@@ -41,6 +38,7 @@ class AsgiClient:
         "_on_upload",
         "_receive",
         "_send",
+        "_telemetry",
         "_unread",
         "_uploaded",
     )
@@ -53,14 +51,14 @@ class AsgiClient:
         interrupts: Interrupts,
         *,
         clock: Callable[[], float],
-        answers: Answers,
+        telemetry: Telemetry,
         on_upload: Callable[[], None],
     ) -> None:
         self._receive = receive
         self._send = send
         self._interrupts = interrupts
         self._clock = clock
-        self._answers = answers
+        self._telemetry = telemetry
         self._on_upload = on_upload
         self._multiplexed = scope.get("http_version", "1.1") in ("2", "3")
         self._unread = announces_body(scope)
@@ -100,7 +98,8 @@ class AsgiClient:
             elif isinstance(command, SendHead):
                 head = command
             elif isinstance(command, Delegate):
-                status, headers, body = self._answers[command.name](command.query)
+                page = self._telemetry.answer(command.name, command.query)
+                status, headers, body = await to_thread.run_sync(page) if callable(page) else page
                 head = SendHead(status, (*headers, *command.headers))
                 parts.append(body)
                 end = True

@@ -21,6 +21,7 @@ from gwproto_cli.inert import inert
 from gwproto_ops import access, deployment
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.state import StateFile, directory
+from gwproto_ops.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from gwproto_ops.journal import Journal
@@ -36,6 +37,7 @@ class Serve(Protocol):
         deployment: Deployment,
         *,
         on_listening: Callable[[list[str]], None],
+        telemetry: Telemetry | None = None,
         state: StateFile | None = None,
         journal: "Journal | None" = None,
     ) -> Awaitable[None]: ...

@@ -5,12 +5,19 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+import msgspec
+
 from gwproto import Headers
+from gwproto.queries import PageQuery
+from gwproto.wire.openai.errors import encode_error
 
 
 def answer(query: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body for ``Delegate("console", query)``. There is one page, so ``query`` is ignored."""
-    return 200, *_page()
+    """Status, headers and body for ``Delegate("console", query)``."""
+    if msgspec.json.decode(query, type=PageQuery).file == "index.html":
+        return 200, *_page()
+    body = encode_error("There is no such page.", "invalid_request_error", "unknown_url", None)
+    return 404, ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))), body
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gwproto_asgi import GatewayApp
 from gwproto_ops.deployment import Deployment, from_environment
 from gwproto_ops.state import StateFile
+from gwproto_ops.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -45,6 +46,7 @@ class Dispatch:
 def create_app(
     deployment: Deployment | None = None,
     *,
+    telemetry: Telemetry | None = None,
     state: StateFile | None = None,
     journal: "Journal | None" = None,
 ) -> "Quart":
@@ -61,7 +63,10 @@ def create_app(
     # Quart's limits are for pages. The first would cut every longer stream, and silently.
     app.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
     gateway = GatewayApp(
-        deployment if deployment is not None else from_environment(), state=state, journal=journal
+        deployment if deployment is not None else from_environment(),
+        telemetry=telemetry,
+        state=state,
+        journal=journal,
     )
     app.extensions["gwproto"] = gateway
     # Quart's documented place for middleware, whose messages it types one by one

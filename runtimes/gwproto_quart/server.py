@@ -14,6 +14,7 @@ from gwproto_asgi.client import WRITE_TIMEOUT
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
 from gwproto_ops.state import StateFile
+from gwproto_ops.telemetry import Telemetry
 from gwproto_quart.app import create_app, gateway_of
 from gwproto_quart.connections import Connections
 
@@ -31,6 +32,7 @@ async def serve(
     *,
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
+    telemetry: Telemetry | None = None,
     state: StateFile | None = None,
     journal: "Journal | None" = None,
 ) -> None:
@@ -41,7 +43,7 @@ async def serve(
     is known of the providers. Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
-    app = create_app(deployment, state=state, journal=journal)
+    app = create_app(deployment, telemetry=telemetry, state=state, journal=journal)
     gateway = gateway_of(app)
     if sockets is None:
         sockets = [listening_socket(settings.host, settings.port)]

@@ -3,7 +3,7 @@
 import math
 import socket
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -28,8 +28,6 @@ from gwproto_trio.sockets import ClientStream
 
 if TYPE_CHECKING:
     from gwproto_trio.server import Server
-
-Answers = Mapping[str, Callable[[str], tuple[int, Headers, bytes]]]
 
 READ_SIZE = 65536  # bytes
 MAX_BUFFERED = 65536  # bytes read ahead; beyond them the client waits
@@ -150,9 +148,10 @@ class Connection:
                 parts.append(self._head(command.status, command.headers))
             else:
                 if isinstance(command, Delegate):
-                    status, headers, page = self._server.answers[command.name](command.query)
+                    page = self._server.telemetry.answer(command.name, command.query)
+                    status, headers, text = await trio.to_thread.run_sync(page) if callable(page) else page
                     parts.append(self._head(status, (*headers, *command.headers)))
-                    body.append(page)
+                    body.append(text)
                 self._ended = True
         if body:
             parts.append(self._writer.data(b"".join(body)))

@@ -12,12 +12,12 @@ import trio
 
 from gwproto import Outcome
 from gwproto_io.upstream import Pool
-from gwproto_ops import access, console
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
 from gwproto_ops.start import start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
-from gwproto_trio.connection import Answers, Connection
+from gwproto_ops.telemetry import Telemetry
+from gwproto_trio.connection import Connection
 from gwproto_trio.sockets import ClientStream, dial
 
 if TYPE_CHECKING:
@@ -44,25 +44,28 @@ class Server:
         self,
         deployment: Deployment,
         *,
-        record: Callable[[Outcome], None] = access.log_outcome,
+        telemetry: Telemetry | None = None,
+        record: Callable[[Outcome], None] | None = None,
         pool: Pool | None = None,
         rng: random.Random | None = None,
         state: StateFile | None = None,
         journal: "Journal | None" = None,
     ) -> None:
-        """``state``: where to keep, every minute and at the end, what is known of the providers. With a ``journal``,
-        chance is the journal's: ``rng`` is not used."""
+        """``telemetry`` has the pages that tell of this gateway, and hears of every request that has ended, unless
+        ``record`` is there to be called instead. ``state``: where to keep, every minute and at the end, what is known
+        of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used."""
         # trio.current_time looks up whose clock it is, each time.
         self.clock = trio.lowlevel.current_clock().current_time
         rng = random.Random() if rng is None else rng
         self.gateway = start_gateway(deployment, self.clock, rng=rng, state=state, journal=journal)
         self._state = state
         self.pool = Pool(deployment.credentials, dial=dial, clock=self.clock) if pool is None else pool
-        self.record = record
-        self.answers: Answers = {"console": console.answer}
+        self.telemetry = telemetry = Telemetry() if telemetry is None else telemetry
+        self.record = telemetry.record if record is None else record
         self.draining = False
         self._connections: set[Connection] = set()
         self._accepting: set[trio.CancelScope] = set()
+        telemetry.attach(self.gateway, self.clock, lambda: len(self._connections))
 
     async def serve(
         self,
@@ -86,6 +89,7 @@ class Server:
             with trio.CancelScope(shield=True):
                 await self.pool.aclose()
                 await self._save()
+                await trio.to_thread.run_sync(self.telemetry.close)
 
     async def serve_stream(self, stream: trio.abc.Stream, client: str = "") -> None:
         """Serve one connection to its end. ``client`` is the peer's address, without port."""
@@ -143,6 +147,7 @@ async def serve(
     *,
     on_listening: Callable[[list[str]], None],
     sockets: Sequence[socket.socket] | None = None,
+    telemetry: Telemetry | None = None,
     state: StateFile | None = None,
     journal: "Journal | None" = None,
 ) -> None:
@@ -159,7 +164,7 @@ async def serve(
     for sock in sockets:
         sock.listen(BACKLOG)
     urls = [base_url(sock) for sock in sockets]
-    server = Server(deployment, state=state, journal=journal)
+    server = Server(deployment, telemetry=telemetry, state=state, journal=journal)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 
