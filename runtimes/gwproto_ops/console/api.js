@@ -41,13 +41,14 @@ export class KeyMissing extends Error {
 }
 
 /**
- * A successful response. `options` are fetch's; `keyed`: "no", "if known" (asks only after a 401) or "yes".
- * Throws one of the errors above, or an AbortError.
+ * A successful response. `options` are fetch's; `keyed`: "no", "if known" (asks only after a 401) or "yes"; `onsend` is
+ * called whenever the request goes out. Throws one of the errors above, or an AbortError.
  */
-export async function request(path, { keyed = "no", headers = {}, ...options } = {}) {
+export async function request(path, { keyed = "no", headers = {}, onsend, ...options } = {}) {
   for (;;) {
     if (keyed === "yes" && !key && !(await askForKey())) throw new KeyMissing();
     const used = keyed === "no" ? "" : key;
+    onsend?.();
     const response = await send(path, { ...options, headers: used ? { ...headers, authorization: `Bearer ${used}` } : headers });
     if (response.ok) return response;
     const error = await errorOf(response);

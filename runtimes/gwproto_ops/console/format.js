@@ -12,6 +12,8 @@ const known = (value) => value !== null && value !== undefined;
 
 export const count = (value) => (known(value) ? whole.format(value) : NONE);
 
+export const plural = (value, word) => `${count(value)} ${word}${value === 1 ? "" : "s"}`;
+
 export const short = (value) => (!known(value) ? NONE : value < 10000 ? whole.format(value) : compact.format(value));
 
 export function percent(share) {

@@ -2,7 +2,7 @@
 
 import { contact, getJson } from "./api.js";
 import { badge, byId, h, notice, say, sync } from "./dom.js";
-import { count, left, ms, percent, time } from "./format.js";
+import { count, left, ms, percent, plural, time } from "./format.js";
 import { Polling } from "./polling.js";
 
 const MEANING = {
@@ -47,8 +47,10 @@ function draw({ fallback_order: targets, providers }) {
   ends.clear();
   for (const target of targets) if (target.cooldown_left > 0) ends.set(target.target, now + target.cooldown_left * 1000);
   say(byId("status-verdict"), verdict(Object.entries(providers)));
-  sync(byId("status-providers"), Object.entries(providers), ([name]) => name, () => card(targets));
-  for (const child of byId("status-providers").children) child.update(targets);
+  const cards = Object.entries(providers).map(([name, summary]) => ({
+    name, summary, mine: targets.filter((target) => target.provider === name),
+  }));
+  sync(byId("status-providers"), cards, ({ name }) => name, card);
   sync(byId("status-targets").tBodies[0], targets, (target) => target.target, row);
 }
 
@@ -74,26 +76,19 @@ function card() {
     h("div", { class: "card-head" }, name, state), reason,
     h("dl", { class: "facts" }, fact("Success", success), fact("First content", first), fact("Headroom", room), fact("In flight", flight)),
     models);
-  let summary;
-  element.update = (targets) => {
-    const mine = targets.filter((target) => target.provider === name.textContent);
-    const best = mine[0];
-    const countdown = Math.min(...mine.map((target) => ends.get(target.target) ?? 0));
-    element.dataset.state = summary.status;
-    setBadge(state, summary.status);
-    reason.dataset.until = countdown;
-    reason.dataset.reason = summary.reason || "";
-    say(success, percent(summary.success_rate));
-    say(first, ms(best?.ttft_ms));
-    say(room, percent(best?.headroom));
-    say(flight, count(summary.in_flight));
-    say(models, `${summary.targets === 1 ? "1 target" : `${summary.targets} targets`}, ${count(summary.attempts)} ${summary.attempts === 1 ? "attempt" : "attempts"}`);
-  };
   return {
     element,
-    update: ([provider, figures]) => {
+    update: ({ name: provider, summary, mine }) => {
       say(name, provider);
-      summary = figures;
+      element.dataset.state = summary.status;
+      setBadge(state, summary.status);
+      reason.dataset.until = Math.min(...mine.map((target) => ends.get(target.target) ?? 0));
+      reason.dataset.reason = summary.reason;
+      say(success, percent(summary.success_rate));
+      say(first, ms(mine[0]?.ttft_ms));
+      say(room, percent(mine[0]?.headroom));
+      say(flight, count(summary.in_flight));
+      say(models, `${plural(summary.targets, "target")}, ${plural(summary.attempts, "attempt")}`);
     },
   };
 }
