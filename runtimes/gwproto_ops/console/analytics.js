@@ -133,10 +133,10 @@ const COLUMNS = [
   ["Tokens in", (f) => count(f.prompt_tokens)],
   ["Tokens out", (f) => count(f.completion_tokens)],
   ["Cost", (f) => money(f.cost)],
-  ["First content p50", (f) => ms(f.first_content_ms?.p50)],
+  ["p50", (f) => ms(f.first_content_ms?.p50)],
   ["p95", (f) => ms(f.first_content_ms?.p95)],
   ["p99", (f) => ms(f.first_content_ms?.p99)],
-  ["Whole answer p50", (f) => ms(f.duration_ms?.p50)],
+  ["p50", (f) => ms(f.duration_ms?.p50)],
   ["p95", (f) => ms(f.duration_ms?.p95)],
   ["p99", (f) => ms(f.duration_ms?.p99)],
 ];
@@ -154,7 +154,10 @@ function drawTables() {
 }
 
 function fill(table, first, rows) {
-  table.tHead.replaceChildren(h("tr", {}, h("th", { scope: "col" }, first), COLUMNS.map(([name]) => h("th", { scope: "col", class: "num" }, name))));
+  const of = (what) => h("th", { scope: "colgroup", colspan: 3 }, what);
+  table.tHead.replaceChildren(
+    h("tr", {}, h("td", { colspan: COLUMNS.length - 5 }), of("First content"), of("Whole answer")),
+    h("tr", {}, h("th", { scope: "col" }, first), COLUMNS.map(([name]) => h("th", { scope: "col", class: "num" }, name))));
   table.tBodies[0].replaceChildren(...rows.map(([name, figures]) =>
     h("tr", {}, h("th", { scope: "row" }, name), COLUMNS.map(([, value]) => h("td", { class: "num" }, value(figures))))));
 }

@@ -56,7 +56,7 @@ export class Answer {
       h("div", {}, h("dt", {}, label), h("dd", {}, headers.get(name))));
     if (!rows.length) return;
     const id = headers.get("x-gateway-request-id");
-    this.#parts.headers.replaceChildren(h("details", { class: "what" },
+    this.#parts.headers.replaceChildren(h("details", { class: "what", ontoggle: (event) => event.target.open && event.target.scrollIntoView({ block: "nearest" }) },
       h("summary", {}, "What the gateway did"),
       h("dl", { class: "facts" }, rows),
       id ? h("p", {}, h("a", { href: `#requests?id=${encodeURIComponent(id)}` }, "Open its record")) : null));

@@ -36,6 +36,7 @@ export class Chart {
     const rows = this.#style.stacked ? stacked(lines) : lines.map(({ values }) => values);
     this.#plot = new uPlot({
       ...this.#size(),
+      padding: [8, 8, 0, 0],
       tzDate: (at) => (bucket === "day" ? uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : new Date(at * 1000)),
       legend: { show: false },
       cursor: { sync: { key: "analytics" }, y: false, drag: { x: false, y: false } },
@@ -44,7 +45,7 @@ export class Chart {
         y: { range: (_, low, high) => [0, this.#style.max ?? (high > 0 ? high * 1.08 : 1)] },
       },
       axes: [
-        { ...axis(), space: 56, incrs: [1, 2, 3, 4, 6, 12, 24, 48].map((times) => times * step), values: (_, at) => at.map((one) => bucketName(one, bucket)) },
+        { ...axis(), size: 28, space: 56, incrs: [1, 2, 3, 4, 6, 12, 24, 48].map((times) => times * step), values: (_, at) => at.map((one) => bucketName(one, bucket)) },
         { ...axis(), size: 62, values: (_, values) => values.map(this.#style.format), ...(this.#style.whole ? { incrs: COUNTS } : {}) },
       ],
       series: [{}, ...lines.map((line) => this.#series(line))],

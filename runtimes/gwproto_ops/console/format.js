@@ -25,6 +25,7 @@ export function percent(share) {
 
 export function ms(value) {
   if (!known(value)) return NONE;
+  if (value === 0) return "0 ms";
   if (value < 10) return `${value.toFixed(1)} ms`;
   if (value < 1000) return `${Math.round(value)} ms`;
   if (value < 60000) return `${(value / 1000).toFixed(2)} s`;

@@ -27,7 +27,7 @@ let models;
 export function start() {
   models = new Combobox(byId("model"), byId("model-list"));
   byId("tools").value = JSON.stringify(EXAMPLE_TOOLS, null, 2);
-  byId("settings").open = matchMedia("(min-width: 60rem)").matches;
+  byId("settings").open = matchMedia("(min-width: 60.01rem)").matches;
   byId("tools-on").addEventListener("change", () => (byId("tools-field").hidden = !byId("tools-on").checked));
   byId("composer").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -59,7 +59,7 @@ export async function show() {
     const { data } = await getJson("v1/models");
     models.offer(data.map(({ id, provider, tier, health }) => ({
       value: id,
-      detail: provider ? [provider, tier && `${tier} tier`].filter(Boolean).join(" · ") : "the healthy providers take turns",
+      detail: provider ? [provider, tier].filter(Boolean).join(" · ") : "the healthy providers take turns",
       state: health,
     })));
   } catch {

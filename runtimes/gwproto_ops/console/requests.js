@@ -9,10 +9,11 @@ import { describe } from "./record.js";
 const PAGE = 100; // rows; there are never more in the document
 const PATIENCE = 10; // tries to find a record that was just made: they are written in batches
 
-const polling = new Polling(() => (byId("requests-auto").checked && !pages.length ? load() : null), 3);
+const polling = new Polling(refresh, 3);
 let pages = []; // the cursors of the page that is shown and of those before it; none for the first
 let next = null;
-let newest = 0;
+let newest = 0; // number of the last question: answers of earlier ones come too late
+let searching = false;
 let opener = null; // what had the focus before the details were opened
 
 export function start() {
@@ -34,7 +35,7 @@ export function start() {
 export function show(parameters) {
   const id = parameters.get("id");
   if (id) {
-    byId("requests-form").reset();
+    for (const field of byId("requests-form").elements) if (field.name) field.value = "";
     byId("filter-id").value = id;
     find(id);
   } else first();
@@ -52,6 +53,12 @@ const first = () => turn([]);
 function turn(cursors) {
   pages = cursors;
   return load();
+}
+
+/** Only the first page has news; a form that is being filled in is left alone. */
+function refresh() {
+  const filling = byId("requests-form").contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox])");
+  return byId("requests-auto").checked && !pages.length && !searching && !filling ? load() : null;
 }
 
 /** The records of the page that is wanted; null: there are none, or something is wrong, which is said. */
@@ -77,16 +84,21 @@ async function load() {
 /** Open the record of a request, which may not be written yet. */
 async function find(id) {
   pages = [];
-  for (let tries = 0; tries < PATIENCE; tries++) {
-    const records = await load();
-    if (records === null) return;
-    if (records.length) return open(records[0]);
-    say(byId("requests-empty"), "Waiting for the record to be written …");
-    const number = newest;
-    await new Promise((resolve) => setTimeout(resolve, 400));
-    if (number !== newest) return; // something else is wanted now
+  searching = true;
+  try {
+    for (let tries = 0; tries < PATIENCE; tries++) {
+      const records = await load();
+      if (records === null) return;
+      if (records.length) return open(records[0]);
+      say(byId("requests-empty"), "Waiting for the record to be written …");
+      const number = newest;
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      if (number !== newest) return; // something else is wanted now
+    }
+    say(byId("requests-empty"), "There is no record of this request.");
+  } finally {
+    searching = false;
   }
-  say(byId("requests-empty"), "There is no record of this request.");
 }
 
 function draw({ data, has_more: more, next: cursor }, wanted) {

@@ -27,7 +27,7 @@ export function python(body) {
     "",
     "from openai import OpenAI",
     "",
-    `client = OpenAI(base_url=${literal(new URL("v1", ROOT).href)}, api_key=os.environ["GATEWAY_API_KEY"])  # $GATEWAY_API_KEY`,
+    `client = OpenAI(base_url=${literal(new URL("v1", ROOT).href)}, api_key=os.environ["GATEWAY_API_KEY"])`,
     "stream = client.chat.completions.create(",
     ...parameters,
     "    stream=True,",

@@ -83,7 +83,7 @@ function card() {
       element.dataset.state = summary.status;
       setBadge(state, summary.status);
       reason.dataset.until = Math.min(...mine.map((target) => ends.get(target.target) ?? 0));
-      reason.dataset.reason = summary.reason;
+      reason.dataset.reason = why(summary.reason);
       say(success, percent(summary.success_rate));
       say(first, ms(mine[0]?.ttft_ms));
       say(room, percent(mine[0]?.headroom));
@@ -119,7 +119,7 @@ function row() {
       say(where, target.provider + (target.upstream === target.model ? "" : ` · ${target.upstream}`) + (target.key ? ` · ${target.key}` : ""));
       setBadge(state, target.status);
       reason.dataset.until = ends.get(target.target) ?? 0;
-      reason.dataset.reason = target.reason;
+      reason.dataset.reason = why(target.reason);
       say(success, percent(target.success_rate));
       say(first, ms(target.ttft_ms));
       meter.value = target.headroom;
@@ -130,6 +130,9 @@ function row() {
     },
   };
 }
+
+/** A reason without its time, which is counted down beside it. */
+const why = (reason) => reason.replace(/^cooling down for [\d.]+ s: /, "");
 
 function setBadge(holder, state) {
   if (holder.dataset.state === state) return;
