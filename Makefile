@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests deep mutants bench codecs routing lock clean
+.PHONY: serve test lint types tests deep mutants bench codecs routing recording lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -42,6 +42,9 @@ codecs: .venv/serve.stamp  ## CPU of the wire formats, per request and per chunk
 
 routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with their number; flags in ARGS
 	$(BIN)/python -m benchmarks.routing $(ARGS)
+
+recording: .venv/serve.stamp  ## what records and metrics cost, and what faults of their store do; flags in ARGS
+	$(BIN)/python -m benchmarks.recording $(ARGS)
 
 lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -

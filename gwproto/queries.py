@@ -51,7 +51,7 @@ class RequestsQuery(Query, frozen=True):
     project_id: ProjectId = ""
     provider: Name = ""
     model: Name = ""
-    key: Name = ""
+    label: Name = ""  # of the client's key; "key" in a URL would look like a secret
     ending: Literal["", "completed", "refused", "failed", "truncated", "client_closed", "abandoned"] = ""
     status: Annotated[int, Meta(ge=100, le=599)] | None = None
     request_id: Annotated[str, Meta(max_length=64, pattern=r"\A[A-Za-z0-9._-]*\Z")] = ""

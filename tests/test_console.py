@@ -76,7 +76,7 @@ def test_the_key_has_one_place_to_be_kept_and_nothing_comes_from_elsewhere(file:
 def test_what_the_pages_ask_for_is_there() -> None:
     for file in OWN:
         source = file.read_text("utf-8")
-        wanted = re.findall(r'(?:from|import) "\./([^"]+)"', source)
+        wanted = re.findall(r'(?:from |import |import\()"\./([^"]+)"', source)
         wanted += re.findall(r'(?:src|href)="console/([^"]+)"', source)
         for name in wanted:
             assert page(name)[0] == 200, (file.name, name)

@@ -36,7 +36,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "project_id": "",
         "provider": "",
         "model": "",
-        "key": "",
+        "label": "",
         "ending": "",
         "status": None,
         "request_id": "",

@@ -18,7 +18,7 @@ _SENT = (b"accept", b"content-type")
 _DROPPED = b"x-gateway-dropped-params"
 _VALUE = re.compile(r"(?<=[=])[^&]*")
 _KEPT_VALUE = re.compile(
-    r"(?:^|&)(?:before|by|days|ending|key|limit|model|project_id|provider|request_id|status)=\Z"
+    r"(?:^|&)(?:before|by|days|ending|label|limit|model|project_id|provider|request_id|status)=\Z"
 )
 
 
@@ -38,7 +38,9 @@ class Digests:
         if outcome is not None:
             self._said.pop(exchange, None)
             dropped = tuple([folded(name.encode()).decode() for name in outcome.dropped_params])
-            outcome = msgspec.structs.replace(outcome, dropped_params=dropped)
+            # A replay knows that a key was rejected, and no more of it.
+            rejected = "rejected" if outcome.rejected else ""
+            outcome = msgspec.structs.replace(outcome, dropped_params=dropped, rejected=rejected)
         return hashlib.blake2b(_encode([told, outcome, more]), digest_size=12).hexdigest()
 
     def _told(self, exchange: int, command: Command) -> tuple[object, ...]:

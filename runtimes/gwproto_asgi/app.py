@@ -93,7 +93,8 @@ class GatewayApp:
         if self._home is not None:
             await self._pool.aclose()
             await self._save()
-            await to_thread.run_sync(self._telemetry.close)
+            if self._telemetry.open:
+                await to_thread.run_sync(self._telemetry.close)
 
     async def keep_state(self) -> None:
         """Save what is known of the providers every minute, until cancelled."""

@@ -37,6 +37,11 @@ class Telemetry:
             return console.answer(query)
         return error(503, "not_available", f"{name} is not available in this process.")
 
+    @property
+    def open(self) -> bool:
+        """Is there something to close?"""
+        return False
+
     def close(self) -> None:
         """Write what waits. Blocks; made for a thread, at the end."""
 

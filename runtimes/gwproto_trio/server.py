@@ -89,7 +89,8 @@ class Server:
             with trio.CancelScope(shield=True):
                 await self.pool.aclose()
                 await self._save()
-                await trio.to_thread.run_sync(self.telemetry.close)
+                if self.telemetry.open:
+                    await trio.to_thread.run_sync(self.telemetry.close)
 
     async def serve_stream(self, stream: trio.abc.Stream, client: str = "") -> None:
         """Serve one connection to its end. ``client`` is the peer's address, without port."""

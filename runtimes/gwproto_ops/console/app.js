@@ -1,32 +1,48 @@
 // Which page is shown. The address says it after the `#`, and never holds more than a page's name and a request's id.
 
 import { startKeys } from "./api.js";
-import { byId } from "./dom.js";
-import * as status from "./status.js";
-import * as playground from "./playground.js";
-import * as analytics from "./analytics.js";
-import * as requests from "./requests.js";
+import { byId, notice } from "./dom.js";
 
-const PAGES = { status, playground, analytics, requests };
-const started = new Set();
+// A page's code is fetched when it is first opened.
+const PAGES = {
+  status: () => import("./status.js"),
+  playground: () => import("./playground.js"),
+  analytics: () => import("./analytics.js"),
+  requests: () => import("./requests.js"),
+};
+const started = {};
 let current = "";
 
-function go() {
+async function go() {
   const [wanted, query = ""] = location.hash.slice(1).split("?");
-  const name = wanted in PAGES ? wanted : "status";
-  if (current && current !== name) PAGES[current].hide();
+  const name = Object.hasOwn(PAGES, wanted) ? wanted : "status";
+  if (current !== name) started[current]?.hide();
+  current = name;
   for (const other of Object.keys(PAGES)) byId(`page-${other}`).hidden = other !== name;
   for (const link of byId("nav").children) {
     if (link.dataset.page === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `${name[0].toUpperCase()}${name.slice(1)} · gwproto`;
-  current = name;
-  if (!started.has(name)) {
-    started.add(name);
-    PAGES[name].start();
+  const page = await opened(name);
+  if (page && current === name) page.show(new URLSearchParams(query));
+}
+
+async function opened(name) {
+  if (started[name]) return started[name];
+  try {
+    const page = await PAGES[name]();
+    notice(byId("load-error"), "");
+    if (!started[name]) {
+      started[name] = page;
+      page.start();
+    }
+    return page;
+  } catch (problem) {
+    notice(byId("load-error"), "The gateway did not send all of this page. Reload it to try again.");
+    console.warn(problem);
+    return null;
   }
-  PAGES[name].show(new URLSearchParams(query));
 }
 
 byId("skip").addEventListener("click", (event) => {
