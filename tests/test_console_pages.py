@@ -97,29 +97,35 @@ def test_status_shows_every_target_without_a_key(page: Page) -> None:
 
 
 @both
-def test_status_shows_who_is_down_and_for_how_long(page: Page, world: World) -> None:
+def test_status_shows_who_is_down_and_for_how_long(browser: Browser, world: World) -> None:
     world.alpha.knobs = Knobs(status=503)
     with world.gateway.client() as client:
         while len(world.alpha.received) < 3:  # three failures in a row, and beta answers
             assert client.chat().status == 200
-    expect(page.get_by_text("1 of 2 providers take requests. Not now: alpha.")).to_be_visible()
-    card = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="alpha"))
-    expect(card.get_by_text("cooldown")).to_be_visible()
-    reason = card.get_by_text("back in ")
-    before = reason.inner_text()
-    expect(reason).not_to_have_text(before)  # counts down by itself
-    with world.gateway.client() as client:
-        client.ask({"provider": "alpha"}, path="/v1/routing/reset")
-    expect(card.get_by_text("cooldown")).to_have_count(0)  # and updates by itself
+    with visiting(browser, world.url, clock=True) as page:
+        expect(page.get_by_text("1 of 2 providers take requests. Not now: alpha.")).to_be_visible()
+        card = page.get_by_role("listitem").filter(has=page.get_by_role("heading", name="alpha"))
+        expect(card.get_by_text("cooldown")).to_be_visible()
+        reason = card.get_by_text("back in ")
+        before = reason.inner_text()
+        page.clock.fast_forward(1500)
+        expect(reason).not_to_have_text(before)  # counts down by itself
+        with world.gateway.client() as client:
+            client.ask({"provider": "alpha"}, path="/v1/routing/reset")
+        page.clock.fast_forward(2500)
+        expect(card.get_by_text("cooldown")).to_have_count(0)  # and asks again by itself
 
 
-def test_status_says_when_the_gateway_does_not_answer(page: Page) -> None:
-    expect(page.get_by_text("All 2 providers")).to_be_visible()
-    page.context.set_offline(True)
-    expect(page.get_by_role("alert").get_by_text("The gateway does not answer.")).to_be_visible()
-    expect(page.get_by_text("Last answer ")).to_be_visible()
-    page.context.set_offline(False)
-    expect(page.get_by_role("alert")).to_have_count(0)
+def test_status_says_when_the_gateway_does_not_answer(browser: Browser, world: World) -> None:
+    with visiting(browser, world.url, clock=True) as page:
+        expect(page.get_by_text("All 2 providers")).to_be_visible()
+        page.context.set_offline(True)
+        page.clock.fast_forward(2500)
+        expect(page.get_by_role("alert").get_by_text("The gateway does not answer.")).to_be_visible()
+        expect(page.get_by_text("Last answer ")).to_be_visible()
+        page.context.set_offline(False)
+        page.clock.fast_forward(2500)
+        expect(page.get_by_text("The gateway does not answer.")).to_be_hidden()
 
 
 @both
@@ -291,7 +297,7 @@ def test_the_model_is_found_by_typing(playground: Page) -> None:
 def test_the_code_names_the_key_and_does_not_have_it(playground: Page) -> None:
     setting(playground, "Project").fill("it's")  # not valid, and said so
     setting(playground, "Project").fill("shop")
-    playground.get_by_label("Message", exact=True).fill("it's \"quoted\" \\ and $HOME")
+    playground.get_by_label("Message", exact=True).fill('it\'s "quoted" \\ and $HOME')
     playground.get_by_role("button", name="Copy as curl").click()
     code = playground.locator("#code")
     expect(code).to_contain_text("authorization: Bearer $GATEWAY_API_KEY")
@@ -303,7 +309,7 @@ def test_the_code_names_the_key_and_does_not_have_it(playground: Page) -> None:
     written = code.text_content() or ""
     assert KEY not in written
     compile(written, "copied", "exec")
-    assert json.dumps("it's \"quoted\" \\ and $HOME") in written
+    assert json.dumps('it\'s "quoted" \\ and $HOME') in written
     playground.keyboard.press("Escape")
     expect(playground.get_by_role("dialog")).to_have_count(0)
 

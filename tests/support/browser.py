@@ -14,7 +14,15 @@ import pytest
 from support.servers import KEY
 
 try:
-    from playwright.sync_api import Browser, ConsoleMessage, Error, Page, ViewportSize, expect, sync_playwright
+    from playwright.sync_api import (
+        Browser,
+        ConsoleMessage,
+        Error,
+        Page,
+        ViewportSize,
+        expect,
+        sync_playwright,
+    )
 except ModuleNotFoundError:
     pytest.skip("playwright is not installed", allow_module_level=True)
 
@@ -55,12 +63,12 @@ def visiting(
     *,
     viewport: ViewportSize = DESKTOP,
     dark: bool = False,
-    offline: bool = False,
+    clock: bool = False,
 ) -> Iterator[Page]:
     """A new visitor on the page at ``url``. Whatever the visit does, at its end: nothing broke the policy, no script
     failed, no dialog came up, and the key has been in no address and is not kept.
 
-    ``offline``: the visitor loses the network, so that requests may fail.
+    ``clock``: time passes as ever, and ``page.clock.fast_forward`` makes what is due later happen now.
     """
     context = browser.new_context(
         viewport=viewport,
@@ -86,6 +94,8 @@ def visiting(
     page.on("dialog", lambda dialog: problems.append(f"dialog: {dialog.message}"))
     page.on("request", lambda request: addresses.append(request.url))
     try:
+        if clock:
+            page.clock.install()
         page.goto(url)
         yield page
         kept: Mapping[str, object] = page.evaluate("({local: {...localStorage}, cookies: document.cookie})")
