@@ -1,4 +1,4 @@
-"""The console in a browser, on both servers: status, playground, and the key. Nothing here is faked but the providers."""
+"""The console in a browser: status, playground, and the key. Nothing is faked but the providers."""
 
 import json
 from collections.abc import Iterator

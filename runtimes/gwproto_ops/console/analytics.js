@@ -1,6 +1,6 @@
 // Analytics: figures over time by provider, model or project.
 
-import { getJson, KeyMissing } from "./api.js";
+import { askForKey, getJson, KeyMissing } from "./api.js";
 import { Chart, bucketName, color } from "./charts.js";
 import { byId, h, notice, say } from "./dom.js";
 import { count, money, ms, percent, short, time } from "./format.js";
@@ -45,7 +45,7 @@ async function load() {
   const wanted = new URLSearchParams(new FormData(byId("analytics-form")));
   if (byId("analytics-project").value) wanted.set("project_id", byId("analytics-project").value);
   try {
-    const answer = await getJson(`v1/analytics?${wanted}`, { keyed: "if known" });
+    const answer = await getJson(`v1/analytics?${wanted}`, { keyed: "if given" });
     if (number !== newest) return;
     notice(byId("analytics-error"), "");
     shown = { ...answer, by: wanted.get("by") };
@@ -54,8 +54,12 @@ async function load() {
     if (number !== newest) return;
     const missing = problem instanceof KeyMissing;
     if (missing) polling.stop(); // it would ask again and again
-    notice(byId("analytics-error"), h("div", { class: "row" }, problem.message, missing ? h("button", { type: "button", onclick: show }, "Enter key") : null));
+    notice(byId("analytics-error"), h("div", { class: "row" }, problem.message, missing ? h("button", { type: "button", onclick: enterKey }, "Enter key") : null));
   }
+}
+
+async function enterKey() {
+  if (await askForKey()) polling.start();
 }
 
 function draw() {

@@ -9,6 +9,7 @@ export const ROOT = new URL("../", import.meta.url);
 const KEPT = "gwproto-key";
 
 let key = sessionStorage.getItem(KEPT) ?? "";
+let declined = false; // asked for a key that is not always needed, the person gave none
 let asking = null; // the dialog's promise while it is open
 let heard = true; // whether the last request was answered at all
 let heardAt = Date.now();
@@ -41,20 +42,24 @@ export class KeyMissing extends Error {
 }
 
 /**
- * A successful response. `options` are fetch's; `keyed`: "no", "if known" (asks only after a 401) or "yes"; `onsend` is
- * called whenever the request goes out. Throws one of the errors above, or an AbortError.
+ * A successful response. `options` are fetch's; `keyed`: "no", "yes", or "if given": goes without a key if the person has
+ * none to give. `onsend` is called whenever the request goes out. Throws one of the errors above, or an AbortError.
  */
 export async function request(path, { keyed = "no", headers = {}, onsend, ...options } = {}) {
   for (;;) {
-    if (keyed === "yes" && !key && !(await askForKey())) throw new KeyMissing();
+    if (keyed !== "no" && !key && !(keyed === "if given" && declined) && !(await askForKey())) {
+      if (keyed === "yes") throw new KeyMissing();
+      declined = true;
+    }
     const used = keyed === "no" ? "" : key;
     onsend?.();
     const response = await send(path, { ...options, headers: used ? { ...headers, authorization: `Bearer ${used}` } : headers });
     if (response.ok) return response;
     const error = await errorOf(response);
     if (error.status !== 401 || keyed === "no") throw error;
-    if (used && used === key) forget();
-    if (!(await askForKey(used ? error.message : ""))) throw new KeyMissing();
+    if (!used) throw new KeyMissing();
+    if (used === key) forget();
+    if (!(await askForKey(error.message))) throw new KeyMissing();
   }
 }
 

@@ -18,14 +18,15 @@ async function go() {
   const name = Object.hasOwn(PAGES, wanted) ? wanted : "status";
   if (current !== name) started[current]?.hide();
   current = name;
-  for (const other of Object.keys(PAGES)) byId(`page-${other}`).hidden = other !== name;
   for (const link of byId("nav").children) {
     if (link.dataset.page === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = `${name[0].toUpperCase()}${name.slice(1)} · gwproto`;
-  const page = await opened(name);
-  if (page && current === name) page.show(new URLSearchParams(query));
+  const page = await opened(name); // shown once it works
+  if (current !== name) return;
+  for (const other of Object.keys(PAGES)) byId(`page-${other}`).hidden = other !== name || !page;
+  page?.show(new URLSearchParams(query));
 }
 
 async function opened(name) {
