@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 from gwproto.config import Quirks, overlaid
 from gwproto.failures import Failure, FailureClass
+from gwproto.policy.tracing import trace_of
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
 from gwproto.values import Headers, RequestHead, UpstreamRequest
@@ -59,6 +60,8 @@ class Intake:
         provider = model = affinity = ""
         for name, value in self._head.headers:
             if not name.startswith(b"x-gateway-"):
+                if name == b"traceparent":
+                    request = structs.replace(request, trace=trace_of(self._head.headers))
                 continue
             if name == b"x-gateway-project-id":
                 if _PROJECT.match(value) is None:

@@ -7,6 +7,7 @@ from gwproto.commands import Command, Delegate, SendData, SendEnd, SendHead
 from gwproto.events import Event
 from gwproto.exchange.base import Exchange
 from gwproto.failures import Failure, LocalProtocolError
+from gwproto.policy.tracing import trace_of
 from gwproto.values import Ending, Headers, Outcome, RequestHead
 from gwproto.wire.openai.errors import encode_error
 
@@ -97,6 +98,7 @@ class Answering(Exchange):
             key=self._key,
             error=error,
             began_at=self.began_at,
+            trace=trace_of(self.head.headers) if error else None,
             rejected=self._rejected,
             client=self._client,
         )

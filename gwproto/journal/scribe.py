@@ -26,6 +26,7 @@ _VISIBLE = bytes([0x78 if byte > 0x20 and byte != 0x7F else byte for byte in ran
 _OF_CLIENTS = re.compile(
     rb"(?:x-gateway-|accept|access-control-|content-|x-forwarded-|x-stainless-retry-count\Z)"
     rb"|(?:host|connection|transfer-encoding|expect|origin|forwarded|x-real-ip|te|upgrade)\Z"
+    rb"|trace(?:parent|state)\Z"
 )
 _OF_PROVIDERS = re.compile(
     rb"x-|content-|retry-|ratelimit|anthropic-|openai-|(?:date|server|transfer-encoding)\Z"
