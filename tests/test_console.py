@@ -103,5 +103,40 @@ def test_fields_have_labels_and_buttons_have_types() -> None:
         assert ' type="' in button, button
 
 
+def colours(scheme: str) -> dict[str, str]:
+    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, "contrast ratio"."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_everything_can_be_read_in_both_schemes(dark: bool) -> None:
+    light, _, rest = (
+        (FOLDER / "style.css").read_text("utf-8").partition("@media (prefers-color-scheme: dark)")
+    )
+    scheme = colours(rest.partition("*, *::before")[0] if dark else light)
+    for ground in ("ground", "panel", "sunk"):
+        for text in ("ink", "muted", "accent"):
+            assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground)
+    for text in ("good", "warn", "bad", "calm", "accent"):
+        assert contrast(scheme[text], scheme[f"{text}-soft"]) >= 4.5, text
+    assert contrast(scheme["ink"], scheme["plain-soft"]) >= 4.5
+    assert contrast(scheme["on-accent"], scheme["accent"]) >= 4.5
+    graphics = ["edge", *[f"line-{number}" for number in range(1, 13)]]
+    assert [name for name in graphics if contrast(scheme[name], scheme["panel"]) < 3] == []
+
+
 def test_the_license_of_what_is_not_ours_is_shipped() -> None:
     assert b"Leon Sorokin" in page("uplot.license.txt")[2]

@@ -7,11 +7,21 @@ from typing import NamedTuple
 import pytest
 
 from gwproto.testing import Knobs
-from support.browser import PHONE, ask, chromium, give_key, go, overflow, visiting
+from support.browser import (
+    PHONE,
+    Browser,
+    Locator,
+    Page,
+    Route,
+    ask,
+    chromium,
+    expect,
+    give_key,
+    go,
+    overflow,
+    visiting,
+)
 from support.servers import KEY, RUNTIMES, GatewayProcess, Provider, configuration, hosting, serving
-
-if True:  # after support.browser, which skips where there is none
-    from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 pytestmark = pytest.mark.sockets
 

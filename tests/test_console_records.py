@@ -11,12 +11,22 @@ import pytest
 from gwproto import Ending, Outcome
 from gwproto.testing import Knobs
 from gwproto_ops.records.recorder import Recorder
-from support.browser import PHONE, ask, chromium, give_key, go, overflow, visiting
+from support.browser import (
+    PHONE,
+    Browser,
+    Locator,
+    Page,
+    Route,
+    ask,
+    chromium,
+    expect,
+    give_key,
+    go,
+    overflow,
+    visiting,
+)
 from support.servers import RUNTIMES, GatewayProcess, Provider, configuration, hosting, serving
 from support.traffic import CHAT, traffic
-
-if True:  # after support.browser, which skips where there is none
-    from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 pytestmark = pytest.mark.sockets
 
@@ -106,7 +116,7 @@ def test_analytics_by_provider_model_and_project(page: Page, world: World) -> No
     expect(tile(page, "Success rate")).to_have_text(re.compile(r"^9\d\.\d %$"))
     expect(page.locator("#analytics-body canvas")).to_have_count(4)
     table = page.locator("#breakdown")
-    for name in ("alpha", "beta", "gamma", "nobody"):
+    for name in ("alpha", "beta", "gamma", "not served"):
         expect(table.get_by_role("rowheader", name=name)).to_be_visible()
     page.get_by_role("radio", name="Models").check()
     expect(page.get_by_role("heading", name="By model")).to_be_visible()
@@ -122,7 +132,7 @@ def test_analytics_by_provider_model_and_project(page: Page, world: World) -> No
     expect(page.locator("#analytics-body canvas")).to_have_count(4)
     page.locator("#analytics-project").select_option("old")
     expect(tile(page, "Requests")).to_have_text("1")
-    expect(tile(page, "Success rate")).to_have_text("–")
+    expect(tile(page, "Success rate")).to_have_text("\u2013")
     page.get_by_role("radio", name="Day").check()
     expect(page.get_by_text("No requests in this period.")).to_be_visible()
     assert page.locator("main img, main [onerror]").count() == 0
@@ -142,8 +152,8 @@ def test_charts_say_their_figures_under_the_pointer(page: Page) -> None:
 
 def test_analytics_that_are_off_say_so(page: Page) -> None:
     def off(route: Route) -> None:
-        error = '{"error": {"message": "No records are kept.", "type": "service_unavailable", "param": null, "code": "not_available"}}'
-        route.fulfill(status=503, content_type="application/json", body=error)
+        error = {"message": "No records are kept.", "type": "service_unavailable", "code": "not_available"}
+        route.fulfill(status=503, json={"error": error})
 
     page.route("**/v1/analytics*", off)
     go(page, "Analytics")

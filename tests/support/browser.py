@@ -18,13 +18,30 @@ try:
         Browser,
         ConsoleMessage,
         Error,
+        Locator,
         Page,
+        Route,
         ViewportSize,
         expect,
         sync_playwright,
     )
 except ModuleNotFoundError:
     pytest.skip("playwright is not installed", allow_module_level=True)
+
+__all__ = [  # what tests need of playwright comes from here, where its absence is dealt with
+    "Browser",
+    "Locator",
+    "Page",
+    "Route",
+    "ViewportSize",
+    "ask",
+    "chromium",
+    "expect",
+    "give_key",
+    "go",
+    "overflow",
+    "visiting",
+]
 
 CHROMIUM = shutil.which("chromium") or ""
 DESKTOP = ViewportSize(width=1280, height=800)

@@ -33,8 +33,10 @@ def traffic(
     projects: Sequence[str] = ("",),
     seed: int = 0,
 ) -> Iterator[Outcome]:
-    """``count`` requests in the last ``days`` before ``now`` (wall time), the oldest first. ``targets``: provider and model,
-    the first of them slower and more often down than the others."""
+    """``count`` requests in the last ``days`` before ``now`` (wall time), about the oldest first.
+
+    ``targets``: provider and model; the first of them is slower and more often down than the others.
+    """
     rng = Random(seed)
     for number in range(count):
         share = (number + 1) / (count + 1)

@@ -6,7 +6,7 @@ import { byId, h, notice, say } from "./dom.js";
 import { count, money, ms, percent, short, time } from "./format.js";
 import { Polling } from "./polling.js";
 
-const NOBODY = { project: "without a project", provider: "nobody", model: "none" };
+const NOBODY = { project: "without a project", provider: "not served", model: "not served" };
 const LISTS = { provider: "providers", model: "models", project: "projects" };
 const STEPS = { hour: 3600, day: 86400 };
 
@@ -87,7 +87,7 @@ function drawTiles() {
     tile("Requests", count(totals.requests), `${count(totals.failed)} failed, ${count(totals.refused)} refused`),
     tile("Success rate", percent(totals.success_rate), totals.client_closed ? `${count(totals.client_closed)} left by clients` : ""),
     tile("Tokens", short(totals.prompt_tokens + totals.completion_tokens), `${short(totals.prompt_tokens)} in, ${short(totals.completion_tokens)} out`),
-    tile("Cost", money(totals.cost), "where the price is known"),
+    tile("Cost", money(totals.cost), "where priced"),
     tile("First content, median", ...latency(totals.first_content_ms)),
     tile("Whole answer, median", ...latency(totals.duration_ms)));
 }
@@ -100,12 +100,13 @@ function drawCharts() {
   // Colours follow the names' order, so that a name keeps its own while the figures change.
   const lines = [...shown.series].sort((a, b) => (a.name < b.name ? -1 : 1)).map(({ name, points }, index) => {
     const at = new Map(points.map((point) => [point.at, point]));
-    return { name: label(name), color: color(index), points: times.map((time) => at.get(time) ?? null) };
+    return { name: label(name), named: name !== "", color: name ? color(index) : color(10), points: times.map((time) => at.get(time) ?? null) };
   });
   shown.lines = lines;
-  const values = (of) => lines.map((line) => ({ ...line, values: line.points.map((point) => (point === null ? null : of(point))) }));
+  const served = shown.by === "provider" || shown.by === "model" ? lines.filter(({ named }) => named) : lines;
+  const values = (of, those = lines) => those.map((line) => ({ ...line, values: line.points.map((point) => (point === null ? null : of(point))) }));
   charts.requests.draw(times, shown.bucket, values((point) => point.requests));
-  charts.success.draw(times, shown.bucket, values((point) => point.success_rate));
+  charts.success.draw(times, shown.bucket, values((point) => point.success_rate, served));
   charts.tokens.draw(times, shown.bucket, values((point) => point.prompt_tokens + point.completion_tokens));
   drawLatency();
   byId("analytics-legend").replaceChildren(...lines.map((line) => {
