@@ -5,6 +5,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from msgspec import structs
+
 from gwproto.testing import Knobs
 from gwproto_ops.records.recorder import Recorder
 from support.browser import Page, ViewportSize, ask, chromium, expect, give_key, go, visiting
@@ -24,9 +26,10 @@ def main(folder: Path) -> None:
     """Write ``console-<page>-<variant>.png`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     slow = Knobs(latency=0.15, latency_spread=0.3, pace=0.01)
+    limited = structs.replace(slow, requests_per_minute=60)
     providers = (
         Provider("demo-mistral", Knobs(status=503), ("mistral-demo",)),
-        Provider("demo-openai", slow, ("gpt-demo", "gpt-mini-demo")),
+        Provider("demo-openai", limited, ("gpt-demo", "gpt-mini-demo")),
         Provider("demo-gemini", Knobs(latency=0.2, requests_per_minute=60), ("gemini-3-demo",), "gemini"),
         Provider("demo-anthropic", slow, ("claude-demo",), "anthropic"),
     )

@@ -100,7 +100,7 @@ function drawCharts() {
   // Colours follow the names' order, so that a name keeps its own while the figures change.
   const lines = [...shown.series].sort((a, b) => (a.name < b.name ? -1 : 1)).map(({ name, points }, index) => {
     const at = new Map(points.map((point) => [point.at, point]));
-    return { name: label(name), named: name !== "", color: name ? color(index) : color(10), points: times.map((time) => at.get(time) ?? null) };
+    return { name: label(name), named: name !== "", color: name || !shown.by ? color(index) : color(10), points: times.map((time) => at.get(time) ?? null) };
   });
   shown.lines = lines;
   const served = shown.by === "provider" || shown.by === "model" ? lines.filter(({ named }) => named) : lines;
@@ -109,6 +109,7 @@ function drawCharts() {
   charts.success.draw(times, shown.bucket, values((point) => point.success_rate, served));
   charts.tokens.draw(times, shown.bucket, values((point) => point.prompt_tokens + point.completion_tokens));
   drawLatency();
+  byId("analytics-legend").hidden = !shown.by;
   byId("analytics-legend").replaceChildren(...lines.map((line) => {
     const mark = h("i");
     mark.style.background = line.color;

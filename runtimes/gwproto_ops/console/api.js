@@ -164,7 +164,8 @@ async function refused(typed) {
   if (!/^[\x21-\x7e]+$/.test(typed)) return "A key has no spaces and only plain letters, digits and signs.";
   try {
     const response = await send("v1/requests?limit=1", { headers: { authorization: `Bearer ${typed}` } });
-    return response.status === 401 ? (await errorOf(response)).message : "";
+    // Any other error is not about the key: it will be said where it matters.
+    return response.status === 401 || response.status === 429 ? (await errorOf(response)).message : "";
   } catch (problem) {
     return problem.message;
   }

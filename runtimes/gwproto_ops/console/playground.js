@@ -40,7 +40,6 @@ export function start() {
       submit();
     }
   });
-  byId("message").addEventListener("input", grow);
   byId("stop").addEventListener("click", () => running?.abort());
   addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]")) return;
@@ -80,11 +79,6 @@ function clear() {
   welcome();
   say(byId("talk-status"), "Conversation cleared.");
   byId("message").focus();
-}
-
-function grow() {
-  const field = byId("message");
-  field.rows = Math.min(10, Math.max(2, field.value.split("\n").length));
 }
 
 /** The request's fields but for the messages; throws an Error that says what is wrong with a setting. */
@@ -138,7 +132,6 @@ function submit() {
   for (const message of results()) add(message);
   add({ role: "user", content: text });
   field.value = "";
-  grow();
   ask(body);
 }
 
@@ -176,6 +169,7 @@ async function ask(body) {
   running = controller;
   buttons();
   say(byId("talk-status"), "Waiting for the answer.");
+  let problem = null;
   try {
     const response = await request("v1/chat/completions", {
       keyed: "yes",
@@ -187,14 +181,17 @@ async function ask(body) {
     });
     answer.head(response.headers);
     await read(response, answer);
-  } catch (problem) {
-    if (problem.name === "AbortError") answer.stopped();
-    else {
+  } catch (caught) {
+    problem = caught;
+  }
+  following(() => {
+    if (problem?.name === "AbortError") answer.stopped();
+    else if (problem) {
       if (problem.headers) answer.head(problem.headers);
       answer.failed(problem, problem.requestId);
     }
-  }
-  answer.finish();
+    answer.finish();
+  });
   if (running === controller) running = null;
   buttons();
   if (!answer.element.isConnected) return; // cleared meanwhile
@@ -202,8 +199,15 @@ async function ask(body) {
   say(byId("talk-status"), answer.summary());
 }
 
-async function read(response, answer) {
+/** Whoever reads at the end goes on reading at the end. */
+function following(change) {
   const talk = byId("talk");
+  const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 40;
+  change();
+  if (atEnd) talk.scrollTop = talk.scrollHeight;
+}
+
+async function read(response, answer) {
   let done = false;
   try {
     for await (const data of events(response.body)) {
@@ -211,9 +215,7 @@ async function read(response, answer) {
       if (done) continue; // to the end, so that the connection can be used again
       const chunk = JSON.parse(data);
       if (chunk.error) return answer.failed(chunk.error, response.headers.get("x-gateway-request-id"));
-      const atEnd = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 40;
-      answer.chunk(chunk);
-      if (atEnd) talk.scrollTop = talk.scrollHeight;
+      following(() => answer.chunk(chunk));
     }
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;

@@ -147,6 +147,6 @@ function row(record) {
 function open(record, from = byId("filter-id")) {
   opener = from;
   byId("record").replaceChildren(describe(record));
-  byId("record-dialog").showModal();
+  if (!byId("record-dialog").open) byId("record-dialog").showModal();
   byId("record-dialog").scrollTop = 0;
 }
