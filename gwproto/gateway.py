@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Callable, Collection
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
 
-from gwproto.answers import health, json_answer, model, models, rejected, routing_status
+from gwproto.answers import Probe, health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
 from gwproto.config import Settings
 from gwproto.exchange.account import open_account
@@ -21,6 +22,7 @@ from gwproto.failures import Failure
 from gwproto.operations import explain, reset
 from gwproto.policy.address import Addresses
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
+from gwproto.policy.cors import cross_origin
 from gwproto.policy.guard import guard, path_of
 from gwproto.policy.limits import Limits, LimitsState
 from gwproto.policy.standing import Rejection
@@ -95,6 +97,7 @@ class Gateway:
         self._shared = Shared(configuration.settings, router, rng, epoch)
         self._limits = Limits(configuration.settings.limits, configuration.keys, epoch)
         self._addresses = Addresses(configuration.settings.server.trusted_proxies)
+        self._cross_origin = cross_origin(configuration.settings.server.cors_origins)
         self._begun = 0
         self._draining_since: float | None = None
 
@@ -105,9 +108,19 @@ class Gateway:
     def begin(self, head: RequestHead, now: float) -> Exchange:
         """Begin the exchange for a request, by its head alone. Never raises for what a client sent."""
         self._begun += 1
+        access = self._cross_origin
         refused = guard(head)
         if refused is not None:
-            return self.refuse(refused.status, "bad_request", refused.message, now, head)
+            exchange = self.refuse(refused.status, "bad_request", refused.message, now, head)
+        elif access is not None and (granted := access.preflight(head)) is not None:
+            exchange = self._reply(head, now, Answer(204, b"", headers=granted), "")
+        else:
+            exchange = self._begin(head, now)
+        if access is not None:
+            exchange.extra = access.headers(head)
+        return exchange
+
+    def _begin(self, head: RequestHead, now: float) -> Exchange:
         path = _normal(path_of(head.target))
         if path == "/chat/completions":
             return self._begin_chat(head, now)
@@ -127,7 +140,7 @@ class Gateway:
         if path.startswith(_CONSOLE):
             return self._begin_page(head, _PAGES["/"], now, file=path[len(_CONSOLE) :])
         if path.startswith("/models/"):
-            name = _unquote(path[len("/models/") :])
+            name = unquote(path[len("/models/") :])  # ids may contain slashes and colons
             route = _Route(
                 "/v1/models/{id}",
                 lambda gateway, now: model(gateway.catalog, gateway.shared, name, now),
@@ -138,7 +151,7 @@ class Gateway:
                 return self._unknown(head, now)
             route = found
         if head.method not in ("GET", "HEAD"):
-            return self._wrong_method(head, now, b"GET, HEAD", route.endpoint)
+            return self._wrong_method(head, now, route.endpoint)
         answer = route.answer(self, now)
         return self._reply(head, now, answer, route.endpoint)
 
@@ -156,6 +169,7 @@ class Gateway:
         self._authenticator = _authenticator(configuration)
         self._limits.reconfigure(configuration.settings.limits, configuration.keys, now)
         self._addresses = Addresses(configuration.settings.server.trusted_proxies)
+        self._cross_origin = cross_origin(configuration.settings.server.cors_origins)
         self._shared.reconfigure(configuration.settings)
         self._shared.router.reconfigure(configuration.catalog, configuration.settings, now, renewed=renewed)
         self._configuration = configuration
@@ -196,7 +210,7 @@ class Gateway:
     def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
         endpoint = "/v1/chat/completions"
         if head.method != "POST":
-            return self._wrong_method(head, now, b"POST", endpoint)
+            return self._wrong_method(head, now, endpoint)
         client = self._authenticate(head, endpoint, now)
         if not isinstance(client, Accepted):
             return client
@@ -223,7 +237,7 @@ class Gateway:
     def _begin_operation(self, head: RequestHead, path: str, now: float) -> Exchange:
         endpoint = "/v1" + path
         if head.method != "POST":
-            return self._wrong_method(head, now, b"POST", endpoint)
+            return self._wrong_method(head, now, endpoint)
         client = self._authenticate(head, endpoint, now)
         if not isinstance(client, Accepted):
             return client
@@ -242,7 +256,7 @@ class Gateway:
         self, head: RequestHead, page: _Page, now: float, key: str = "", *, file: str = ""
     ) -> Exchange:
         if head.method not in ("GET", "HEAD"):
-            return self._wrong_method(head, now, b"GET, HEAD", page.endpoint)
+            return self._wrong_method(head, now, page.endpoint)
         is_file = page.query is PageQuery  # whose name stands in the path; a query says nothing to it
         text = f"file={file}" if is_file else path_of(head.target).partition("?")[2]
         query = read_query(text, page.query)
@@ -297,11 +311,9 @@ class Gateway:
     ) -> Exchange:
         return self._reply(head, now, rejected(rejection), endpoint, key)
 
-    def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
+    def _wrong_method(self, head: RequestHead, now: float, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."
-        return self._refusal(
-            head, now, 405, "method_not_allowed", message, endpoint=endpoint, headers=((b"allow", allow),)
-        )
+        return self._refusal(head, now, 405, "method_not_allowed", message, endpoint=endpoint)
 
     def _refusal(
         self,
@@ -315,6 +327,8 @@ class Gateway:
         endpoint: str = "",
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> Exchange:
+        if status == 405:
+            headers = (*headers, _allow(_normal(path_of(head.target))))
         answer = error_answer(status, code, message, type=type, headers=headers)
         return self._reply(head, now, answer, endpoint)
 
@@ -328,8 +342,8 @@ class Gateway:
 
     def _ready(self, now: float) -> Answer:
         if self._draining_since is not None:
-            return json_answer({"status": "draining"}, status=503, headers=(_RETRY_SOON,))
-        return json_answer({"status": "ok"})
+            return json_answer(Probe("draining"), status=503, headers=(_RETRY_SOON,))
+        return json_answer(Probe("ok"))
 
 
 def _authenticator(configuration: Configuration) -> Authenticator:
@@ -345,21 +359,13 @@ def _normal(target: str) -> str:
     return path[:-1] if len(path) > 1 and path.endswith("/") else path
 
 
-def _unquote(text: str) -> str:
-    """Percent-decoding (RFC 3986, 2.1); ids may contain slashes and colons."""
-    head, *rest = text.split("%")
-    out = bytearray(head.encode())
-    for piece in rest:
-        try:
-            out.append(int(piece[:2], 16))
-            out += piece[2:].encode()
-        except ValueError:
-            out += b"%" + piece.encode()
-    return out.decode("utf-8", "replace")
+def _allow(path: str) -> tuple[bytes, bytes]:
+    """The methods there are (RFC 9110, 15.5.6)."""
+    return b"allow", b"POST" if path == "/chat/completions" or path in _OPERATIONS else b"GET, HEAD"
 
 
 def _live(gateway: Gateway, now: float) -> Answer:
-    return json_answer({"status": "ok"})
+    return json_answer(Probe("ok"))
 
 
 _ROUTES: dict[str, _Route] = {
