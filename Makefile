@@ -46,6 +46,9 @@ routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with th
 recording: .venv/serve.stamp  ## what records and metrics cost, and what faults of their store do; flags in ARGS
 	$(BIN)/python -m benchmarks.recording $(ARGS)
 
+screenshots: .venv/test.stamp  ## the pictures of docs/console.md; needs Debian's chromium
+	cd tests && ../$(BIN)/python -m screenshots
+
 lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra quart --extra trio --extra cli --constraints tests/requirements.txt \

@@ -149,7 +149,8 @@ class LimitSettings(Rates, frozen=True):
 
 
 class AnalyticsSettings(Section, frozen=True):
-    database: str = "sqlite:///gwproto.db"
+    database: str = "sqlite:///gwproto.db"  # in state_dir; or postgresql://…; "": no records are kept
+    retention_days: Annotated[int, Meta(ge=1, le=3650)] = 30  # of records; sums of them are kept longer
 
     def __repr__(self) -> str:
         return f"<AnalyticsSettings {self.database.partition(':')[0]}>"  # the rest may hold a password

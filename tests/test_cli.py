@@ -157,6 +157,9 @@ class TestCheck:
         _, out, _ = run(capsys, "check", "--config", config)
         assert "canary" not in out
         assert "postgresql://***@db/x" in out
+        monkeypatch.setenv("GWPROTO_ANALYTICS__DATABASE", "postgresql://me@db/x?password=canary")
+        _, out, _ = run(capsys, "check", "--config", config)
+        assert "canary" not in out
 
     def test_json(self, capsys: pytest.CaptureFixture[str], config: str) -> None:
         _, out, _ = run(capsys, "check", "--json", "--config", config)

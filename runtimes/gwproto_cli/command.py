@@ -91,6 +91,14 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     new.add_argument("--json", action="store_true", help="print JSON")
     new.set_defaults(run=_new_key)
 
+    export = commands.add_parser("export", help="write the records of requests as JSON lines or a table")
+    _add_sources(export)
+    export.set_defaults(run=_export)
+    if command == ["export"]:
+        from gwproto_cli.exporting import add_flags as add_export_flags
+
+        add_export_flags(export)
+
     translate = commands.add_parser(
         "translate",
         help="turn one wire format into another, from standard input to standard output",
@@ -214,6 +222,12 @@ def _new_key(options: argparse.Namespace) -> None:
     from gwproto_cli.keys import new_key
 
     new_key(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from gwproto_cli.exporting import run
+
+    run(options)
 
 
 def _translate(options: argparse.Namespace) -> None:

@@ -87,13 +87,16 @@ def _rows(
             yield path, cost, origin, unpriced if cost else ""
         elif section != "providers":
             value = getattr(getattr(settings, section), key)
-            yield path, _shown(value), origin, INERT.get(path, "")
+            shown = _shown(value)
+            if path == "analytics.database":  # a password may stand in its query, too
+                shown = str(shown).partition("?")[0]
+            yield path, shown, origin, INERT.get(path, "")
     for provider in settings.providers:
         where = f"providers.{provider.name}"
         for key in provider.__struct_fields__:
             value = getattr(provider, key)
-            shown = key in ("format", "base_url", "models") or value != _default(provider, key)
-            if shown and key != "name":
+            listed = key in ("format", "base_url", "models") or value != _default(provider, key)
+            if listed and key != "name":
                 origin = loaded.origins.get(f"{where}.{key}", loaded.origins[where])
                 if isinstance(value, Quirks):
                     yield from _quirks(f"{where}.quirks", value, origin)
