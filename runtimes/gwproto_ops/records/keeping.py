@@ -80,6 +80,8 @@ class Keeper:
 
     def close(self) -> None:
         """What waits is lost."""
+        if self._backlog:
+            logger.warning("%d records were lost: %s", len(self._backlog), self.failed or "it is the end")
         self._disconnect()
         self.dropped += len(self._backlog)
         self._backlog.clear()

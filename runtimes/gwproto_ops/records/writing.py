@@ -82,7 +82,7 @@ class Writer:
         entries = self._entries([outcome for outcome in outcomes if outcome.endpoint == CHAT])
         with self._database.transaction():
             if new:
-                self._database.run_many(_DECIDE, new)
+                self._database.run_many(_DECIDE, sorted(new))  # in one order, as sums are
             self._database.run_many(_INSERT, rows)
             if entries:
                 self._database.run(
