@@ -89,7 +89,7 @@ class Gateway:
         router: Router | None = None,
     ) -> None:
         self._configuration = configuration
-        self._authenticator = Authenticator(configuration.keys)
+        self._authenticator = _authenticator(configuration)
         if router is None:
             router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
         self._shared = Shared(configuration.settings, router, rng, epoch)
@@ -115,10 +115,10 @@ class Gateway:
             return self._begin_operation(head, path, now)
         page = _PAGES.get(path)
         if page is not None and page.key and not (page.stats and self._shared.settings.server.public_stats):
-            label = self._authenticate(head, page.endpoint, now)
-            if not isinstance(label, str):
-                return label
-            return self._begin_page(head, page, now, label)
+            client = self._authenticate(head, page.endpoint, now)
+            if not isinstance(client, Accepted):
+                return client
+            return self._begin_page(head, page, now, client.label)
         if path not in _PROBES and (over := self._over(head, now)) is not None:
             known = page or _ROUTES.get(path)
             return self._rejected(head, now, over, "" if known is None else known.endpoint)
@@ -153,7 +153,7 @@ class Gateway:
     def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
         """Change everything at once. Exchanges in flight keep what they started with; memory of health
         and of what limits were drawn on stays, but for the credentials in ``renewed``: their secret is another one."""
-        self._authenticator = Authenticator(configuration.keys)
+        self._authenticator = _authenticator(configuration)
         self._limits.reconfigure(configuration.settings.limits, configuration.keys, now)
         self._addresses = Addresses(configuration.settings.server.trusted_proxies)
         self._shared.reconfigure(configuration.settings)
@@ -197,9 +197,9 @@ class Gateway:
         endpoint = "/v1/chat/completions"
         if head.method != "POST":
             return self._wrong_method(head, now, b"POST", endpoint)
-        label = self._authenticate(head, endpoint, now)
-        if not isinstance(label, str):
-            return label
+        client = self._authenticate(head, endpoint, now)
+        if not isinstance(client, Accepted):
+            return client
         limits = self._shared.settings.limits
         if self._shared.in_flight >= limits.max_in_flight:
             return self._refusal(
@@ -212,21 +212,21 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_RETRY_SOON, CLOSE),
             )
-        account = open_account(self._limits, label, now)
+        account = open_account(self._limits, client.label, now)
         if isinstance(account, Rejection):
-            return self._rejected(head, now, account, endpoint, label)
+            return self._rejected(head, now, account, endpoint, client.label)
         kind = SharingExchange if self._shared.settings.single_flight.enabled else ChatExchange
         return self._announced(head, endpoint, now) or kind(
-            head, self._shared.new_id(), now, shared=self._shared, key=label, account=account
+            head, self._shared.new_id(), now, shared=self._shared, client=client, account=account
         )
 
     def _begin_operation(self, head: RequestHead, path: str, now: float) -> Exchange:
         endpoint = "/v1" + path
         if head.method != "POST":
             return self._wrong_method(head, now, b"POST", endpoint)
-        label = self._authenticate(head, endpoint, now)
-        if not isinstance(label, str):
-            return label
+        client = self._authenticate(head, endpoint, now)
+        if not isinstance(client, Accepted):
+            return client
         perform = _OPERATIONS[path]
         return self._announced(head, endpoint, now) or Operation(
             head,
@@ -235,7 +235,7 @@ class Gateway:
             perform=lambda intake, then: perform(intake, self.catalog, self._shared, then),
             endpoint=endpoint,
             shared=self._shared,
-            key=label,
+            client=client,
         )
 
     def _begin_page(
@@ -257,15 +257,16 @@ class Gateway:
         where = f"{head.method} {head.target.partition('?')[0]}"[:200]
         return self._refusal(head, now, 404, "unknown_url", f"Invalid URL ({where})")
 
-    def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> str | Exchange:
-        """The label of the client's key, or the refusal."""
-        verdict = self._authenticator.check(head.headers)
+    def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> Accepted | Exchange:
+        """Whose key it is, or the refusal."""
+        verdict = self._authenticator.check(head.headers, now + self._shared.epoch)
         if isinstance(verdict, Accepted):
-            return verdict.label
+            return verdict
         if (over := self._over(head, now)) is not None:
-            return self._rejected(head, now, over, endpoint)
-        kind = "authentication_error" if verdict.status == 401 else "invalid_request_error"
-        answer = error_answer(verdict.status, verdict.code, verdict.message, type=kind)
+            answer = rejected(over)
+        else:
+            kind = "authentication_error" if verdict.status == 401 else "invalid_request_error"
+            answer = error_answer(verdict.status, verdict.code, verdict.message, type=kind)
         shared = self._shared
         return Reply(
             head,
@@ -274,6 +275,7 @@ class Gateway:
             answer=answer,
             endpoint=endpoint,
             epoch=shared.epoch,
+            key=verdict.label,
             rejected=verdict.reason,
             client=self._addresses.of(head),
         )
@@ -328,6 +330,11 @@ class Gateway:
         if self._draining_since is not None:
             return json_answer({"status": "draining"}, status=503, headers=(_RETRY_SOON,))
         return json_answer({"status": "ok"})
+
+
+def _authenticator(configuration: Configuration) -> Authenticator:
+    names = configuration.catalog.names
+    return Authenticator(configuration.keys, lambda name: [target.id for target in names.get(name, ())])
 
 
 def _normal(target: str) -> str:

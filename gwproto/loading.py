@@ -245,6 +245,8 @@ def _explain(kind: Any, error: ValidationError) -> str:
     message = str(error).partition(" - at ")[0].replace("`", "").replace(" | null", "")  # TOML has no null
     if get_origin(kind) is Literal or message.startswith("Invalid enum value"):
         return "expected one of " + ", ".join(dict.fromkeys(_words(kind)))
+    if " matching regex " in message:  # the only one there is is that of projects' ids
+        return "expected 1 to 64 of the characters A-Z a-z 0-9 . _ : -"
     return message[0].lower() + message[1:]
 
 

@@ -371,7 +371,7 @@ class TestModels:
 class TestKeys:
     def test_a_new_key_and_its_entry(self, capsys: pytest.CaptureFixture[str]) -> None:
         status, out, _ = run(capsys, "keys", "new", "--label", "ci")
-        key, entry = out.splitlines()
+        key, entry, *_ = out.splitlines()
         assert status == 0
         assert entry == f"ci:{deployment.client_key('ci', key).sha256.hex()}"
         (parsed,) = parse_hashes(entry)

@@ -42,6 +42,7 @@ from gwproto.exchange.intake import Intake, too_slow
 from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
+from gwproto.policy.auth import Accepted
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan, Ticket, Wait
 from gwproto.values import Ending, RequestHead
@@ -82,16 +83,16 @@ class ChatExchange(Exchange):
         now: float,
         *,
         shared: Shared,
-        key: str,
+        client: Accepted,
         account: Account | None = None,
     ) -> None:
         super().__init__(head, request_id, now)
         self._account = account  # None: nothing about it is limited
         self._shared = shared
         self._settings = shared.settings
-        self._intake = Intake(head, shared.settings.limits.max_body)
+        self._intake = Intake(head, shared.settings.limits.max_body, client.grant)
         self._response = Response(request_id, account)
-        self._history = History(head, request_id, now, shared.epoch, key)
+        self._history = History(head, request_id, now, shared.epoch, client.label)
         self._request: ChatRequest | None = None
         self._course: Course | None = None
         self._attempts = Attempts(request_id, self._history, shared)
@@ -213,10 +214,8 @@ class ChatExchange(Exchange):
         if isinstance(understood, Failure):
             return self._refuse(understood, now)
         self._request, demand = understood
-        if self._account is not None:
-            refused = self._account.admit(self._request, now)
-            if refused is not None:
-                return self._refuse(refused, now)
+        if self._account is not None and (refused := self._account.admit(self._request, now)) is not None:
+            return self._refuse(refused, now)
         plan = self._shared.router.plan(demand)
         if isinstance(plan, Failure):
             return self._refuse(plan, now)

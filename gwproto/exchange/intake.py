@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 from gwproto.config import Quirks, overlaid
 from gwproto.failures import Failure, FailureClass
+from gwproto.policy.auth import Grant
 from gwproto.policy.tracing import trace_of
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
@@ -27,11 +28,12 @@ _WANTED: dict[bool, tuple[bytes, bytes]] = {
 
 
 class Intake:
-    """Collects the request body up to ``limit`` bytes."""
+    """Collects the request body up to ``limit`` bytes. ``grant``: what the client's key is bound to."""
 
-    __slots__ = ("_head", "_limit", "_pieces", "_size")
+    __slots__ = ("_grant", "_head", "_limit", "_pieces", "_size")
 
-    def __init__(self, head: RequestHead, limit: int) -> None:
+    def __init__(self, head: RequestHead, limit: int, grant: Grant | None = None) -> None:
+        self._grant = grant
         self._head = head
         self._limit = limit
         self._pieces: list[bytes] = []
@@ -77,6 +79,12 @@ class Intake:
                 model = value.decode("latin-1")
             elif name == b"x-gateway-affinity":
                 affinity = value.decode("latin-1")
+        grant = self._grant
+        if grant is not None and grant.projects is not None:
+            if request.project_id is None:
+                request = structs.replace(request, project_id=grant.projects[0])
+            elif request.project_id not in grant.projects:
+                return _not_for(request.project_id)
         return request, Demand(
             model=request.model,
             provider=provider,
@@ -88,6 +96,7 @@ class Intake:
             affinity=affinity or request.cache_key or "",
             parameters=frozenset(request.fields) if request.require_params else frozenset(),
             require_params=request.require_params,
+            allowed=None if grant is None else grant.targets,
         )
 
 
@@ -115,6 +124,17 @@ def too_large(limit: int) -> Failure:
         status=413,
         type="invalid_request_error",
         code="request_too_large",
+    )
+
+
+def _not_for(project: str) -> Failure:
+    return Failure(
+        FailureClass.INVALID,
+        f"This API key may not be used for project {project!r}.",
+        status=403,
+        type="invalid_request_error",
+        code="mismatched_project",
+        param="project_id",
     )
 
 

@@ -19,6 +19,7 @@ from gwproto.exchange.flight import Flight, Piece, key_of
 from gwproto.exchange.reply import identity
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass
+from gwproto.policy.auth import Accepted
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan
 from gwproto.values import Ending, RequestHead
@@ -53,13 +54,13 @@ class SharingExchange(ChatExchange):
         now: float,
         *,
         shared: Shared,
-        key: str,
+        client: Accepted,
         account: Account | None = None,
     ) -> None:
-        super().__init__(head, request_id, now, shared=shared, key=key, account=account)
+        super().__init__(head, request_id, now, shared=shared, client=client, account=account)
         self.wake: Callable[[], None] = _nobody
         self.apart = ""  # see key_of
-        self._label = key
+        self._label = client.label
         self._leads: Flight | None = None
         self._follows: Flight | None = None
         self._news_at = math.inf
