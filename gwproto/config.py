@@ -150,7 +150,11 @@ class LimitSettings(Rates, frozen=True):
 
 class AnalyticsSettings(Section, frozen=True):
     database: str = "sqlite:///gwproto.db"  # in state_dir; or postgresql://…; "": no records are kept
+    metrics: bool = True  # counted, and shown at /metrics
     retention_days: Annotated[int, Meta(ge=1, le=3650)] = 30  # of records; sums of them are kept longer
+
+    def __repr__(self) -> str:
+        return f"<AnalyticsSettings {self.database.partition(':')[0]}>"  # the rest may hold a password
 
 
 class ProviderTimeouts(Section, frozen=True):
@@ -273,6 +277,9 @@ class ProviderSettings(Section, frozen=True):
     ca_file: str = ""
     quirks: Quirks = STANDARD
     models: tuple[ModelSettings, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<ProviderSettings {self.name}: {self.base_url}>"  # query and headers may hold secrets
 
 
 class Settings(Section, frozen=True):

@@ -23,6 +23,7 @@ from gwproto.config import (
     overlaid,
 )
 from gwproto.failures import ConfigurationError
+from gwproto.policy.cors import origin_problems
 
 
 class Loaded(Struct, frozen=True):
@@ -122,6 +123,7 @@ def load(
     if settings is None:
         raise ConfigurationError(tuple(problems))
     problems += _addresses(settings.server.trusted_proxies, "server.trusted_proxies")
+    problems += origin_problems(settings.server.cors_origins, "server.cors_origins")
     tables = data.get("providers", ())
     providers = _providers(settings, tables, text is not None, environ, known, origins, problems)
     if problems:

@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "commands": _VALUES,
     "sse": {"failures"},
     "config": {"failures"},
-    "loading": {"failures", "config"},
+    "loading": {"failures", "config", "policy"},
     "queries": {"failures"},
     "wire": _SETTINGS | {"sse"},
     "routing": _SETTINGS,

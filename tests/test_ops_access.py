@@ -1,4 +1,4 @@
-"""The access log and the console page."""
+"""The access log."""
 
 import io
 import json
@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from gwproto import AttemptRecord, Ending, Outcome, Usage
-from gwproto_ops import access, console
+from gwproto_ops import access
 from gwproto_ops.records import Line
 
 PLAIN = Outcome("req-1", 1_800_000_000.25, Ending.REFUSED, 404, "GET", "/", 0.0015, error="unknown_url")
@@ -148,28 +148,3 @@ def test_an_output_that_is_gone_is_no_ones_error() -> None:
     with access.enabled(stream):
         stream.close()
         access.log_outcome(PLAIN)
-
-
-def test_the_page_and_the_policy_that_lets_nothing_in() -> None:
-    status, headers, body = console.answer('{"file":"index.html"}')
-    assert status == 200
-    fields = dict(headers)
-    assert fields[b"content-length"] == b"%d" % len(body)
-    assert fields[b"content-type"] == b"text/html; charset=utf-8"
-    policy = fields[b"content-security-policy"]
-    assert policy.startswith(b"default-src 'none'; style-src 'sha256-")
-    assert b"unsafe" not in policy
-    assert body.count(b"<style>") == 1
-    for forbidden in (b"<script", b"style=", b"http://", b"https://"):
-        assert forbidden not in body
-    assert b"/v1/chat/completions" in body
-
-
-def test_the_policy_allows_the_pages_own_style() -> None:
-    import base64
-    import hashlib
-
-    _, headers, body = console.answer('{"file":"index.html"}')
-    style = body[body.index(b"<style>") + 7 : body.index(b"</style>")]
-    allowed = base64.b64encode(hashlib.sha256(style).digest())
-    assert b"'sha256-" + allowed + b"'" in dict(headers)[b"content-security-policy"]

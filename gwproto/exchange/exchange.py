@@ -10,8 +10,7 @@
 *body*: the client's request is coming in. *choosing*: the router picks a target, at once. *waiting*: for a target that
 comes back, or out of back-off before the same target is tried again. *attempting*: nothing but heartbeats has reached
 the client, everything can still change. *streaming*: past the commit point, the exchange can only end or break off.
-*lingering*: the client has its whole answer; the provider's framing is given a moment to end, so that its connection
-can be used again.
+*lingering*: the client has its whole answer; the provider's framing gets a moment to end, for its connection's sake.
 
 An attempt that is slow may be joined by a second one, a *hedge*: the first with content serves, the other is closed.
 """
@@ -119,6 +118,7 @@ class ChatExchange(Exchange):
         if self.receiving or self.finished:
             raise LocalProtocolError("start() was called before")
         self.receiving = True
+        self._response.extra = self.extra
         self._shared.in_flight += 1
         self._body_at = now + (self._settings.timeouts.body or math.inf)
         return []

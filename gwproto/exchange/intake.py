@@ -19,7 +19,7 @@ from gwproto.wire.neutral import ChatRequest, Envelope, Reading, Rendering
 from gwproto.wire.openai.request import parse_request
 
 _PROJECT = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
-_TRUE = (b"true", b"1", b"yes")
+_TRUTH = {b"true": True, b"1": True, b"yes": True, b"false": False, b"0": False, b"no": False}
 _SENT = (b"content-type", b"application/json")
 _WANTED: dict[bool, tuple[bytes, bytes]] = {
     False: (b"accept", b"application/json"),
@@ -72,7 +72,10 @@ class Intake:
                     )
                 request = structs.replace(request, project_id=value.decode())
             elif name == b"x-gateway-require-params":
-                request = structs.replace(request, require_params=value.lower() in _TRUE)
+                required = _TRUTH.get(value.lower())
+                if required is None:
+                    return _bad_header("x-gateway-require-params", "true and false")
+                request = structs.replace(request, require_params=required)
             elif name == b"x-gateway-force-provider":
                 provider = value.decode("latin-1")
             elif name == b"x-gateway-force-model":
@@ -84,7 +87,7 @@ class Intake:
             if request.project_id is None:
                 request = structs.replace(request, project_id=grant.projects[0])
             elif request.project_id not in grant.projects:
-                return _not_for(request.project_id)
+                return not_for(request.project_id)
         return request, Demand(
             model=request.model,
             provider=provider,
@@ -127,7 +130,8 @@ def too_large(limit: int) -> Failure:
     )
 
 
-def _not_for(project: str) -> Failure:
+def not_for(project: str) -> Failure:
+    """A key bound to other projects was used for this one."""
     return Failure(
         FailureClass.INVALID,
         f"This API key may not be used for project {project!r}.",

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -277,11 +278,16 @@ def _hashes(text: str, where: str, problems: list[tuple[str, str]]) -> tuple[Cli
         return ()
 
 
+_CONVENTIONAL = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
 def _variable(name: str, where: str, environ: Mapping[str, str], problems: list[tuple[str, str]]) -> str:
     """A variable's value, which must hold something."""
     value = environ.get(name, "").strip()
     if not value.strip(","):
-        what = "" if name == where else f"{name} "
+        # Who mistakes it for the key's own place has put a secret there.
+        shown = name if _CONVENTIONAL.fullmatch(name) else "the variable of that name"
+        what = "" if name == where else f"{shown} "
         problems.append((where, f"{what}is {'empty' if name in environ else 'not set'}"))
         return ""
     return value
