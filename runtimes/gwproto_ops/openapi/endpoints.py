@@ -63,7 +63,7 @@ ENDPOINTS = (
             "server-timing",
             *LIMITS,
         ),
-        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 404, 500, 502, 503, 504))),
+        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 403, 404, 500, 502, 503, 504))),
     ),
     Endpoint(
         method="get",
@@ -99,7 +99,7 @@ ENDPOINTS = (
         key=True,
         body=ChatCompletionRequest,
         answers={JSON: Explanation},
-        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 404, 500))),
+        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 403, 404, 500))),
     ),
     Endpoint(
         method="post",

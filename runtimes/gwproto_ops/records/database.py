@@ -1,9 +1,9 @@
 """A connection to a database, whichever it is, and where it is found."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 Row = tuple[Any, ...]
 
@@ -27,7 +27,7 @@ class Database(ABC):
     """
 
     #: What the two call things in a table's definition.
-    types: dict[str, str]
+    types: ClassVar[Mapping[str, str]]
 
     @abstractmethod
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -55,8 +55,8 @@ class Database(ABC):
         """Never raises."""
 
     #: How to begin what :meth:`transaction` and :meth:`snapshot` are.
-    begin: str
-    begin_snapshot: str
+    begin: ClassVar[str]
+    begin_snapshot: ClassVar[str]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -204,7 +205,7 @@ def analytics(database: Database, query: AnalyticsQuery, wall: float) -> Analyti
     )
 
 
-def _window(days: int, wall: float) -> tuple[str, int, int]:
+def _window(days: int, wall: float) -> tuple[Literal["hour", "day"], int, int]:
     """Which roll-ups to read, from when on, and their width: whole hours or days (UTC), the current one included."""
     now = int(wall)
     if days <= HOURLY:

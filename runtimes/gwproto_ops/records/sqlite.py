@@ -3,9 +3,10 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 from gwproto_ops.records.database import Corrupt, Database, Row, Unavailable, Unfit
@@ -24,7 +25,11 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 class SQLite(Database):
     begin = "BEGIN IMMEDIATE"
     begin_snapshot = "BEGIN"
-    types = {"id": "INTEGER PRIMARY KEY", "blob": "BLOB", "clustered": "WITHOUT ROWID"}  # noqa: RUF012 -- never changed
+    types: ClassVar[Mapping[str, str]] = {
+        "id": "INTEGER PRIMARY KEY",
+        "blob": "BLOB",
+        "clustered": "WITHOUT ROWID",
+    }
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self._path = path
