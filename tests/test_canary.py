@@ -28,6 +28,8 @@ from gwproto_asgi import GatewayApp
 from gwproto_cli.command import main
 from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment, deploy
+from gwproto_ops.records import Recorder
+from gwproto_ops.telemetry import Telemetry
 from support.conversation import START, body, head
 from support.servers import (
     CHAT,
@@ -239,6 +241,14 @@ def reload_badly(gateway: GatewayProcess, file: Path) -> None:
             pause.wait(0.01)
 
 
+def assert_exported(capsys: pytest.CaptureFixture[str], database: str, least: int) -> None:
+    for form in ("--jsonl", "--csv"):
+        assert main(["export", form, "--database", database]) == 0
+        said = capsys.readouterr()
+        assert said.out.count("\n") > least
+        assert traces(said.out, said.err) == set()
+
+
 #: One that there is, and one that nobody listens for.
 DATABASES = ("sqlite:///records.db", f"postgresql://gateway:{PASSWORD}@127.0.0.1:1/gateway")
 
@@ -247,7 +257,7 @@ DATABASES = ("sqlite:///records.db", f"postgresql://gateway:{PASSWORD}@127.0.0.1
 @pytest.mark.parametrize("database", DATABASES, ids=["sqlite", "postgresql"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_no_canary_in_anything_that_a_server_says_or_writes(
-    runtime: str, database: str, tmp_path: Path
+    runtime: str, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = Provider("good", Knobs(words=3), models=("mock", "every"))
     gossip = Gossip("gossip", models=(*MISBEHAVIOURS, "every"))
@@ -287,6 +297,10 @@ def test_no_canary_in_anything_that_a_server_says_or_writes(
     for path in written:
         # A journal keeps providers' errors, whose words decide what is done (docs/journal.md).
         assert traces(path.read_bytes(), of=SECRETS if path == journal else EVERYTHING) == set(), path
+    assert "key_rejected" in gateway.log
+    if database.startswith("sqlite"):
+        assert b"owner" in (tmp_path / "gwproto" / "records.db").read_bytes()
+        assert_exported(capsys, f"sqlite:///{tmp_path}/gwproto/records.db", len(answers) // 2)
     for provider in providers:
         for request in provider.received:
             assert QUERY_KEY in request.target
@@ -295,7 +309,7 @@ def test_no_canary_in_anything_that_a_server_says_or_writes(
 
 CONFIGURED = f"""
 [analytics]
-database = "postgresql://gateway:{PASSWORD}@db.example/gateway"
+database = "postgresql://gateway:{PASSWORD}@127.0.0.1:1/gateway"
 [[providers]]
 name = "local"
 base_url = "http://provider.test/v1"
@@ -330,6 +344,12 @@ def test_no_secret_in_any_repr(deployment: Deployment) -> None:
     ]
     objects += [settings, settings.analytics, *settings.providers, gateway.catalog.targets]
     objects += [vars(gateway), vars(app), load(CONFIGURED.encode(), ENVIRON, {}, known={})]
+    records = Recorder(DATABASES[1])
+    telemetry = Telemetry(settings)
+    telemetry.attach(gateway, lambda: START, lambda: 0)
+    objects += [records, vars(records), telemetry, vars(telemetry)]
+    records.close()
+    telemetry.close()
     for one in objects:
         assert traces(repr(one), of=SECRETS) == set(), type(one)
         assert traces(str(one), of=SECRETS) == set(), type(one)
