@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from asgi_harness import call
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from gwproto import ClientData, ClientEnd, Configuration, Gateway
 from gwproto.config import Settings
@@ -29,7 +33,9 @@ from gwproto_cli.command import main
 from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment, deploy
 from gwproto_ops.records import Recorder
+from gwproto_ops.spans import Spans
 from gwproto_ops.telemetry import Telemetry
+from gwproto_ops.tracing import Tracer
 from support.conversation import START, body, head
 from support.servers import (
     CHAT,
@@ -359,12 +365,19 @@ def test_no_secret_in_any_repr(deployment: Deployment) -> None:
 
 
 @pytest.mark.sockets
-def test_no_canary_in_any_log_line_at_its_most_talkative(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_canary_in_any_log_line_or_span_at_their_most_talkative(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     caplog.set_level(logging.DEBUG)
+    spans = InMemorySpanExporter()
+    tracer = Tracer(SimpleSpanProcessor(spans), Spans(Resource({}), ALWAYS_ON))
     good, gossip = Provider("good", models=("mock",)), Gossip("gossip", models=MISBEHAVIOURS)
     with hosting([good, gossip]) as urls, start_blocking_portal("asyncio") as portal:
         file = configuration([good, gossip], urls, MORE, good=OF_EACH, gossip=OF_EACH)
-        app = GatewayApp(deploy(load(file.encode(), ENVIRON, {}, known={}), environ=ENVIRON))
+        file = f'{file}\n[analytics]\ndatabase = "sqlite:///{tmp_path}/records.db"'
+        deployment = deploy(load(file.encode(), ENVIRON, {}, known={}), environ=ENVIRON)
+        telemetry = Telemetry(deployment.configuration.settings, tracer=tracer)
+        app = GatewayApp(deployment, telemetry=telemetry)
         for key in (CLIENT_KEY, WRONG_KEY):
             headers = ((b"authorization", b"Bearer " + key.encode()),)
             for model in ("mock", *MISBEHAVIOURS):
@@ -378,7 +391,10 @@ def test_no_canary_in_any_log_line_at_its_most_talkative(caplog: pytest.LogCaptu
                     portal.call(partial(call, app, "POST", CHAT, headers=headers, body=[payload]))
         portal.call(app.aclose)
     assert len([record for record in caplog.records if record.name == "gwproto.access"]) == 52
+    assert "gwproto.audit" in {record.name for record in caplog.records}
     assert traces(caplog.text, *(vars(record) for record in caplog.records)) == set()
+    assert len(spans.get_finished_spans()) > 52
+    assert traces(*(span.to_json() for span in spans.get_finished_spans())) == set()
 
 
 @pytest.mark.parametrize("command", ["check", "models"])
