@@ -131,12 +131,13 @@ class Telemetry:
             connections=self._connections(),
             recorder=self._recorder if self._analytics.database else None,
             log_dropped=access.dropped(),
-            gauges={} if self._reloads is None else _gauges(self._reloads()),
+            gauges={} if self._reloads is None else gauges_of(self._reloads()),
         )
         return lambda: response(200, page(), CONTENT_TYPE)
 
 
-def _gauges(reloads: "Reloads") -> Mapping[str, tuple[str, float]]:
+def gauges_of(reloads: "Reloads") -> Mapping[str, tuple[str, float]]:
+    """Metrics by their names without the prefix: help and value."""
     return {
         "configuration_reloads": ("Times that the configuration was read again and used.", reloads.reloads),
         "configuration_reload_failures": (
