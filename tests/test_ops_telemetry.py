@@ -17,6 +17,9 @@ from gwproto_ops.telemetry import Response, Telemetry
 from support.conversation import START, answer, begin, body, completion, feed, gateway, head
 
 
+NOTHING = NoQuery()
+
+
 def settings(directory: Path | None = None, **changes: Any) -> Settings:
     database = "sqlite:///records.db" if directory else ""
     return Settings(
@@ -37,7 +40,7 @@ def attached(telemetry: Telemetry) -> Telemetry:
     return telemetry
 
 
-def page(telemetry: Telemetry, name: str, query: Query = NoQuery()) -> tuple[int, Any]:
+def page(telemetry: Telemetry, name: str, query: Query = NOTHING) -> tuple[int, Any]:
     text = msgspec.json.encode(query).decode()
     made = telemetry.answer(name, text)
     status, headers, content = made() if callable(made) else made
