@@ -6,7 +6,11 @@ import pytest
 
 from gwproto import RequestHead
 from gwproto.policy.guard import guard
-from gwproto_io.http1_server import MAX_HEAD, BadRequest, RequestParser, ResponseWriter
+from gwproto_io.codec.heads import MAX_HEAD
+from gwproto_io.http1_server import BadRequest, RequestParser, ResponseWriter
+from support.codecs import with_each_codec
+
+codec = with_each_codec(globals(), "RequestParser")
 
 GET = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhello"
