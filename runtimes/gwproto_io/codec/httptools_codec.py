@@ -1,4 +1,4 @@
-"""httptools, which is llhttp: a head in a fifth of the time that h11 takes (extra ``fast``).
+"""httptools, which is llhttp: the fields of a head in a sixth of the time that h11 takes (extra ``fast``).
 
 llhttp has its own views: it takes ``gzip, chunked`` for chunked, knows no method that is not in its list, and stops
 at an upgrade. So it answers for plain heads only, which leave nothing to interpret. Whatever it refuses, and whatever
