@@ -33,6 +33,7 @@ class Job(msgspec.Struct, frozen=True, tag="job"):
     warm_up: float = 0.2
     stagger: float = 0.0  # seconds between the first requests of two connections
     key: str = ""
+    settling: float = SETTLING  # for servers that do more behind their answers
 
 
 class Measurement(msgspec.Struct, frozen=True, tag="measurement"):
@@ -231,11 +232,11 @@ async def measure(job: Job) -> Measurement:
             if run.over.done():
                 run.over.result()
             await run.phase(clients, job.warm_up)
-            await asyncio.sleep(SETTLING)
+            await asyncio.sleep(job.settling)
             before = meter.usage(job.pid)
             asyncio.get_running_loop().call_later(job.duration * 0.9, sample)
             elapsed = await run.phase(clients, job.duration)
-            await asyncio.sleep(SETTLING)
+            await asyncio.sleep(job.settling)
             after = meter.usage(job.pid)
     finally:
         for client in clients:

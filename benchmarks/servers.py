@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -173,8 +173,17 @@ def command(name: str, directory: Path, port: int, provider_port: int, more: Seq
 
 
 @contextlib.contextmanager
-def serving(name: str, directory: Path, provider_port: int, more: Sequence[str]) -> Iterator[Server]:
-    """Start the server called ``name`` alone on its core, wait for its first answers, and stop it at the end."""
+def serving(
+    name: str,
+    directory: Path,
+    provider_port: int,
+    more: Sequence[str],
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Start the server called ``name`` alone on its core, wait for its first answers, and stop it at the end.
+
+    ``settings``: ``GWPROTO_`` variables for a gateway.
+    """
     directory = directory / name
     directory.mkdir(exist_ok=True)
     port = free_port()
@@ -184,6 +193,7 @@ def serving(name: str, directory: Path, provider_port: int, more: Sequence[str])
         "GATEWAY_API_KEY": CLIENT_KEY,
         "BENCH_PROVIDER_KEY": "bench-provider-key",
         "XDG_STATE_HOME": str(directory),
+        **(settings or {}),
     }
     log = directory / "log"
     with log.open("wb") as output, on(SERVER_CORES):

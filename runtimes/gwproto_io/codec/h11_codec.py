@@ -13,6 +13,16 @@ from gwproto import Headers
 from gwproto_io.codec.heads import HeadError
 
 
+class _Head(ReceiveBuffer):
+    """A head whose end has been found: h11 has nothing to search for, and nothing to keep."""
+
+    def __init__(self, head: bytes) -> None:
+        self._lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+
+    def maybe_extract_lines(self) -> list[bytes]:  # type: ignore[override]  # h11's readers only read them
+        return self._lines
+
+
 class H11Codec:
     """See :class:`gwproto_io.codec.heads.Codec`."""
 
@@ -20,20 +30,16 @@ class H11Codec:
     name = "h11"
 
     def request_fields(self, head: bytes) -> Headers:
-        buffer = ReceiveBuffer()
-        buffer += head
         try:
-            request = read_request(buffer)
+            request = read_request(_Head(head))
         except h11.LocalProtocolError as error:
             raise HeadError(error.error_status_hint) from error
         assert request is not None  # the head is whole
         return _lowered(request)
 
     def response_fields(self, head: bytes) -> Headers:
-        buffer = ReceiveBuffer()
-        buffer += head
         try:
-            response = read_response(buffer)
+            response = read_response(_Head(head))
         except h11.LocalProtocolError as error:
             raise HeadError(error.error_status_hint) from error
         assert response is not None
