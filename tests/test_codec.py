@@ -5,14 +5,18 @@ import sys
 
 import pytest
 import trio
+import trio.testing
+from anyio.abc import ByteStream
 
-from gwproto_io.codec import DEFAULT, Codec
+from gwproto import Headers, Origin, UpstreamEnd, UpstreamRequest
+from gwproto_io.codec import DEFAULT, Codec, H11Codec
 from gwproto_io.codec.heads import HeadError
-from gwproto_io.upstream import Pool
+from gwproto_io.upstream import Pool, Upstreams
 from gwproto_ops.deployment import Deployment
 from gwproto_trio import Server
-from support.codecs import CODECS, H11, needs_httptools
+from support.codecs import CODECS, needs_httptools
 from support.conversation import configuration
+from support.memory import connected
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\n%b\r\n"
 
@@ -33,10 +37,52 @@ def test_h11_is_used_where_it_is_not(broken: str) -> None:
     assert done.stdout == "h11\n"
 
 
-def test_an_argument_decides_for_clients_and_providers() -> None:
+class Counting(H11Codec):
+    """Counts what it is asked."""
+
+    __slots__ = ("requests", "responses")
+
+    def __init__(self) -> None:
+        self.requests = self.responses = 0
+
+    def request_fields(self, head: bytes) -> Headers:
+        self.requests += 1
+        return super().request_fields(head)
+
+    def response_fields(self, head: bytes) -> Headers:
+        self.responses += 1
+        return super().response_fields(head)
+
+
+def test_the_server_reads_its_clients_by_the_codec_it_is_given() -> None:
     async def main() -> None:
-        server = Server(Deployment(configuration(), {"a": (b"authorization", b"Bearer x")}), codec=H11)
-        assert server.codec is server.pool.codec is H11
+        codec = Counting()
+        server = Server(Deployment(configuration(), {"a": (b"authorization", b"Bearer x")}), codec=codec)
+        assert server.pool.codec is codec
+        ours, theirs = trio.testing.memory_stream_pair()
+        await ours.send_all(REQUEST % b"")
+        await ours.send_eof()
+        await server.serve_stream(theirs)
+        assert codec.requests == 1
+
+    trio.run(main)
+
+
+def test_a_pool_reads_its_providers_by_the_codec_it_is_given() -> None:
+    async def main() -> None:
+        codec = Counting()
+        ours, theirs = connected()
+
+        async def dial(origin: Origin) -> ByteStream:
+            return ours
+
+        async with trio.open_nursery() as nursery:
+            upstreams = Upstreams(Pool({}, dial=dial, codec=codec), nursery.start_soon)
+            await upstreams.open(1, UpstreamRequest(Origin("http", "h", 80), "POST", "/", (), b""))
+            await theirs.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            while not isinstance(await upstreams.next_event(), UpstreamEnd):
+                pass
+            assert codec.responses == 1
 
     trio.run(main)
 
