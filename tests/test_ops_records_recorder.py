@@ -82,7 +82,7 @@ def test_answers(tmp_path: Path) -> None:
     assert [one["request_id"] for one in rest["data"]] == ["0"]
     assert asked(records, '{"before":"nonsense"}', status=400) == {
         "error": {
-            "message": "Invalid value: before must be the next of a page.",
+            "message": "Invalid value for 'before': expected the next of an earlier page.",
             "type": "invalid_request_error",
             "param": "before",
             "code": "invalid_value",

@@ -37,6 +37,11 @@ class Database(ABC):
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute a statement for each of ``rows``."""
 
+    def insert(self, into: str, rows: Sequence[Sequence[object]]) -> None:
+        """Insert ``rows`` of one width; ``into``: the table, and its columns in parentheses."""
+        marks = ", ".join("?" * len(rows[0]))
+        self.run_many(f"INSERT INTO {into} VALUES ({marks})", rows)
+
     @abstractmethod
     def prepare(self) -> None:
         """Make what the tables' SQL needs beside tables; in the transaction that makes them."""

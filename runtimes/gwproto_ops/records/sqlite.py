@@ -16,6 +16,8 @@ from gwproto_ops.records.figures import merged
 LOCK_WAIT = 0.1
 #: Seconds that a page may take to be read.
 READ_LIMIT = 10.0
+#: Rows that one statement inserts; times their columns, at most the 999 parameters that old releases take.
+ROWS = 64
 #: Bytes that the write-ahead log keeps when it has been longer.
 WAL_KEPT = 16 * 1024 * 1024
 
@@ -66,6 +68,16 @@ class SQLite(Database):
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         with _in_words():
             self._connection.executemany(sql, rows)
+
+    def insert(self, into: str, rows: Sequence[Sequence[object]]) -> None:
+        # Each statement gives the interpreter's lock away and takes it again, from an event loop that is busy: one of
+        # them for many rows.
+        for start in range(0, len(rows) - ROWS + 1, ROWS):
+            one = f"({', '.join('?' * len(rows[0]))})"
+            many = [value for row in rows[start : start + ROWS] for value in row]
+            self.run(f"INSERT INTO {into} VALUES {', '.join([one] * ROWS)}", many)
+        if rest := rows[len(rows) - len(rows) % ROWS :]:
+            super().insert(into, rest)
 
     def prepare(self) -> None:
         pass  # the function is the connection's

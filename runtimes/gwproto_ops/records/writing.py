@@ -30,9 +30,8 @@ WAITING_SECONDS = 30.0
 #: Records that are made at a time: the interpreter would let the event loop wait for 5 ms.
 PIECE = 50
 
-_INSERT = """INSERT INTO gwproto_records
-    (at, request_id, key, project_id, provider, model, ending, status, decision, failed, line)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_RECORDS = """gwproto_records
+    (at, request_id, key, project_id, provider, model, ending, status, decision, failed, line)"""
 _DECIDE = """INSERT INTO gwproto_decisions (id, at, considered) VALUES (?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET at = excluded.at"""
 _ADD = """INSERT INTO gwproto_rollups (span, slice, at, provider, model, project_id, figures)
@@ -83,7 +82,7 @@ class Writer:
         with self._database.transaction():
             if new:
                 self._database.run_many(_DECIDE, sorted(new))  # in one order, as sums are
-            self._database.run_many(_INSERT, rows)
+            self._database.insert(_RECORDS, rows)
             if entries:
                 self._database.run(
                     "INSERT INTO gwproto_pending (sums) VALUES (?)", (_json(entries).decode(),)
