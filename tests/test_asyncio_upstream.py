@@ -41,7 +41,7 @@ class World:
         self.pool = Pool({"key": (b"authorization", b"Bearer " + SECRET)}, dial=self.dial, clock=loop.time)
         self.notified = 0
         self.upstreams = Upstreams(self.pool)
-        self.upstreams.notify = self.notify
+        self.upstreams.begin(self.notify)
         self.ours: list[MemoryTransport] = []
         self.theirs: list[MemoryStream] = []
         self.dials = 0

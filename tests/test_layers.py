@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "commands": _VALUES,
     "sse": {"failures"},
     "config": {"failures"},
-    "loading": {"failures", "config"},
+    "loading": {"failures", "config", "policy"},
     "queries": {"failures"},
     "wire": _SETTINGS | {"sse"},
     "routing": _SETTINGS,
@@ -46,8 +46,8 @@ LAYERS["testing"] = set(LAYERS)
 # A runtime, and the other packages it may import beside the standard library.
 PACKAGES: dict[str, set[str]] = {
     "gwproto": {"msgspec"},
-    "gwproto_io": {"gwproto", "msgspec", "h11", "anyio", "sniffio"},
-    "gwproto_ops": {"gwproto", "msgspec"},
+    "gwproto_io": {"gwproto", "msgspec", "h11", "httptools", "anyio", "sniffio"},
+    "gwproto_ops": {"gwproto", "msgspec", "psycopg", "prometheus_client", "opentelemetry"},
     "gwproto_asgi": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "sniffio"},
     "gwproto_trio": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "h11"},
     "gwproto_asyncio": {"gwproto", "gwproto_io", "gwproto_ops", "uvloop"},

@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import math
-import socket
-import struct
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gwproto import (
@@ -21,7 +20,7 @@ from gwproto import (
     SendHead,
 )
 from gwproto_asyncio.driver import Driver
-from gwproto_asyncio.loops import Alarm, prepare
+from gwproto_asyncio.loops import Alarm, prepare, reset
 from gwproto_asyncio.upstream import Upstreams
 from gwproto_io.driver import Send
 from gwproto_io.http1_server import CONTINUE, BadRequest, RequestParser, ResponseWriter
@@ -75,12 +74,12 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: "Server", client: str = "") -> None:
         self._server = server
-        self._parser = RequestParser(client)
+        self._parser = RequestParser(client, server.codec)
         self._writer = ResponseWriter("GET", "1.1")
         self._alarm = Alarm(server.loop, server.clock, self._due)
         self._upstreams = Upstreams(server.pool)
         self._driver: Driver | None = None  # the running exchange's
-        self._page: Delegate | None = None  # a thread makes this answer
+        self._page = False  # a thread makes the present response
         self._paused = False  # the client is not read
         self._partial = False  # some of a head is here
         self._eof = False  # the client sends no more
@@ -108,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._parser.receive(data)
         if self._driver is not None:
             self._driver.run()
-        elif self._page is None:
+        elif not self._page:
             self._next()
         if self._parser.buffered > MAX_BUFFERED and not self._paused and not self._lingering:
             self._paused = True
@@ -120,12 +119,13 @@ class Connection(asyncio.Protocol):
             self._driver.post(ClientGone())
         elif self._lingering:
             self._transport.close()
-        elif self._page is None:
+        elif not self._page:
             self._next()
         return True  # the transport is closed here, once nothing more is to be sent
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._eof = self._cut = self._lingering = self._lost = True
+        self._paused = False
         self._alarm.stop()
         if not self.writable:
             self.writable = True
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             self._driver.run()
         elif self._lingering:
             self._alarm.set(self._server.clock() + LINGER_TIMEOUT)
-        elif self._page is None:
+        elif not self._page:
             self._wait()
 
     # What the driver calls
@@ -217,7 +217,7 @@ class Connection(asyncio.Protocol):
                 self._closing = True
         if self._lost:
             self._server.closed(self)
-        elif self._page is None:
+        elif not self._page:
             self._responded()
 
     # What the server calls
@@ -226,9 +226,7 @@ class Connection(asyncio.Protocol):
         """The server is stopping: end with the running exchange, at once when there is none."""
         if self._driver is not None:
             self._driver.post(Draining())
-        elif (
-            not self._lingering and self._page is None and self._parser.complete and not self._parser.buffered
-        ):
+        elif not self._lingering and not self._page and self._parser.complete and not self._parser.buffered:
             self._close()
 
     def stop(self) -> None:
@@ -243,9 +241,15 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Begin the next request, if it is there and its turn."""
+        if self._driver is None and not self._page and self.writable and not self._lingering:
+            try:
+                self._begin()
+            except Exception:
+                logger.exception("connection failed inside the gateway")
+                self._reset()
+
+    def _begin(self) -> None:
         parser, server = self._parser, self._server
-        if self._driver is not None or self._page is not None or self._lingering or not self.writable:
-            return
         try:
             if not parser.complete:  # what is left of a body that an early answer made pointless
                 parser.next_data()
@@ -287,7 +291,7 @@ class Connection(asyncio.Protocol):
         server = self._server
         self._record = record
         self._driver = driver = Driver(exchange, self, self._upstreams, self._alarm)
-        self._upstreams.notify = driver.run
+        self._upstreams.begin(driver.run)
         if self._eof:
             driver.post(ClientGone())
         elif server.draining:
@@ -326,28 +330,20 @@ class Connection(asyncio.Protocol):
 
     def _delegate(self, command: Delegate) -> None:
         page = self._server.telemetry.answer(command.name, command.query)
-        if not callable(page):
-            self._answer(command, page)
-            return
-        self._page = command
-        making = self._server.loop.run_in_executor(None, page)
-        making.add_done_callback(self._made)
-
-    def _made(self, made: "asyncio.Future[Response]") -> None:
-        command, self._page = self._page, None
-        assert command is not None
-        if self._lost:
-            made.exception()
-            return
-        try:
-            self._answer(command, made.result())
-        except Exception:
-            logger.exception("a page failed inside the gateway")
-            server = self._server
-            message = "Internal error of the gateway."
-            self._drive(server.gateway.refuse(500, "internal_error", message, server.clock()), record=False)
+        if callable(page):
+            self._page = True
+            making = self._server.loop.run_in_executor(None, page)
+            making.add_done_callback(partial(self._made, command))
         else:
-            self._responded()
+            self._answer(command, page)
+
+    def _made(self, command: Delegate, made: "asyncio.Future[Response]") -> None:
+        self._page = False
+        if (error := made.exception()) is not None:
+            logger.error("a page failed inside the gateway", exc_info=error)
+        elif not self._cut:
+            self._answer(command, made.result())
+        self._responded()
 
     def _answer(self, command: Delegate, page: Response) -> None:
         status, headers, text = page
@@ -362,7 +358,7 @@ class Connection(asyncio.Protocol):
     # Waiting and ending
 
     def _unpause(self) -> None:
-        if self._paused and self._parser.buffered <= MAX_BUFFERED:
+        if self._paused and (self._lingering or self._parser.buffered <= MAX_BUFFERED):
             self._paused = False
             self._transport.resume_reading()
 
@@ -389,12 +385,9 @@ class Connection(asyncio.Protocol):
             self._lingering = True
             try:
                 self._transport.write_eof()
-            except OSError:  # the client is gone
-                self._transport.close()
-                return
-            if self._paused:
-                self._paused = False
-                self._transport.resume_reading()
+            except OSError:
+                pass  # the client is gone, as the loop will say
+            self._unpause()
             if self.writable:
                 self._alarm.set(self._server.clock() + LINGER_TIMEOUT)
         else:
@@ -406,7 +399,4 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._lingering = True
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        reset(self._transport)

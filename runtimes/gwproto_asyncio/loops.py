@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import socket
+import struct
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
@@ -43,6 +45,14 @@ def prepare(transport: asyncio.BaseTransport) -> asyncio.Transport:
     if hasattr(stream, "max_size"):  # asyncio's own reads 256 KiB; uvloop's 250, and it cannot be told
         stream.max_size = READ_SIZE
     return stream
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close so that the peer sees RST, not FIN (RFC 9293, 3.10.7: abort)."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class Alarm:

@@ -13,9 +13,11 @@ from gwproto import Outcome
 from gwproto_asyncio.connection import Connection
 from gwproto_asyncio.loops import clock_of
 from gwproto_asyncio.upstream import Pool
+from gwproto_io.codec import DEFAULT, Codec
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
-from gwproto_ops.start import start_gateway
+from gwproto_ops.reloading import HANGUP, Reloader
+from gwproto_ops.start import reconfigure_gateway, start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_ops.telemetry import Telemetry
 
@@ -50,16 +52,21 @@ class Server:
         rng: random.Random | None = None,
         state: StateFile | None = None,
         journal: "Journal | None" = None,
+        codec: Codec = DEFAULT,
     ) -> None:
         """``telemetry`` has the pages that tell of this gateway, and hears of every request that has ended, unless
         ``record`` is there to be called instead. ``state``: where to keep, every minute and at the end, what is known
-        of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used."""
+        of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used. ``codec`` reads the clients'
+        requests; a ``pool`` given has its own."""
+        self.codec = codec
         self.loop = asyncio.get_running_loop()
         self.clock = clock_of(self.loop)
         rng = random.Random() if rng is None else rng
         self.gateway = start_gateway(deployment, self.clock, rng=rng, state=state, journal=journal)
+        self._deployment = deployment
         self._state = state
-        self.pool = Pool(deployment.credentials, clock=self.clock) if pool is None else pool
+        self._journal = journal
+        self.pool = Pool(deployment.credentials, clock=self.clock, codec=codec) if pool is None else pool
         self.telemetry = telemetry = Telemetry() if telemetry is None else telemetry
         self.record = telemetry.record if record is None else record
         self.draining = False
@@ -85,6 +92,18 @@ class Server:
         """A connection has come to its end."""
         self.connections.discard(connection)
         self._check()
+
+    @property
+    def deployment(self) -> Deployment:
+        """What is served."""
+        return self._deployment
+
+    def reconfigure(self, deployment: Deployment) -> None:
+        """Serve this from now on. Requests in flight keep what they began with. To be called inside the event loop."""
+        before, now = self._deployment, self.clock()
+        reconfigure_gateway(self.gateway, before, deployment, now, state=self._state, journal=self._journal)
+        self.pool.reconfigure(deployment.credentials, deployment.destinations)
+        self._deployment = deployment
 
     def unready(self) -> None:
         """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
@@ -189,12 +208,14 @@ async def serve(
     telemetry: Telemetry | None = None,
     state: StateFile | None = None,
     journal: "Journal | None" = None,
+    reloader: Reloader | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal returns at once.
 
     ``on_listening`` is given the base URLs once connections are accepted. ``sockets``, bound already, become this
     function's own; without them it binds the configured host and port (0: any free one). ``state``: where to keep what
-    is known of the providers. Runs in the main thread.
+    is known of the providers. ``reloader``, which becomes this function's own, keeps what is served at what its source
+    says, and hears of SIGHUP. Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
     if sockets is None:
@@ -212,6 +233,7 @@ async def serve(
     async def drained() -> None:
         await asked.wait()
         server.unready()
+        settings = server.deployment.configuration.settings.server
         await asyncio.sleep(settings.drain_delay)
         server.drain()
         await asyncio.sleep(settings.drain_timeout + GRACE)
@@ -219,12 +241,19 @@ async def serve(
     loop = server.loop
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if reloader is not None:
+        for number in HANGUP:
+            loop.add_signal_handler(number, reloader.ask)
+        reloader.attach(server.reconfigure, loop.call_soon_threadsafe)
+        reloader.start()
     try:
         serving = loop.create_task(server.serve(sockets))
         on_listening(urls)
         await _first(serving, loop.create_task(drained()), loop.create_task(at_once.wait()))
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        if reloader is not None:
+            reloader.close()
+        for number in (signal.SIGTERM, signal.SIGINT, *HANGUP):
             loop.remove_signal_handler(number)
 
 

@@ -5,17 +5,18 @@ import logging
 import socket
 from asyncio.staggered import staggered_race
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
-from gwproto import Event, Origin, UpstreamLost, UpstreamOpened, UpstreamRequest
+from gwproto import Event, LossReason, Origin, UpstreamLost, UpstreamOpened, UpstreamRequest
 from gwproto_asyncio.loops import Clock, prepare
 from gwproto_io import upstream
-from gwproto_io.http1 import ResponseParser, encode_request
+from gwproto_io.codec import DEFAULT, Codec
+from gwproto_io.http1 import ResponseParser
 from gwproto_io.pool import Leases
-from gwproto_io.upstream import MIN_SECRET, Credentials, loss_reason
+from gwproto_io.upstream import Credentials, Keyring, loss_reason
 
 logger = logging.getLogger("gwproto")
 
@@ -119,7 +120,8 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._number = number
         self._secret = secret
-        self._parser = ResponseParser(number, request.method, reused=self.used)
+        codec = self._pool.codec
+        self._parser = ResponseParser(number, request.method, reused=self.used, codec=codec)
         self._announced = False
         if self._transport is not None:
             self._write(self._transport, data)
@@ -240,22 +242,18 @@ class Connection(asyncio.Protocol):
 class Pool:
     """The connections of one event loop. ``credentials`` holds the header field of each credential by its name."""
 
-    def __init__(self, credentials: Credentials, *, clock: Clock, dial: Dial = dial_tcp) -> None:
+    def __init__(
+        self, credentials: Credentials, *, clock: Clock, dial: Dial = dial_tcp, codec: Codec = DEFAULT
+    ) -> None:
+        self.codec = codec
         self.leases: Leases[Connection] = Leases()
         self.dial = dial
         self._clock = clock
-        self._credentials = credentials
-        secrets = {name: value.rpartition(b" ")[2] for name, (_, value) in credentials.items()}
-        self._secrets = {name: secret for name, secret in secrets.items() if len(secret) >= MIN_SECRET}
+        self.keyring = Keyring(credentials)
 
-    def encode(self, request: UpstreamRequest) -> bytes:
-        """``request`` with its credential."""
-        name = request.credential
-        return encode_request(request, self._credentials[name] if name else None)
-
-    def secret(self, request: UpstreamRequest) -> bytes:
-        """What must not come back with the answer to ``request``; empty: nothing."""
-        return self._secrets.get(request.credential, b"")
+    def reconfigure(self, credentials: Credentials, destinations: Collection[tuple[str, Origin]]) -> None:
+        """Other secrets from now on. Connections stay; what is under way may still have to use what it began with."""
+        self.keyring = Keyring(credentials, destinations)
 
     def acquire(self, request: UpstreamRequest) -> Connection:
         """Lease a connection: an idle one, or one that has yet to be dialled."""
@@ -279,24 +277,36 @@ class Pool:
 
 
 class Upstreams:
-    """The attempts of one exchange at a time (see ``driver.Upstreams``). ``notify`` is called when there are events.
+    """The attempts of one exchange at a time (see ``driver.Upstreams``).
 
     While ``paused`` no provider is read: the client has not taken what it was sent.
     """
 
-    __slots__ = ("_live", "_pool", "inbox", "notify", "paused")
-
-    notify: Callable[[], None]
+    __slots__ = ("_keyrings", "_live", "_notify", "_pool", "inbox", "paused")
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._keyrings: tuple[Keyring, ...] = ()  # those in force since the exchange began, the newest first
         self._live: dict[int, Connection] = {}
+        self._notify: Callable[[], None] = _nobody
         self.inbox: deque[Event] = deque()
         self.paused = False
 
+    def begin(self, notify: Callable[[], None]) -> None:
+        """Another exchange begins. ``notify`` is called when there are events."""
+        self._notify = notify
+        self._keyrings = (self._pool.keyring,)
+
     def open(self, attempt: int, request: UpstreamRequest) -> None:
         pool = self._pool
-        data, secret = pool.encode(request), pool.secret(request)
+        if pool.keyring is not self._keyrings[0]:
+            self._keyrings = (pool.keyring, *self._keyrings)
+        # A request that was planned before a reload may have to go where only the secrets of then may.
+        keyring = next((one for one in self._keyrings if one.serves(request)), None)
+        if keyring is None:  # they have come and gone since the exchange began
+            self.post((UpstreamLost(attempt, LossReason.UNREACHABLE),))
+            return
+        data, secret = keyring.encode(request), keyring.secret(request)
         self._live[attempt] = connection = pool.acquire(request)
         connection.ask(self, attempt, request, data, secret)
 
@@ -313,6 +323,8 @@ class Upstreams:
         while self._live:
             self.close(next(iter(self._live)))
         self.inbox.clear()
+        self._notify = _nobody
+        self._keyrings = ()
 
     def pause(self) -> None:
         self.paused = True
@@ -328,7 +340,11 @@ class Upstreams:
 
     def post(self, events: Sequence[Event]) -> None:
         self.inbox.extend(events)
-        self.notify()
+        self._notify()
 
     def forget(self, attempt: int) -> None:
         del self._live[attempt]
+
+
+def _nobody() -> None:
+    """No exchange waits for events."""
