@@ -42,8 +42,8 @@ LINGER_TIMEOUT = 2.0  # seconds for a client to read an early answer before its 
 class Connection(asyncio.Protocol):
     """Serves one client, as a ``driver.Client`` of each of its exchanges.
 
-    One timer, for what is due next: the running exchange's deadline; while the client takes nothing, the end of the
-    patience with that; between exchanges, with whatever is awaited.
+    Its one timer is for what is due next: the running exchange's deadline, or the end of the patience with a client
+    that takes nothing, or sends nothing.
     """
 
     __slots__ = (
@@ -177,8 +177,7 @@ class Connection(asyncio.Protocol):
     def send(self, commands: Sequence[Send]) -> None:
         if self._cut:
             return
-        command = commands[0]
-        if len(commands) == 1 and isinstance(command, SendData):  # nearly all there is in a stream
+        if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
             self._write(self._writer.data(command.data))
             return
         parts: list[bytes] = []
