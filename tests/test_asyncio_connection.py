@@ -31,7 +31,6 @@ from gwproto_asyncio.connection import (
     LINGER_TIMEOUT,
     MAX_BUFFERED,
     WRITE_TIMEOUT,
-    Connection,
 )
 from gwproto_asyncio.upstream import Pool
 from gwproto_ops.deployment import Deployment
@@ -77,7 +76,7 @@ class World:
 
     def connect(self, room: float = math.inf) -> MemoryStream:
         ours, theirs = connected()
-        self.clients.append(MemoryTransport(Connection(self.server, "192.0.2.1"), theirs, room=room))
+        self.clients.append(MemoryTransport(self.server.connection(), theirs, room=room))
         return ours
 
     @property

@@ -638,7 +638,10 @@ def test_a_second_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         (("serve",), "server.runtime: quart needs anyio: pip install 'gwproto[quart]'"),
         (("serve", "--runtime", "trio"), "server.runtime: trio needs trio: pip install 'gwproto[trio]'"),
-        (("serve", "--runtime", "asyncio"), "server.runtime: asyncio needs anyio: pip install 'gwproto[asyncio]'"),
+        (
+            ("serve", "--runtime", "asyncio"),
+            "server.runtime: asyncio needs anyio: pip install 'gwproto[asyncio]'",
+        ),
         (("providers-sim",), "providers-sim: needs anyio: pip install 'gwproto[io]'"),
         (("providers-sim", "--help"), ""),
         (("check",), ""),

@@ -20,7 +20,7 @@ from gwproto import (
     SendHead,
 )
 from gwproto_asyncio.driver import Driver
-from gwproto_asyncio.loops import Alarm, prepare, reset
+from gwproto_asyncio.loops import Alarm, address_of, prepare, reset
 from gwproto_asyncio.upstream import Upstreams
 from gwproto_io.driver import Send
 from gwproto_io.http1_server import CONTINUE, BadRequest, RequestParser, ResponseWriter
@@ -71,10 +71,10 @@ class Connection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
+    _parser: RequestParser
 
-    def __init__(self, server: "Server", client: str = "") -> None:
+    def __init__(self, server: "Server") -> None:
         self._server = server
-        self._parser = RequestParser(client, server.codec)
         self._writer = ResponseWriter("GET", "1.1")
         self._alarm = Alarm(server.loop, server.clock, self._due)
         self._upstreams = Upstreams(server.pool)
@@ -98,6 +98,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = prepare(transport)
+        self._parser = RequestParser(address_of(transport), self._server.codec)
         self._server.connections.add(self)
         self._next()
 

@@ -47,6 +47,12 @@ def prepare(transport: asyncio.BaseTransport) -> asyncio.Transport:
     return stream
 
 
+def address_of(transport: asyncio.BaseTransport) -> str:
+    """The peer's address without its port; empty where there is none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
 def reset(transport: asyncio.Transport) -> None:
     """Close so that the peer sees RST, not FIN (RFC 9293, 3.10.7: abort)."""
     sock = transport.get_extra_info("socket")

@@ -165,7 +165,7 @@ class Server:
         # Not the loop's own server: uvloop's takes and closes connections when it has no descriptor for them.
         for _ in range(ACCEPTS):
             try:
-                sock, address = listener.accept()
+                sock, _ = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
@@ -175,21 +175,20 @@ class Server:
                     self.loop.call_later(ACCEPT_PAUSE, self._resume, listener)
                     return
                 continue  # the client is gone already
-            self._welcome(sock, address[0])
+            self._welcome(sock)
 
     def _resume(self, listener: socket.socket) -> None:
         if listener in self._listening:
             self.loop.add_reader(listener, self._accept, listener)
 
-    def _welcome(self, sock: socket.socket, client: str) -> None:
+    def _welcome(self, sock: socket.socket) -> None:
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             sock.close()
             return
-        made = self.loop.connect_accepted_socket(lambda: Connection(self, client), sock)
-        welcome = self.loop.create_task(made)
+        welcome = self.loop.create_task(self.loop.connect_accepted_socket(self.connection, sock))
         self._welcomes.add(welcome)
         welcome.add_done_callback(self._welcomed)
 

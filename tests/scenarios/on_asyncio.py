@@ -8,7 +8,6 @@ import anyio
 
 from gwproto import Origin, Outcome
 from gwproto_asyncio import Server
-from gwproto_asyncio.connection import Connection
 from gwproto_asyncio.upstream import Pool
 from scenarios.in_memory import Providers
 from scenarios.model import Arrival, Report, Scenario, Seen, outcome_of, seen
@@ -32,6 +31,14 @@ class AsyncioRun:
         MemoryTransport(protocol, stream)
 
     async def run(self) -> Report:
+        await self.perform()
+        return Report(
+            seen=tuple(self._seen(self._responses[index]) for index in range(len(self.scenario.arrivals))),
+            sent=tuple(self.providers.sent),
+        )
+
+    async def perform(self) -> None:
+        """The visits, and that nothing is left of them in the end."""
         scenario = self.scenario
         async with anyio.create_task_group() as world:
             self.providers = Providers(scenario, world)
@@ -51,15 +58,11 @@ class AsyncioRun:
             await asyncio.sleep(0.001)  # transports close in the loop's next turns
             assert all(stream.closed for stream in self.providers.streams)
             world.cancel_scope.cancel()
-        return Report(
-            seen=tuple(self._seen(self._responses[index]) for index in range(len(scenario.arrivals))),
-            sent=tuple(self.providers.sent),
-        )
 
     async def _visit(self, index: int, arrival: Arrival) -> None:
         await anyio.sleep(arrival.after)
         ours, theirs = connected()
-        MemoryTransport(Connection(self.server, "192.0.2.1"), theirs)
+        MemoryTransport(self.server.connection(), theirs)
         self._responses[index] = await perform(ours, arrival.visit)
 
     async def _drain(self) -> None:

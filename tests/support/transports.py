@@ -17,7 +17,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(
         self, protocol: asyncio.Protocol, stream: MemoryStream, *, room: float = float("inf")
     ) -> None:
-        super().__init__()
+        super().__init__({"peername": ("192.0.2.1", 40000)})
         self.protocol = protocol
         self.stream = stream
         self.room = room
