@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gwproto import (
@@ -234,7 +233,6 @@ class Connection(asyncio.Protocol):
         if self._driver is not None:
             self.abort()
             self._driver.abandon()
-        self._cut = True
         self._transport.abort()
 
     # One request
@@ -333,7 +331,7 @@ class Connection(asyncio.Protocol):
         if callable(page):
             self._page = True
             making = self._server.loop.run_in_executor(None, page)
-            making.add_done_callback(partial(self._made, command))
+            making.add_done_callback(lambda made: self._made(command, made))
         else:
             self._answer(command, page)
 
