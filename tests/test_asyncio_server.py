@@ -97,8 +97,8 @@ class Upstream:
         self.port = 0
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator["Upstream"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def listening(self, context: ssl.SSLContext | None = None) -> AsyncIterator["Upstream"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=context)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -242,11 +242,19 @@ def test_a_client_that_takes_nothing_is_given_up(run: Run, monkeypatch: pytest.M
     run(main)
 
 
-def test_a_slow_client_gets_all_of_it_and_little_of_it_is_held(run: Run) -> None:
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.usefixtures("trusted")
+def test_a_slow_client_gets_all_of_it_and_little_of_it_is_held(
+    run: Run,
+    secure: bool,
+    server_context: ssl.SSLContext,  # noqa: F811
+) -> None:
     async def main() -> None:
         many = STREAM_HEAD + CONTENT * 40_000 + framed(STOP + DONE) + b"0\r\n\r\n"
-        async with Upstream(many).listening() as upstream:
-            server = Server(deployment(upstream.port))
+        async with Upstream(many).listening(server_context if secure else None) as upstream:
+            origin = f"https://localhost:{upstream.port}" if secure else f"http://127.0.0.1:{upstream.port}"
+            target = provider("a", base_url=f"{origin}/v1")
+            server = Server(Deployment(configuration(target), {"a": (b"authorization", b"Bearer upstream")}))
             async with running(server) as address:
                 client = await Client.to(address)
                 client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a duplex one
@@ -543,22 +551,14 @@ async def attempts(origin: Origin, count: int) -> list[Event]:
     return seen
 
 
-@asynccontextmanager
-async def secured(context: ssl.SSLContext) -> AsyncIterator[int]:
-    """The port of a provider behind TLS."""
-    upstream = Upstream(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
-    server = await asyncio.start_server(upstream._serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_connection_over_tls_is_used_twice(run: Run, server_context: ssl.SSLContext) -> None:  # noqa: F811
     async def main() -> None:
-        async with secured(server_context) as port:
-            assert await attempts(Origin("https", "localhost", port), 2) == [
+        async with Upstream(OK).listening(server_context) as upstream:
+            assert await attempts(Origin("https", "localhost", upstream.port), 2) == [
                 UpstreamOpened(0, False),
                 UpstreamEnd(0),
                 UpstreamOpened(1, True),
@@ -568,11 +568,38 @@ def test_a_connection_over_tls_is_used_twice(run: Run, server_context: ssl.SSLCo
     run(main)
 
 
+@pytest.mark.parametrize("orderly", [False, True])
+@pytest.mark.usefixtures("trusted")
+def test_a_body_that_ends_with_the_connection_over_tls(
+    run: Run,
+    orderly: bool,
+    server_context: ssl.SSLContext,  # noqa: F811
+) -> None:
+    """Hardly any server says farewell."""
+
+    class Ending(Upstream):
+        async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(65536)
+            writer.write(self.answer)
+            await writer.drain()
+            if orderly:
+                writer.close()
+            else:
+                writer.transport.abort()
+
+    async def main() -> None:
+        async with Ending(b"HTTP/1.1 200 OK\r\n\r\nhi").listening(server_context) as upstream:
+            seen = await attempts(Origin("https", "localhost", upstream.port), 1)
+            assert seen == [UpstreamOpened(0, False), UpstreamEnd(0)]
+
+    run(main)
+
+
 @pytest.mark.usefixtures("trusted")
 def test_another_name(run: Run, server_context: ssl.SSLContext) -> None:  # noqa: F811
     async def main() -> None:
-        async with secured(server_context) as port:
-            seen = await attempts(Origin("https", "127.0.0.1", port), 1)
+        async with Upstream(OK).listening(server_context) as upstream:
+            seen = await attempts(Origin("https", "127.0.0.1", upstream.port), 1)
             assert seen == [UpstreamLost(0, LossReason.TLS)]
 
     run(main)
@@ -580,8 +607,8 @@ def test_another_name(run: Run, server_context: ssl.SSLContext) -> None:  # noqa
 
 def test_an_unknown_issuer(run: Run, server_context: ssl.SSLContext) -> None:  # noqa: F811
     async def main() -> None:
-        async with secured(server_context) as port:
-            seen = await attempts(Origin("https", "localhost", port), 1)
+        async with Upstream(OK).listening(server_context) as upstream:
+            seen = await attempts(Origin("https", "localhost", upstream.port), 1)
             assert seen == [UpstreamLost(0, LossReason.TLS)]
 
     run(main)
