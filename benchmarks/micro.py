@@ -30,6 +30,7 @@ from gwproto import (
     UpstreamOpened,
     UpstreamRequest,
 )
+from gwproto.commands import SendData
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.exchange.gears import StreamBody
 from gwproto.policy.auth import ClientKey
@@ -45,6 +46,7 @@ from gwproto_io.http1 import encode_request as encode_http
 from gwproto_io.http1_server import RequestParser, ResponseWriter
 
 PROVIDERS, MODELS = 12, 10
+EVENTS = 50
 KEY = "bench-client-key"
 JSON_HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"1000"))
 STREAM_HEADERS = ((b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked"))
@@ -88,8 +90,8 @@ class Pieces:
         self.configuration = configuration()
         self.now = 1e6
         self.plain = request_body(0)
-        self.streaming = request_body(50)
-        self.events = events_of(50)
+        self.streaming = request_body(EVENTS)
+        self.events = events_of(EVENTS)
         self.answer = body_of(provider.PLAIN)
         parsed = parse_request(self.streaming)
         assert isinstance(parsed, ChatRequest)
@@ -98,7 +100,7 @@ class Pieces:
         self.router = Router(self.configuration.catalog, self.configuration.settings, rng=random.Random(1))
         self.gateway = Gateway(self.configuration, rng=random.Random(1), epoch=1.7e9)
         self.http_request = load.request(load.Job(0, 0, "mock-model-3", 1, 0, 0.0, key=KEY))
-        self.http_stream = provider.burst(50, True)
+        self.http_stream = provider.burst(EVENTS, True)
         self.upstream_request = UpstreamRequest(
             origin=Origin("http", "10.0.0.1", 80),
             method="POST",
@@ -177,6 +179,35 @@ class Pieces:
     def stream_chat(self) -> object:
         return self.chat(self.streaming, STREAM_HEADERS, self.events)
 
+    def passing(self, reads: int, *, usage: bool) -> Callable[[], object]:
+        """An exchange that passes on 50 events of text per call, in so many reads, as a driver has it do that.
+
+        In Relay; with ``usage`` in Splice: the provider counts it, which this client has not asked for.
+        """
+        now = self.now
+        exchange = self.gateway.begin(self.head, now)
+        exchange.start(now)
+        exchange.receive(ClientData(self.streaming), now)
+        exchange.receive(ClientEnd(), now)
+        exchange.receive(UpstreamOpened(1, True), now)
+        exchange.receive(UpstreamHead(1, 200, STREAM_HEADERS), now)
+        events = [event + b"\n\n" for event in events_of(EVENTS + 2, usage).split(b"\n\n")]
+        exchange.receive(UpstreamData(1, b"".join(events[:2])), now)
+        texts = events[1 : EVENTS + 1]
+        size = EVENTS // reads
+        pieces = [b"".join(texts[at : at + size]) for at in range(0, EVENTS, size)]
+
+        def run() -> object:
+            for piece in pieces:
+                (sent,) = exchange.receive(UpstreamData(1, piece), now)
+                assert exchange.deadline > now
+            return sent
+
+        sent = run()
+        assert isinstance(sent, SendData)
+        assert (sent.data == pieces[-1]) != usage
+        return run
+
     def http_request_in(self) -> object:
         parser = RequestParser()
         parser.receive(self.http_request)
@@ -209,6 +240,10 @@ class Pieces:
             ("parse_request", self.parse_request),
             ("encode_request", self.encode_request),
             ("stream of 50 events, one read", self.relay),
+            ("relay of 50 events, one read", self.passing(1, usage=False)),
+            ("relay of 50 events, 50 reads", self.passing(EVENTS, usage=False)),
+            ("splice of 50 events, one read", self.passing(1, usage=True)),
+            ("splice of 50 events, 50 reads", self.passing(EVENTS, usage=True)),
             ("plan, pick and report, auto", self.pick),
             ("plan, pick and report, one model", self.pick_model),
             ("HTTP/1.1: request in", self.http_request_in),
