@@ -28,8 +28,8 @@ tests: .venv/test.stamp  ## the tests, and that they reach every branch of the c
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage report --fail-under=100
 
-deep: .venv/test.stamp  ## 10,000 examples for every decoder; takes minutes; flags in ARGS
-	HYPOTHESIS_PROFILE=deep $(BIN)/pytest tests/test_wire_bad_input.py $(ARGS)
+deep: .venv/test.stamp  ## 10,000 examples for every decoder, 1,000 for every endpoint; takes minutes; flags in ARGS
+	HYPOTHESIS_PROFILE=deep $(BIN)/pytest tests/test_wire_bad_input.py tests/test_schemathesis.py $(ARGS)
 
 mutants: .venv/test.stamp  ## whether the tests notice seeded breaks of the core; takes minutes; flags in ARGS
 	cd tests && ../$(BIN)/python -m mutants $(ARGS)
@@ -45,6 +45,9 @@ routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with th
 
 recording: .venv/serve.stamp  ## what records and metrics cost, and what faults of their store do; flags in ARGS
 	$(BIN)/python -m benchmarks.recording $(ARGS)
+
+screenshots: .venv/test.stamp  ## the pictures of docs/console.md; needs Debian's chromium
+	cd tests && ../$(BIN)/python -m screenshots
 
 lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -

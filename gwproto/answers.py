@@ -1,8 +1,9 @@
 """The gateway's own answers: models, health, the state of routing, errors."""
 
-from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from gwproto.exchange.account import refusal
 from gwproto.exchange.reply import Answer, error_answer, refused, retry_after
@@ -10,13 +11,60 @@ from gwproto.exchange.shared import Shared
 from gwproto.policy.standing import Rejection, rate_headers
 from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.router import TargetStatus
+from gwproto.routing.status import Status
 from gwproto.values import Headers
-from gwproto.wire.openai.models import ModelRow, encode_model, encode_model_list
+from gwproto.wire.openai.models import Model, ModelList
 
 _encoder = msgspec.json.Encoder()
 
 #: Worst first: what a model or a provider with several targets shows is its best target's status.
 _RANK = ("exhausted", "cooldown", "half_open", "degraded", "available")
+
+
+class Probe(Struct, frozen=True, gc=False):
+    """``GET /livez`` and ``/readyz``."""
+
+    status: Literal["ok", "draining"]
+
+
+class TargetHealth(Struct, frozen=True, gc=False):
+    """A target's figures; None where nothing has been seen yet."""
+
+    key: str  # the target's id
+    attempts: int
+    success_rate: float | None
+    avg_latency_ms: float | None
+    p90_latency_ms: float | None
+    p99_latency_ms: float | None
+    cooldown_until: int  # milliseconds since 1970; 0: it has none
+    headroom: float
+    daily_used: int
+    daily_limit: int  # 0: unknown
+
+
+class Health(Struct, frozen=True, gc=False):
+    """``GET /health``."""
+
+    ok: bool
+    models: list[TargetHealth]
+
+
+class ProviderSummary(Struct, frozen=True, gc=False):
+    """A provider by its best target, and the sums of all."""
+
+    status: Status
+    reason: str
+    targets: int
+    attempts: int
+    success_rate: float | None
+    in_flight: int
+
+
+class RoutingStatus(Struct, frozen=True, gc=False):
+    """``GET /v1/routing/status``."""
+
+    fallback_order: list[TargetStatus]
+    providers: dict[str, ProviderSummary]
 
 
 def json_answer(value: object, *, status: int = 200, headers: Headers = ()) -> Answer:
@@ -31,7 +79,7 @@ def rejected(rejection: Rejection) -> Answer:
 
 def models(catalog: Catalog, shared: Shared, now: float) -> Answer:
     """``GET /v1/models``: ``auto`` first, then every model by id."""
-    return Answer(200, encode_model_list(_rows(catalog, shared, now)))
+    return json_answer(ModelList(data=_rows(catalog, shared, now)))
 
 
 def model(catalog: Catalog, shared: Shared, name: str, now: float) -> Answer:
@@ -42,7 +90,7 @@ def model(catalog: Catalog, shared: Shared, name: str, now: float) -> Answer:
         targets = catalog.resolve(name)
         row = rows[targets[0].model.id] if targets else None
     if row is not None:
-        return Answer(200, encode_model(row))
+        return json_answer(row)
     message = f"The model '{name[:200]}' does not exist."
     return error_answer(404, "model_not_found", message, param="model")
 
@@ -51,24 +99,24 @@ def health(shared: Shared, now: float) -> Answer:
     """``GET /health``: figures per target; ``ok`` while anything can be served."""
     statuses = shared.router.statuses(now)
     return json_answer(
-        {
-            "ok": any(status.status in ("available", "degraded", "half_open") for status in statuses),
-            "models": [
-                {
-                    "key": status.target,
-                    "attempts": status.attempts,
-                    "success_rate": status.success_rate,
-                    "avg_latency_ms": status.avg_latency_ms,
-                    "p90_latency_ms": status.p90_latency_ms,
-                    "p99_latency_ms": status.p99_latency_ms,
-                    "cooldown_until": _instant(status.cooldown_left, now + shared.epoch),
-                    "headroom": status.headroom,
-                    "daily_used": status.daily_used,
-                    "daily_limit": status.daily_limit,
-                }
+        Health(
+            ok=any(status.status in ("available", "degraded", "half_open") for status in statuses),
+            models=[
+                TargetHealth(
+                    key=status.target,
+                    attempts=status.attempts,
+                    success_rate=status.success_rate,
+                    avg_latency_ms=status.avg_latency_ms,
+                    p90_latency_ms=status.p90_latency_ms,
+                    p99_latency_ms=status.p99_latency_ms,
+                    cooldown_until=_instant(status.cooldown_left, now + shared.epoch),
+                    headroom=status.headroom,
+                    daily_used=status.daily_used,
+                    daily_limit=status.daily_limit,
+                )
                 for status in statuses
             ],
-        }
+        )
     )
 
 
@@ -81,25 +129,22 @@ def routing_status(shared: Shared, now: float) -> Answer:
     for status in statuses:
         providers.setdefault(status.provider, []).append(status)
     return json_answer(
-        {
-            "fallback_order": statuses,
-            "providers": {name: _summary(members) for name, members in providers.items()},
-        }
+        RoutingStatus(statuses, {name: _summary(members) for name, members in providers.items()})
     )
 
 
-def _summary(members: list[TargetStatus]) -> Mapping[str, object]:
+def _summary(members: list[TargetStatus]) -> ProviderSummary:
     successes = sum(member.successes for member in members)
     judged = successes + sum(member.failures for member in members)
     best = members[0]
-    return {
-        "status": best.status,
-        "reason": best.reason,
-        "targets": len(members),
-        "attempts": sum(member.attempts for member in members),
-        "success_rate": successes / judged if judged else None,
-        "in_flight": sum(member.in_flight for member in members),
-    }
+    return ProviderSummary(
+        status=best.status,
+        reason=best.reason,
+        targets=len(members),
+        attempts=sum(member.attempts for member in members),
+        success_rate=successes / judged if judged else None,
+        in_flight=sum(member.in_flight for member in members),
+    )
 
 
 def _instant(cooldown: float, wall: float) -> int:
@@ -107,14 +152,14 @@ def _instant(cooldown: float, wall: float) -> int:
     return int((wall + cooldown) * 1000) if cooldown > 0 else 0
 
 
-def _rows(catalog: Catalog, shared: Shared, now: float) -> list[ModelRow]:
+def _rows(catalog: Catalog, shared: Shared, now: float) -> list[Model]:
     best: dict[str, str] = {}
     for status in shared.router.statuses(now):
         shown = best.get(status.model)
         if shown is None or _RANK.index(status.status) > _RANK.index(shown):
             best[status.model] = status.status
     created = shared.listed_at(now)
-    rows = [ModelRow(id="auto", created=created, owned_by="gwproto")]
+    rows = [Model(id="auto", created=created, owned_by="gwproto")]
     seen: set[str] = set()
     for target in catalog.targets:
         if target.model.id not in seen:
@@ -123,19 +168,17 @@ def _rows(catalog: Catalog, shared: Shared, now: float) -> list[ModelRow]:
     return rows
 
 
-def _row(target: Target, health: str, created: int) -> ModelRow:
+def _row(target: Target, health: str, created: int) -> Model:
     about = target.model
-    return ModelRow(
+    return Model(
         id=about.id,
         created=created,
         owned_by=target.provider.name,
-        extra={
-            "provider": target.provider.name,
-            "upstream_model": about.upstream,
-            "tier": about.tier,
-            "capabilities": None if about.capabilities is None else sorted(about.capabilities),
-            "context_window": about.context_window or None,
-            "max_output": about.max_output or None,
-            "health": health,
-        },
+        provider=target.provider.name,
+        upstream_model=about.upstream,
+        tier=about.tier,
+        capabilities=None if about.capabilities is None else sorted(about.capabilities),
+        context_window=about.context_window or None,
+        max_output=about.max_output or None,
+        health=health,
     )

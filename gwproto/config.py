@@ -6,6 +6,7 @@ Python is believed.
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]  # the upper bound refuses inf, which nothing can wait for
 Count = Annotated[int, Meta(ge=0)]
 Hours = Annotated[float, Meta(ge=-12, le=14)]
+ProjectId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,64}\Z")]
 Tier = Literal["low", "medium", "high"]
 
 
@@ -48,6 +50,7 @@ class Rates(Section, frozen=True):
     tokens_per_minute: Count = 0
     requests_per_day: Count = 0
     tokens_per_day: Count = 0
+    cost_per_day: Rate = 0.0  # US dollars
 
 
 class OwnRates(Section, frozen=True):
@@ -58,6 +61,7 @@ class OwnRates(Section, frozen=True):
     tokens_per_minute: Count | None = None
     requests_per_day: Count | None = None
     tokens_per_day: Count | None = None
+    cost_per_day: Rate | None = None
 
 
 class KeySettings(OwnRates, frozen=True):
@@ -66,10 +70,20 @@ class KeySettings(OwnRates, frozen=True):
     label: str = ""
     env: str = ""
     sha256: str = ""
+    models: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None  # names of any kind; None = all
+    projects: Annotated[tuple[ProjectId, ...], Meta(min_length=1)] | None = None  # the first is the default
+    expires: Annotated[datetime, Meta(tz=True)] | None = None  # from then on it is refused
+
+
+class KeysFile(Section, frozen=True):
+    """The file that ``auth.keys_file`` names."""
+
+    keys: tuple[KeySettings, ...] = ()
 
 
 class AuthSettings(Section, frozen=True):
     keys: tuple[KeySettings, ...] = ()
+    keys_file: str = ""  # more of them, as [[keys]]
 
 
 class TimeoutSettings(Section, frozen=True):
@@ -135,7 +149,11 @@ class LimitSettings(Rates, frozen=True):
 
 
 class AnalyticsSettings(Section, frozen=True):
-    database: str = "sqlite:///gwproto.db"
+    database: str = "sqlite:///gwproto.db"  # in state_dir; or postgresql://…; "": no records are kept
+    retention_days: Annotated[int, Meta(ge=1, le=3650)] = 30  # of records; sums of them are kept longer
+
+    def __repr__(self) -> str:
+        return f"<AnalyticsSettings {self.database.partition(':')[0]}>"  # the rest may hold a password
 
 
 class ProviderTimeouts(Section, frozen=True):
@@ -258,6 +276,9 @@ class ProviderSettings(Section, frozen=True):
     ca_file: str = ""
     quirks: Quirks = STANDARD
     models: tuple[ModelSettings, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<ProviderSettings {self.name}: {self.base_url}>"  # query and headers may hold secrets
 
 
 class Settings(Section, frozen=True):

@@ -2,11 +2,12 @@
 
 import random
 from collections.abc import Callable, Collection
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
 
-from gwproto.answers import health, json_answer, model, models, rejected, routing_status
+from gwproto.answers import Probe, health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
 from gwproto.config import Settings
 from gwproto.exchange.account import open_account
@@ -21,6 +22,7 @@ from gwproto.failures import Failure
 from gwproto.operations import explain, reset
 from gwproto.policy.address import Addresses
 from gwproto.policy.auth import Accepted, Authenticator, ClientKey
+from gwproto.policy.cors import cross_origin
 from gwproto.policy.guard import guard, path_of
 from gwproto.policy.limits import Limits, LimitsState
 from gwproto.policy.standing import Rejection
@@ -89,12 +91,13 @@ class Gateway:
         router: Router | None = None,
     ) -> None:
         self._configuration = configuration
-        self._authenticator = Authenticator(configuration.keys)
+        self._authenticator = _authenticator(configuration)
         if router is None:
             router = Router(configuration.catalog, configuration.settings, rng=rng, epoch=epoch)
         self._shared = Shared(configuration.settings, router, rng, epoch)
         self._limits = Limits(configuration.settings.limits, configuration.keys, epoch)
         self._addresses = Addresses(configuration.settings.server.trusted_proxies)
+        self._cross_origin = cross_origin(configuration.settings.server.cors_origins)
         self._begun = 0
         self._draining_since: float | None = None
 
@@ -105,9 +108,19 @@ class Gateway:
     def begin(self, head: RequestHead, now: float) -> Exchange:
         """Begin the exchange for a request, by its head alone. Never raises for what a client sent."""
         self._begun += 1
+        access = self._cross_origin
         refused = guard(head)
         if refused is not None:
-            return self.refuse(refused.status, "bad_request", refused.message, now, head)
+            exchange = self.refuse(refused.status, "bad_request", refused.message, now, head)
+        elif access is not None and (granted := access.preflight(head)) is not None:
+            exchange = self._reply(head, now, Answer(204, b"", headers=granted), "")
+        else:
+            exchange = self._begin(head, now)
+        if access is not None:
+            exchange.extra = access.headers(head)
+        return exchange
+
+    def _begin(self, head: RequestHead, now: float) -> Exchange:
         path = _normal(path_of(head.target))
         if path == "/chat/completions":
             return self._begin_chat(head, now)
@@ -115,10 +128,10 @@ class Gateway:
             return self._begin_operation(head, path, now)
         page = _PAGES.get(path)
         if page is not None and page.key and not (page.stats and self._shared.settings.server.public_stats):
-            label = self._authenticate(head, page.endpoint, now)
-            if not isinstance(label, str):
-                return label
-            return self._begin_page(head, page, now, label)
+            client = self._authenticate(head, page.endpoint, now)
+            if not isinstance(client, Accepted):
+                return client
+            return self._begin_page(head, page, now, client.label)
         if path not in _PROBES and (over := self._over(head, now)) is not None:
             known = page or _ROUTES.get(path)
             return self._rejected(head, now, over, "" if known is None else known.endpoint)
@@ -127,7 +140,7 @@ class Gateway:
         if path.startswith(_CONSOLE):
             return self._begin_page(head, _PAGES["/"], now, file=path[len(_CONSOLE) :])
         if path.startswith("/models/"):
-            name = _unquote(path[len("/models/") :])
+            name = unquote(path[len("/models/") :])  # ids may contain slashes and colons
             route = _Route(
                 "/v1/models/{id}",
                 lambda gateway, now: model(gateway.catalog, gateway.shared, name, now),
@@ -138,7 +151,7 @@ class Gateway:
                 return self._unknown(head, now)
             route = found
         if head.method not in ("GET", "HEAD"):
-            return self._wrong_method(head, now, b"GET, HEAD", route.endpoint)
+            return self._wrong_method(head, now, route.endpoint)
         answer = route.answer(self, now)
         return self._reply(head, now, answer, route.endpoint)
 
@@ -153,9 +166,10 @@ class Gateway:
     def reconfigure(self, configuration: Configuration, now: float, *, renewed: Collection[str] = ()) -> None:
         """Change everything at once. Exchanges in flight keep what they started with; memory of health
         and of what limits were drawn on stays, but for the credentials in ``renewed``: their secret is another one."""
-        self._authenticator = Authenticator(configuration.keys)
+        self._authenticator = _authenticator(configuration)
         self._limits.reconfigure(configuration.settings.limits, configuration.keys, now)
         self._addresses = Addresses(configuration.settings.server.trusted_proxies)
+        self._cross_origin = cross_origin(configuration.settings.server.cors_origins)
         self._shared.reconfigure(configuration.settings)
         self._shared.router.reconfigure(configuration.catalog, configuration.settings, now, renewed=renewed)
         self._configuration = configuration
@@ -196,10 +210,10 @@ class Gateway:
     def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
         endpoint = "/v1/chat/completions"
         if head.method != "POST":
-            return self._wrong_method(head, now, b"POST", endpoint)
-        label = self._authenticate(head, endpoint, now)
-        if not isinstance(label, str):
-            return label
+            return self._wrong_method(head, now, endpoint)
+        client = self._authenticate(head, endpoint, now)
+        if not isinstance(client, Accepted):
+            return client
         limits = self._shared.settings.limits
         if self._shared.in_flight >= limits.max_in_flight:
             return self._refusal(
@@ -212,21 +226,21 @@ class Gateway:
                 endpoint=endpoint,
                 headers=(_RETRY_SOON, CLOSE),
             )
-        account = open_account(self._limits, label, now)
+        account = open_account(self._limits, client.label, now)
         if isinstance(account, Rejection):
-            return self._rejected(head, now, account, endpoint, label)
+            return self._rejected(head, now, account, endpoint, client.label)
         kind = SharingExchange if self._shared.settings.single_flight.enabled else ChatExchange
         return self._announced(head, endpoint, now) or kind(
-            head, self._shared.new_id(), now, shared=self._shared, key=label, account=account
+            head, self._shared.new_id(), now, shared=self._shared, client=client, account=account
         )
 
     def _begin_operation(self, head: RequestHead, path: str, now: float) -> Exchange:
         endpoint = "/v1" + path
         if head.method != "POST":
-            return self._wrong_method(head, now, b"POST", endpoint)
-        label = self._authenticate(head, endpoint, now)
-        if not isinstance(label, str):
-            return label
+            return self._wrong_method(head, now, endpoint)
+        client = self._authenticate(head, endpoint, now)
+        if not isinstance(client, Accepted):
+            return client
         perform = _OPERATIONS[path]
         return self._announced(head, endpoint, now) or Operation(
             head,
@@ -235,14 +249,14 @@ class Gateway:
             perform=lambda intake, then: perform(intake, self.catalog, self._shared, then),
             endpoint=endpoint,
             shared=self._shared,
-            key=label,
+            client=client,
         )
 
     def _begin_page(
         self, head: RequestHead, page: _Page, now: float, key: str = "", *, file: str = ""
     ) -> Exchange:
         if head.method not in ("GET", "HEAD"):
-            return self._wrong_method(head, now, b"GET, HEAD", page.endpoint)
+            return self._wrong_method(head, now, page.endpoint)
         is_file = page.query is PageQuery  # whose name stands in the path; a query says nothing to it
         text = f"file={file}" if is_file else path_of(head.target).partition("?")[2]
         query = read_query(text, page.query)
@@ -257,15 +271,16 @@ class Gateway:
         where = f"{head.method} {head.target.partition('?')[0]}"[:200]
         return self._refusal(head, now, 404, "unknown_url", f"Invalid URL ({where})")
 
-    def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> str | Exchange:
-        """The label of the client's key, or the refusal."""
-        verdict = self._authenticator.check(head.headers)
+    def _authenticate(self, head: RequestHead, endpoint: str, now: float) -> Accepted | Exchange:
+        """Whose key it is, or the refusal."""
+        verdict = self._authenticator.check(head.headers, now + self._shared.epoch)
         if isinstance(verdict, Accepted):
-            return verdict.label
+            return verdict
         if (over := self._over(head, now)) is not None:
-            return self._rejected(head, now, over, endpoint)
-        kind = "authentication_error" if verdict.status == 401 else "invalid_request_error"
-        answer = error_answer(verdict.status, verdict.code, verdict.message, type=kind)
+            answer = rejected(over)
+        else:
+            kind = "authentication_error" if verdict.status == 401 else "invalid_request_error"
+            answer = error_answer(verdict.status, verdict.code, verdict.message, type=kind)
         shared = self._shared
         return Reply(
             head,
@@ -274,6 +289,7 @@ class Gateway:
             answer=answer,
             endpoint=endpoint,
             epoch=shared.epoch,
+            key=verdict.label,
             rejected=verdict.reason,
             client=self._addresses.of(head),
         )
@@ -295,11 +311,9 @@ class Gateway:
     ) -> Exchange:
         return self._reply(head, now, rejected(rejection), endpoint, key)
 
-    def _wrong_method(self, head: RequestHead, now: float, allow: bytes, endpoint: str) -> Exchange:
+    def _wrong_method(self, head: RequestHead, now: float, endpoint: str) -> Exchange:
         message = f"Method {head.method} is not allowed here."
-        return self._refusal(
-            head, now, 405, "method_not_allowed", message, endpoint=endpoint, headers=((b"allow", allow),)
-        )
+        return self._refusal(head, now, 405, "method_not_allowed", message, endpoint=endpoint)
 
     def _refusal(
         self,
@@ -313,6 +327,8 @@ class Gateway:
         endpoint: str = "",
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> Exchange:
+        if status == 405:
+            headers = (*headers, _allow(_normal(path_of(head.target))))
         answer = error_answer(status, code, message, type=type, headers=headers)
         return self._reply(head, now, answer, endpoint)
 
@@ -326,8 +342,13 @@ class Gateway:
 
     def _ready(self, now: float) -> Answer:
         if self._draining_since is not None:
-            return json_answer({"status": "draining"}, status=503, headers=(_RETRY_SOON,))
-        return json_answer({"status": "ok"})
+            return json_answer(Probe("draining"), status=503, headers=(_RETRY_SOON,))
+        return json_answer(Probe("ok"))
+
+
+def _authenticator(configuration: Configuration) -> Authenticator:
+    names = configuration.catalog.names
+    return Authenticator(configuration.keys, lambda name: [target.id for target in names.get(name, ())])
 
 
 def _normal(target: str) -> str:
@@ -338,21 +359,13 @@ def _normal(target: str) -> str:
     return path[:-1] if len(path) > 1 and path.endswith("/") else path
 
 
-def _unquote(text: str) -> str:
-    """Percent-decoding (RFC 3986, 2.1); ids may contain slashes and colons."""
-    head, *rest = text.split("%")
-    out = bytearray(head.encode())
-    for piece in rest:
-        try:
-            out.append(int(piece[:2], 16))
-            out += piece[2:].encode()
-        except ValueError:
-            out += b"%" + piece.encode()
-    return out.decode("utf-8", "replace")
+def _allow(path: str) -> tuple[bytes, bytes]:
+    """The methods there are (RFC 9110, 15.5.6)."""
+    return b"allow", b"POST" if path == "/chat/completions" or path in _OPERATIONS else b"GET, HEAD"
 
 
 def _live(gateway: Gateway, now: float) -> Answer:
-    return json_answer({"status": "ok"})
+    return json_answer(Probe("ok"))
 
 
 _ROUTES: dict[str, _Route] = {

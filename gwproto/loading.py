@@ -23,6 +23,7 @@ from gwproto.config import (
     overlaid,
 )
 from gwproto.failures import ConfigurationError
+from gwproto.policy.cors import origin_problems
 
 
 class Loaded(Struct, frozen=True):
@@ -122,6 +123,7 @@ def load(
     if settings is None:
         raise ConfigurationError(tuple(problems))
     problems += _addresses(settings.server.trusted_proxies, "server.trusted_proxies")
+    problems += origin_problems(settings.server.cors_origins, "server.cors_origins")
     tables = data.get("providers", ())
     providers = _providers(settings, tables, text is not None, environ, known, origins, problems)
     if problems:
@@ -245,6 +247,8 @@ def _explain(kind: Any, error: ValidationError) -> str:
     message = str(error).partition(" - at ")[0].replace("`", "").replace(" | null", "")  # TOML has no null
     if get_origin(kind) is Literal or message.startswith("Invalid enum value"):
         return "expected one of " + ", ".join(dict.fromkeys(_words(kind)))
+    if " matching regex " in message:  # the only one there is is that of projects' ids
+        return "expected 1 to 64 of the characters A-Z a-z 0-9 . _ : -"
     return message[0].lower() + message[1:]
 
 

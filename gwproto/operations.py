@@ -1,7 +1,9 @@
 """What an operator may ask of the routing, and do to it."""
 
+from typing import Literal
+
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gwproto.answers import json_answer
 from gwproto.exchange.intake import Intake
@@ -9,8 +11,33 @@ from gwproto.exchange.reply import Answer
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure
 from gwproto.routing.catalog import Catalog
-from gwproto.values import Candidate
+from gwproto.values import Candidate, Terms
 from gwproto.wire.openai.request import refusal
+
+
+class Considered(Struct, frozen=True, gc=False):
+    """A target, and why it would not be chosen."""
+
+    target: str
+    provider: str
+    model: str
+    upstream: str
+    key: str  # the credential's name
+    reason: str | None  # None: it would be
+    score: float | None
+    terms: Terms | None
+
+
+class Explanation(Struct, frozen=True, gc=False, kw_only=True):
+    """``POST /v1/routing/explain``."""
+
+    object: Literal["routing.decision"] = "routing.decision"
+    model: str
+    reasoning_effort: str
+    needs: list[str]
+    estimated_prompt_tokens: int
+    chosen: Considered | None
+    candidates: list[Considered]
 
 
 def explain(intake: Intake, catalog: Catalog, shared: Shared, now: float) -> Answer | Failure:
@@ -25,46 +52,57 @@ def explain(intake: Intake, catalog: Catalog, shared: Shared, now: float) -> Ans
     candidates = shared.router.explain(plan, now)
     targets = {target.id: target for target in catalog.targets}
 
-    def row(candidate: Candidate) -> dict[str, object]:
+    def row(candidate: Candidate) -> Considered:
         target = targets[candidate.target]
-        return {
-            "target": target.id,
-            "provider": target.provider.name,
-            "model": target.model.id,
-            "upstream": target.model.upstream,
-            "key": target.credential,
-            "reason": candidate.reason or None,
-            "score": candidate.score,
-            "terms": candidate.terms,
-        }
+        return Considered(
+            target=target.id,
+            provider=target.provider.name,
+            model=target.model.id,
+            upstream=target.model.upstream,
+            key=target.credential,
+            reason=candidate.reason or None,
+            score=candidate.score,
+            terms=candidate.terms,
+        )
 
     rows = [row(candidate) for candidate in candidates]
     return json_answer(
-        {
-            "object": "routing.decision",
-            "model": request.model,
-            "reasoning_effort": request.effort,
-            "needs": sorted(demand.needs),
-            "estimated_prompt_tokens": demand.prompt_tokens,
-            "chosen": next((entry for entry in rows if entry["reason"] is None), None),
-            "candidates": rows,
-        }
+        Explanation(
+            model=request.model,
+            reasoning_effort=request.effort,
+            needs=sorted(demand.needs),
+            estimated_prompt_tokens=demand.prompt_tokens,
+            chosen=next((entry for entry in rows if entry.reason is None), None),
+            candidates=rows,
+        )
     )
 
 
-class _Reset(Struct, frozen=True, forbid_unknown_fields=True):
+class Reset(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which cooldowns to end: those of a provider, a model, a credential, or of all."""
+
     provider: str | None = None
     model: str | None = None
     key: str | None = None
 
 
-_decode_reset = msgspec.json.Decoder(_Reset).decode
+class ResetDone(Struct, frozen=True, gc=False, kw_only=True):
+    """``POST /v1/routing/reset``: what was asked for, and how many cooldowns have ended."""
+
+    object: Literal["routing.reset"] = "routing.reset"
+    provider: str | UnsetType = UNSET
+    model: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    ended: int
+
+
+_decode_reset = msgspec.json.Decoder(Reset).decode
 
 
 def reset(intake: Intake, catalog: Catalog, shared: Shared, now: float) -> Answer | Failure:
     """``POST /v1/routing/reset``: end the cooldowns of a provider, model or key, or all of them."""
     try:
-        wanted = _decode_reset(intake.whole().strip() or b"{}")
+        wanted = _decode_reset(intake.whole() or b"{}")
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$.")
         return refusal("invalid_value", f"{what}.", path.rstrip("`") or None)
@@ -81,4 +119,4 @@ def reset(intake: Intake, catalog: Catalog, shared: Shared, now: float) -> Answe
             valid = ", ".join(sorted(known[name]))
             return refusal("invalid_value", f"Unknown {name} {value[:200]!r}. Valid: {valid}.", name)
     ended = shared.router.reset(now, **named)
-    return json_answer({"object": "routing.reset", **named, "ended": ended})
+    return json_answer(ResetDone(**named, ended=ended))

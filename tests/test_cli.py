@@ -157,6 +157,9 @@ class TestCheck:
         _, out, _ = run(capsys, "check", "--config", config)
         assert "canary" not in out
         assert "postgresql://***@db/x" in out
+        monkeypatch.setenv("GWPROTO_ANALYTICS__DATABASE", "postgresql://me@db/x?password=canary")
+        _, out, _ = run(capsys, "check", "--config", config)
+        assert "canary" not in out
 
     def test_json(self, capsys: pytest.CaptureFixture[str], config: str) -> None:
         _, out, _ = run(capsys, "check", "--json", "--config", config)
@@ -368,7 +371,7 @@ class TestModels:
 class TestKeys:
     def test_a_new_key_and_its_entry(self, capsys: pytest.CaptureFixture[str]) -> None:
         status, out, _ = run(capsys, "keys", "new", "--label", "ci")
-        key, entry = out.splitlines()
+        key, entry, *_ = out.splitlines()
         assert status == 0
         assert entry == f"ci:{deployment.client_key('ci', key).sha256.hex()}"
         (parsed,) = parse_hashes(entry)

@@ -105,7 +105,12 @@ class TestPrecedence:
             ("GWPROTO_TIMEOUTS__HEAD", "2", "timeouts.head", 2.0),
             ("GWPROTO_HEDGE__ENABLED", "true", "hedge.enabled", True),
             ("GWPROTO_HEDGE__ENABLED", "0", "hedge.enabled", False),
-            ("GWPROTO_SERVER__CORS_ORIGINS", "a, b,,", "server.cors_origins", ("a", "b")),
+            (
+                "GWPROTO_SERVER__CORS_ORIGINS",
+                "http://a, https://b,,",
+                "server.cors_origins",
+                ("http://a", "https://b"),
+            ),
             ("GWPROTO_SERVER__CORS_ORIGINS", "", "server.cors_origins", ()),
             ("GWPROTO_SERVER__RUNTIME", "trio", "server.runtime", "trio"),
             ("GWPROTO_ANALYTICS__DATABASE", "", "analytics.database", ""),

@@ -284,9 +284,13 @@ def test_headers_restrict_and_tag() -> None:
     assert outcome_of(exchange).project_id == "from-header"
 
 
-def test_a_bad_project_header_is_refused() -> None:
-    _, commands = begin(gateway(), body(), headers={"x-gateway-project-id": "a b"})
-    assert sent_error(commands)["param"] == "x-gateway-project-id"
+@pytest.mark.parametrize(
+    ("name", "value"), [("x-gateway-project-id", "a b"), ("x-gateway-require-params", "maybe")]
+)
+def test_a_bad_header_is_refused(name: str, value: str) -> None:
+    _, commands = begin(gateway(), body(), headers={name: value})
+    assert sent_head(commands)[0] == 400
+    assert sent_error(commands)["param"] == name
 
 
 def test_a_body_over_the_limit_is_refused_while_it_comes() -> None:

@@ -97,6 +97,7 @@ def test_the_console_is_the_runtimes_to_serve() -> None:
         ("POST", "/livez", 405, "method_not_allowed"),
         ("DELETE", "/v1/models/x", 405, "method_not_allowed"),
         ("CONNECT", "/v1/models", 405, "bad_request"),
+        ("QUERY", "/v1/models", 405, "method_not_allowed"),
         ("BREW", "/v1/models", 501, "bad_request"),
         ("GET", "/v1/models/none", 404, "model_not_found"),
     ],
@@ -110,6 +111,8 @@ def test_every_error_has_openais_shape(method: str, target: str, status: int, co
 def test_a_405_names_what_is_allowed() -> None:
     assert sent_head(ask(gateway(), "GET", "/chat/completions/"))[1]["allow"] == "POST"
     assert sent_head(ask(gateway(), "POST", "/v1/models"))[1]["allow"] == "GET, HEAD"
+    for target, allowed in (("/v1/routing/reset", "POST"), ("/livez?x", "GET, HEAD")):
+        assert sent_head(ask(gateway(), "TRACE", target))[1]["allow"] == allowed
 
 
 @pytest.mark.parametrize("target", ["/v1/chat/completions", "/chat/completions", "/v1/chat/completions/?a=b"])

@@ -308,9 +308,54 @@ async def test_nothing_shows_a_secret(tasks: TaskGroup) -> None:
 @on_both
 async def test_an_unknown_credential_opens_nothing(tasks: TaskGroup) -> None:
     world = World(tasks)
-    with pytest.raises(KeyError):
-        await world.upstreams.open(1, UpstreamRequest(ORIGIN, "POST", "/", (), b"", credential="other"))
+    await world.upstreams.open(1, UpstreamRequest(ORIGIN, "POST", "/", (), b"", credential="other"))
+    assert await world.upstreams.next_event() == UpstreamLost(1, LossReason.UNREACHABLE)
     assert world.pool.leases.leased == 0
+
+
+def _request(host: str, credential: str = "key") -> UpstreamRequest:
+    return UpstreamRequest(Origin("http", host, 80), "POST", "/v1", (), b"{}", credential=credential)
+
+
+async def _sent(world: World, attempt: int, request: UpstreamRequest) -> bytes:
+    """The key that an attempt shows."""
+    await world.upstreams.open(attempt, request)
+    await world.upstreams.next_event()
+    head = await world.theirs[-1].receive()
+    await world.upstreams.close(attempt)
+    return head.partition(b"authorization: Bearer ")[2].partition(b"\r")[0]
+
+
+@on_both
+async def test_a_secret_goes_where_its_configuration_sends_it(tasks: TaskGroup) -> None:
+    """Also for a request that was planned by one configuration and is tried again under the next."""
+    world = World(tasks)
+    old, new = Origin("http", "old.example", 80), Origin("http", "new.example", 80)
+    world.pool.reconfigure({"key": (b"authorization", b"Bearer first")}, {("key", old)})
+    world.upstreams = Upstreams(world.pool, tasks.start_soon)
+    assert await _sent(world, 1, _request("old.example")) == b"first"
+    world.pool.reconfigure({"key": (b"authorization", b"Bearer second")}, {("key", new)})
+    assert await _sent(world, 2, _request("new.example")) == b"second"
+    assert await _sent(world, 3, _request("old.example")) == b"first"
+    assert await _sent(world, 4, _request("other.example", "")) == b""
+    world.pool.reconfigure({"key": (b"authorization", b"Bearer third")}, {("key", old)})
+    assert (
+        await _sent(world, 5, _request("old.example")) == b"third"
+    )  # the one before may be worth nothing now
+    world.upstreams = Upstreams(world.pool, tasks.start_soon)
+    await world.upstreams.open(6, _request("new.example"))
+    assert await world.upstreams.next_event() == UpstreamLost(6, LossReason.UNREACHABLE)
+    await world.upstreams.close(6)
+    assert world.pool.leases.leased == 0
+
+
+@on_both
+async def test_a_connection_outlives_another_configuration(tasks: TaskGroup) -> None:
+    world = World(tasks)
+    await world.complete(1)
+    world.pool.reconfigure({"key": (b"authorization", b"Bearer second")}, {("key", ORIGIN)})
+    await world.complete(2)
+    assert len(world.dials) == 1
 
 
 async def _visit(world: World, body: bytes) -> None:

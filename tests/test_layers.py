@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "commands": _VALUES,
     "sse": {"failures"},
     "config": {"failures"},
-    "loading": {"failures", "config"},
+    "loading": {"failures", "config", "policy"},
     "queries": {"failures"},
     "wire": _SETTINGS | {"sse"},
     "routing": _SETTINGS,
@@ -47,7 +47,7 @@ LAYERS["testing"] = set(LAYERS)
 PACKAGES: dict[str, set[str]] = {
     "gwproto": {"msgspec"},
     "gwproto_io": {"gwproto", "msgspec", "h11", "anyio", "sniffio"},
-    "gwproto_ops": {"gwproto", "msgspec"},
+    "gwproto_ops": {"gwproto", "msgspec", "psycopg", "prometheus_client", "opentelemetry"},
     "gwproto_asgi": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "sniffio"},
     "gwproto_trio": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "h11"},
     "gwproto_quart": {"gwproto", "gwproto_asgi", "gwproto_ops", "quart", "hypercorn"},

@@ -73,11 +73,11 @@ class TestClientKeys:
             keys = [
                 {{ label = "me", env = "MINE", burst = 5 }},
                 {{ label = "ci", sha256 = "{digest("c").hex()}", tokens_per_day = 1000 }},
-                {{ label = "none", env = "MINE" }},
+                {{ label = "none", env = "OTHER" }},
             ]
             {PROVIDER}
         """
-        keys = deployed(text, MINE="m").configuration.keys
+        keys = deployed(text, MINE="m", OTHER="o").configuration.keys
         assert [key.limits for key in keys] == [OwnRates(burst=5), OwnRates(tokens_per_day=1000), None]
 
     def test_without_any_nothing_is_served(self) -> None:

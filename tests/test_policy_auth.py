@@ -13,6 +13,7 @@ def key(secret: bytes, label: str) -> ClientKey:
     return ClientKey(label, hashlib.sha256(secret).digest())
 
 
+WALL = 1.7e9
 GATE = Authenticator([key(b"gw-one", "one"), key(b"gw-two", "two")])
 UNKNOWN = Denied(401, "Incorrect API key provided.", "invalid_api_key", "unknown")
 MISSING = Denied(401, "Incorrect API key provided.", "invalid_api_key", "missing")
@@ -42,11 +43,11 @@ AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request", "a
     ],
 )
 def test_verdicts(headers: Headers, verdict: Accepted | Denied) -> None:
-    assert GATE.check(headers) == verdict
+    assert GATE.check(headers, WALL) == verdict
 
 
 def test_without_keys_nobody_is_let_in() -> None:
-    assert Authenticator([]).check(((b"authorization", b"Bearer "),)) == UNKNOWN
+    assert Authenticator([]).check(((b"authorization", b"Bearer "),), WALL) == UNKNOWN
 
 
 def test_every_digest_is_compared_whichever_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +58,7 @@ def test_every_digest_is_compared_whichever_fits(monkeypatch: pytest.MonkeyPatch
         return presented == known
 
     monkeypatch.setattr("gwproto.policy.auth.hmac.compare_digest", compare)
-    assert GATE.check(((b"x-api-key", b"gw-one"),)) == Accepted("one")
+    assert GATE.check(((b"x-api-key", b"gw-one"),), WALL) == Accepted("one")
     assert len(compared) == 2
 
 

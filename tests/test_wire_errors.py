@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ from gwproto.wire.openai.errors import (
     error_frame,
     in_band_failure,
 )
-from gwproto.wire.openai.models import ModelRow, encode_model, encode_model_list
+from gwproto.wire.openai.models import Model, ModelList
 from gwproto.wire.openai.parts import fields_of
 from gwproto.wire.strict import MAX_DEPTH, repair, too_deep
 
@@ -95,6 +96,7 @@ def test_status_alone(status: int, kind: str) -> None:
         ({"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}, "m", "t", "c", "p"),
         ([{"error": {"message": "m", "code": 400, "status": "INVALID_ARGUMENT"}}], "m", None, None, None),
         ({"error": "m", "code": "c"}, "m", None, "c", None),
+        ({"error": {"message": "m", "code": "words of yours"}}, "m", None, None, None),
         ({"message": "m", "type": "t", "param": None, "code": "c"}, "m", "t", "c", None),
         ({"detail": "m"}, "m", None, None, None),
         (
@@ -478,12 +480,20 @@ def test_repair_refuses_what_is_not_almost_json() -> None:
 
 
 def test_model_list() -> None:
-    row = ModelRow("auto", 5, "gateway", {"tier": "medium"})
-    fields = {"id": "auto", "object": "model", "created": 5, "owned_by": "gateway", "tier": "medium"}
-    assert json.loads(encode_model(row)) == fields
-    assert json.loads(encode_model_list([row, ModelRow("b")])) == {
+    row = Model(id="auto", created=5, owned_by="gateway", tier="medium", max_output=None)
+    assert msgspec.to_builtins(ModelList(data=[row, Model(id="b")])) == {
         "object": "list",
-        "data": [fields, {"id": "b", "object": "model", "created": 0, "owned_by": ""}],
+        "data": [
+            {
+                "id": "auto",
+                "object": "model",
+                "created": 5,
+                "owned_by": "gateway",
+                "tier": "medium",
+                "max_output": None,
+            },
+            {"id": "b", "object": "model", "created": 0, "owned_by": ""},
+        ],
     }
 
 

@@ -3,12 +3,13 @@
 The request is counted by its head; its tokens are reserved when it is understood, and settled when it has ended.
 """
 
+from gwproto.exchange.attempt import Attempt
 from gwproto.exchange.history import History
 from gwproto.failures import Failure, FailureClass
 from gwproto.policy.limits import Limits
 from gwproto.policy.ratelimit import Limiter, Reservation
 from gwproto.policy.standing import Rejection, rate_headers
-from gwproto.values import AttemptRecord, Ending, Headers
+from gwproto.values import AttemptRecord, Ending, Headers, Usage
 from gwproto.wire.neutral import ChatRequest
 
 #: Tokens reserved for an answer whose length the request does not limit.
@@ -48,11 +49,12 @@ class Account:
         if request.project_id is not None:
             drawn_on.append((limits.projects, request.project_id))
             rejection = limits.projects.request(request.project_id, now)
-        sizes = [(limiter, who, limiter.largest(who)) for limiter, who in drawn_on]
-        limited = [size for size in sizes if size[2]]
-        tokens = _estimate(request, min([largest for _, _, largest in limited], default=0))
+        largest = [size for limiter, who in drawn_on if (size := limiter.largest(who))]
+        tokens = _estimate(request, min(largest, default=0))
         self._prompt = request.prompt_tokens
-        for limiter, who, _ in limited:
+        for limiter, who in drawn_on:
+            if not limiter.settles(who):
+                continue
             if rejection is None:
                 held = limiter.reserve(who, tokens, now)
                 if isinstance(held, Reservation):
@@ -76,18 +78,26 @@ class Account:
 
         All usage that providers reported counts. An answer without usage counts with the estimate of its prompt and
         of what was sent of it. Before there was an answer nothing is charged, but for the prompt when the client left
-        while a provider was working on it.
+        while a provider was working on it. Tokens cost what the catalog says; where it says nothing, nothing.
         """
-        used = history.spent
+        used, cost = history.spent, history.cost or 0.0
         served = history.served
         if served is None:
-            if ending is Ending.CLIENT_CLOSED and history.records and _at_work(history.records[-1]):
-                used += self._prompt
+            last, records = history.last, history.records
+            if ending is Ending.CLIENT_CLOSED and last is not None and records and _at_work(records[-1]):
+                used, cost = _charged(used, cost, last, Usage(self._prompt))
         elif served.body is None or served.body.usage is None:
             events = max(1, self._events)
-            used += self._prompt + max(events, (self._bytes - events * _BYTES_PER_EVENT) // _BYTES_PER_TOKEN)
+            sent = max(events, (self._bytes - events * _BYTES_PER_EVENT) // _BYTES_PER_TOKEN)
+            used, cost = _charged(used, cost, served, Usage(self._prompt, sent))
         for limiter, reservation in self._reservations:
-            limiter.settle(reservation, used, now)
+            limiter.settle(reservation, used, now, cost)
+
+
+def _charged(used: int, cost: float, attempt: Attempt, usage: Usage) -> tuple[int, float]:
+    """Tokens and US dollars with those of an estimated ``usage``."""
+    used += usage.prompt_tokens + usage.completion_tokens
+    return used, cost + (attempt.ticket.target.model.cost(usage) or 0.0)
 
 
 def _at_work(record: AttemptRecord) -> bool:

@@ -10,8 +10,9 @@ from gwproto.exchange.body import ErrorBody, choose
 from gwproto.exchange.gears import Body
 from gwproto.exchange.intake import envelope_of, write
 from gwproto.failures import Failure, FailureClass, LossReason
+from gwproto.policy.tracing import span_id, trace_headers
 from gwproto.routing.router import Ticket
-from gwproto.values import AttemptRecord, Headers, Limit
+from gwproto.values import AttemptRecord, Headers, Limit, UpstreamRequest
 from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.limits import told
 from gwproto.wire.neutral import ChatRequest
@@ -109,6 +110,14 @@ class Attempt:
         self._idle = timeouts.idle
         self.total_at = now + timeouts.total
         self.deadline = min(now + timeouts.connect, self.total_at)
+
+    def addressed(self, request_id: str) -> UpstreamRequest:
+        """Its request; with the client's trace, if there is one, as gone on by this try."""
+        trace = self._asked.trace
+        if trace is None:
+            return self.request
+        headers = trace_headers(trace, span_id(request_id, self.number))
+        return structs.replace(self.request, headers=(*self.request.headers, *headers))
 
     def opened(self, now: float, reused: bool) -> None:
         """The request is on its way."""

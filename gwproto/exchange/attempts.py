@@ -34,7 +34,7 @@ class Attempts:
         attempt = Attempt(number, ticket, request, self._request_id, now, refused, hedge=hedge)
         self.live[number] = attempt
         self._history.begin(attempt)
-        return OpenUpstream(number, attempt.request)
+        return OpenUpstream(number, attempt.addressed(self._request_id))
 
     @property
     def began_at(self) -> float:
@@ -52,7 +52,7 @@ class Attempts:
         del self.live[attempt.number]
         attempt.restart(self._history.next_number(), now)
         self.live[attempt.number] = attempt
-        return OpenUpstream(attempt.number, attempt.request)
+        return OpenUpstream(attempt.number, attempt.addressed(self._request_id))
 
     def simplify(
         self, attempt: Attempt, failure: Failure, request: ChatRequest, now: float, *, close: bool

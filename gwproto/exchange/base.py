@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from gwproto.commands import CloseUpstream, Command, OpenUpstream
 from gwproto.events import Event
-from gwproto.values import Outcome, RequestHead
+from gwproto.values import Headers, Outcome, RequestHead
 
 
 class Exchange(ABC):
@@ -19,7 +19,7 @@ class Exchange(ABC):
     Its driver sets ``wake``, which is called then.
     """
 
-    __slots__ = ("began_at", "finished", "head", "outcome", "receiving", "request_id", "wake")
+    __slots__ = ("began_at", "extra", "finished", "head", "outcome", "receiving", "request_id", "wake")
 
     wakeable: ClassVar[bool] = False
     wake: Callable[[], None]
@@ -31,6 +31,7 @@ class Exchange(ABC):
         self.finished = False
         self.receiving = False
         self.outcome: Outcome | None = None
+        self.extra: Headers = ()  # what any response says beside its own; set before the start
 
     @property
     @abstractmethod

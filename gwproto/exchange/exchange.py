@@ -10,8 +10,7 @@
 *body*: the client's request is coming in. *choosing*: the router picks a target, at once. *waiting*: for a target that
 comes back, or out of back-off before the same target is tried again. *attempting*: nothing but heartbeats has reached
 the client, everything can still change. *streaming*: past the commit point, the exchange can only end or break off.
-*lingering*: the client has its whole answer; the provider's framing is given a moment to end, so that its connection
-can be used again.
+*lingering*: the client has its whole answer; the provider's framing gets a moment to end, for its connection's sake.
 
 An attempt that is slow may be joined by a second one, a *hedge*: the first with content serves, the other is closed.
 """
@@ -43,6 +42,7 @@ from gwproto.exchange.intake import Intake, too_slow
 from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
+from gwproto.policy.auth import Accepted
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan, Ticket, Wait
 from gwproto.values import Ending, RequestHead
@@ -83,16 +83,16 @@ class ChatExchange(Exchange):
         now: float,
         *,
         shared: Shared,
-        key: str,
+        client: Accepted,
         account: Account | None = None,
     ) -> None:
         super().__init__(head, request_id, now)
         self._account = account  # None: nothing about it is limited
         self._shared = shared
         self._settings = shared.settings
-        self._intake = Intake(head, shared.settings.limits.max_body)
+        self._intake = Intake(head, shared.settings.limits.max_body, client.grant)
         self._response = Response(request_id, account)
-        self._history = History(head, request_id, now, shared.epoch, key)
+        self._history = History(head, request_id, now, shared.epoch, client.label)
         self._request: ChatRequest | None = None
         self._course: Course | None = None
         self._attempts = Attempts(request_id, self._history, shared)
@@ -116,6 +116,7 @@ class ChatExchange(Exchange):
         if self.receiving or self.finished:
             raise LocalProtocolError("start() was called before")
         self.receiving = True
+        self._response.extra = self.extra
         self._shared.in_flight += 1
         self._body_at = now + (self._settings.timeouts.body or math.inf)
         return []
@@ -213,10 +214,8 @@ class ChatExchange(Exchange):
         if isinstance(understood, Failure):
             return self._refuse(understood, now)
         self._request, demand = understood
-        if self._account is not None:
-            refused = self._account.admit(self._request, now)
-            if refused is not None:
-                return self._refuse(refused, now)
+        if self._account is not None and (refused := self._account.admit(self._request, now)) is not None:
+            return self._refuse(refused, now)
         plan = self._shared.router.plan(demand)
         if isinstance(plan, Failure):
             return self._refuse(plan, now)

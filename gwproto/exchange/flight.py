@@ -148,5 +148,6 @@ def key_of(request: ChatRequest, demand: Demand, label: str, apart: str = "") ->
         demand.affinity,
         demand.require_params,
         demand.effort,
+        demand.allowed,
         *sorted((name, bytes(value)) for name, value in request.fields.items()),
     )

@@ -2,6 +2,7 @@
 
 from gwproto.exchange.attempt import Attempt
 from gwproto.failures import Failure
+from gwproto.policy.tracing import trace_of
 from gwproto.routing.catalog import Target
 from gwproto.values import AttemptRecord, Candidate, Decision, Ending, Outcome, RequestHead, Usage
 from gwproto.wire.neutral import ChatRequest
@@ -122,6 +123,7 @@ class History:
             decision=self._decision(target),
             began_at=self._began_at,
             cost=self.cost,
+            trace=trace_of(self._head.headers) if request is None else request.trace,
         )
 
     def _decision(self, target: Target | None) -> Decision | None:

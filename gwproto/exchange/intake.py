@@ -8,6 +8,8 @@ from msgspec import Struct, structs
 
 from gwproto.config import Quirks, overlaid
 from gwproto.failures import Failure, FailureClass
+from gwproto.policy.auth import Grant
+from gwproto.policy.tracing import trace_of
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
 from gwproto.values import Headers, RequestHead, UpstreamRequest
@@ -17,7 +19,7 @@ from gwproto.wire.neutral import ChatRequest, Envelope, Reading, Rendering
 from gwproto.wire.openai.request import parse_request
 
 _PROJECT = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
-_TRUE = (b"true", b"1", b"yes")
+_TRUTH = {b"true": True, b"1": True, b"yes": True, b"false": False, b"0": False, b"no": False}
 _SENT = (b"content-type", b"application/json")
 _WANTED: dict[bool, tuple[bytes, bytes]] = {
     False: (b"accept", b"application/json"),
@@ -26,11 +28,12 @@ _WANTED: dict[bool, tuple[bytes, bytes]] = {
 
 
 class Intake:
-    """Collects the request body up to ``limit`` bytes."""
+    """Collects the request body up to ``limit`` bytes. ``grant``: what the client's key is bound to."""
 
-    __slots__ = ("_head", "_limit", "_pieces", "_size")
+    __slots__ = ("_grant", "_head", "_limit", "_pieces", "_size")
 
-    def __init__(self, head: RequestHead, limit: int) -> None:
+    def __init__(self, head: RequestHead, limit: int, grant: Grant | None = None) -> None:
+        self._grant = grant
         self._head = head
         self._limit = limit
         self._pieces: list[bytes] = []
@@ -59,6 +62,8 @@ class Intake:
         provider = model = affinity = ""
         for name, value in self._head.headers:
             if not name.startswith(b"x-gateway-"):
+                if name == b"traceparent":
+                    request = structs.replace(request, trace=trace_of(self._head.headers))
                 continue
             if name == b"x-gateway-project-id":
                 if _PROJECT.match(value) is None:
@@ -67,13 +72,22 @@ class Intake:
                     )
                 request = structs.replace(request, project_id=value.decode())
             elif name == b"x-gateway-require-params":
-                request = structs.replace(request, require_params=value.lower() in _TRUE)
+                required = _TRUTH.get(value.lower())
+                if required is None:
+                    return _bad_header("x-gateway-require-params", "true and false")
+                request = structs.replace(request, require_params=required)
             elif name == b"x-gateway-force-provider":
                 provider = value.decode("latin-1")
             elif name == b"x-gateway-force-model":
                 model = value.decode("latin-1")
             elif name == b"x-gateway-affinity":
                 affinity = value.decode("latin-1")
+        grant = self._grant
+        if grant is not None and grant.projects is not None:
+            if request.project_id is None:
+                request = structs.replace(request, project_id=grant.projects[0])
+            elif request.project_id not in grant.projects:
+                return _not_for(request.project_id)
         return request, Demand(
             model=request.model,
             provider=provider,
@@ -85,6 +99,7 @@ class Intake:
             affinity=affinity or request.cache_key or "",
             parameters=frozenset(request.fields) if request.require_params else frozenset(),
             require_params=request.require_params,
+            allowed=None if grant is None else grant.targets,
         )
 
 
@@ -112,6 +127,17 @@ def too_large(limit: int) -> Failure:
         status=413,
         type="invalid_request_error",
         code="request_too_large",
+    )
+
+
+def _not_for(project: str) -> Failure:
+    return Failure(
+        FailureClass.INVALID,
+        f"This API key may not be used for project {project!r}.",
+        status=403,
+        type="invalid_request_error",
+        code="mismatched_project",
+        param="project_id",
     )
 
 

@@ -9,6 +9,7 @@ from gwproto.exchange.intake import Intake, too_slow
 from gwproto.exchange.reply import CLOSE, Answer, Answering, error_answer, refused
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, LocalProtocolError
+from gwproto.policy.auth import Accepted
 from gwproto.values import Ending, RequestHead
 
 
@@ -26,10 +27,10 @@ class Operation(Answering):
         perform: Callable[[Intake, float], Answer | Failure],
         endpoint: str,
         shared: Shared,
-        key: str,
+        client: Accepted,
     ) -> None:
-        super().__init__(head, request_id, now, endpoint=endpoint, epoch=shared.epoch, key=key)
-        self._intake = Intake(head, shared.settings.limits.max_body)
+        super().__init__(head, request_id, now, endpoint=endpoint, epoch=shared.epoch, key=client.label)
+        self._intake = Intake(head, shared.settings.limits.max_body, client.grant)
         self._perform = perform
         self._timeout = shared.settings.timeouts.body or math.inf  # 0 is off
         self._body_at = math.inf

@@ -7,6 +7,7 @@ from gwproto.commands import Command, Delegate, SendData, SendEnd, SendHead
 from gwproto.events import Event
 from gwproto.exchange.base import Exchange
 from gwproto.failures import Failure, LocalProtocolError
+from gwproto.policy.tracing import trace_of
 from gwproto.values import Ending, Headers, Outcome, RequestHead
 from gwproto.wire.openai.errors import encode_error
 
@@ -76,7 +77,7 @@ class Answering(Exchange):
     def _respond(self, answer: Answer, now: float, ending: Ending | None = None) -> Sequence[Command]:
         """Send it whole, and be finished."""
         self._finish(answer.status, answer.error, now, ending)
-        head = SendHead(answer.status, reply_headers(answer, self.request_id))
+        head = SendHead(answer.status, (*reply_headers(answer, self.request_id), *self.extra))
         if self.head.method == "HEAD" or not answer.body:
             return [head, SendEnd()]
         return [head, SendData(answer.body), SendEnd()]
@@ -97,6 +98,7 @@ class Answering(Exchange):
             key=self._key,
             error=error,
             began_at=self.began_at,
+            trace=trace_of(self.head.headers) if error else None,
             rejected=self._rejected,
             client=self._client,
         )
@@ -137,7 +139,7 @@ class Reply(Answering):
         answer = self._answer
         if isinstance(answer, Delegate):
             self._finish(200, "", now)
-            return [Delegate(answer.name, answer.query, identity(self.request_id))]
+            return [Delegate(answer.name, answer.query, (*identity(self.request_id), *self.extra))]
         return self._respond(answer, now)
 
     def receive(self, event: Event, now: float) -> Sequence[Command]:
@@ -153,13 +155,11 @@ class Reply(Answering):
 
 
 def reply_headers(answer: Answer, request_id: str) -> Headers:
-    """The headers of a complete response."""
-    return (
-        (b"content-type", answer.content_type),
-        (b"content-length", b"%d" % len(answer.body)),
-        *identity(request_id),
-        *answer.headers,
-    )
+    """The headers of a complete response; a 204 has no body to tell of (RFC 9110, 8.6)."""
+    form: Headers = ()
+    if answer.status != 204:
+        form = ((b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body)))
+    return (*form, *identity(request_id), *answer.headers)
 
 
 def identity(request_id: str) -> Headers:

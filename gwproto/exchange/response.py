@@ -42,13 +42,14 @@ _ACCOUNT = frozenset((FailureClass.AUTH, FailureClass.FORBIDDEN, FailureClass.CR
 class Response:
     """``status`` is that of the head which was sent, 0 before; ``error`` the code of the error that was sent."""
 
-    __slots__ = ("_account", "_request_id", "error", "status")
+    __slots__ = ("_account", "_request_id", "error", "extra", "status")
 
     def __init__(self, request_id: str, account: Account | None = None) -> None:
         self._request_id = request_id
         self._account = account
         self.status = 0
         self.error = ""
+        self.extra: Headers = ()
 
     def commit(
         self, attempt: Attempt, attempts: int, gateway_time: float, upstream_time: float, length: int | None
@@ -65,6 +66,7 @@ class Response:
             # W3C Server Timing: milliseconds
             (b"server-timing", b"gw;dur=%.1f, upstream;dur=%.1f" % (gateway_time * 1e3, upstream_time * 1e3)),
             *(() if self._account is None else self._account.headers),
+            *self.extra,
         )
         return [SendHead(200, headers)]
 
@@ -75,7 +77,7 @@ class Response:
             return [beat]
         self.status = 200
         limits = () if self._account is None else self._account.headers
-        return [SendHead(200, (*_STREAM, *identity(self._request_id), *limits)), beat]
+        return [SendHead(200, (*_STREAM, *identity(self._request_id), *limits, *self.extra)), beat]
 
     def fail(
         self,
@@ -111,6 +113,7 @@ class Response:
             *_retry_hints(status, failure.retry_after),
             *(() if self._account is None else self._account.headers),
             *((CLOSE,) if close else ()),
+            *self.extra,
         )
         return [SendHead(status, headers), SendData(body), SendEnd()]
 

@@ -19,12 +19,14 @@ from gwproto.exchange.flight import Flight, Piece, key_of
 from gwproto.exchange.reply import identity
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass
+from gwproto.policy.auth import Accepted
+from gwproto.policy.cors import HEADERS as CROSS_ORIGIN
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan
 from gwproto.values import Ending, RequestHead
 
 _SENDS = (SendHead, SendData, SendEnd)
-_IDENTITY = frozenset(name for name, _ in identity(""))
+_OWN = CROSS_ORIGIN | {name for name, _ in identity("")}  # each request's, whoever is served with it
 _SHARED = (b"x-gateway-shared", b"true")
 
 
@@ -53,13 +55,13 @@ class SharingExchange(ChatExchange):
         now: float,
         *,
         shared: Shared,
-        key: str,
+        client: Accepted,
         account: Account | None = None,
     ) -> None:
-        super().__init__(head, request_id, now, shared=shared, key=key, account=account)
+        super().__init__(head, request_id, now, shared=shared, client=client, account=account)
         self.wake: Callable[[], None] = _nobody
         self.apart = ""  # see key_of
-        self._label = key
+        self._label = client.label
         self._leads: Flight | None = None
         self._follows: Flight | None = None
         self._news_at = math.inf
@@ -176,8 +178,8 @@ class SharingExchange(ChatExchange):
 
     def _own(self, head: SendHead) -> SendHead:
         """The leader's head with this request's ids."""
-        headers = [field for field in head.headers if field[0] not in _IDENTITY]
-        return SendHead(head.status, (*headers, *identity(self.request_id), _SHARED))
+        headers = [field for field in head.headers if field[0] not in _OWN]
+        return SendHead(head.status, (*headers, *identity(self.request_id), _SHARED, *self.extra))
 
     def _go_on_alone(self, now: float) -> Sequence[Command]:
         assert self._plan is not None

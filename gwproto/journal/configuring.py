@@ -62,16 +62,16 @@ def restored(configuration: Raw) -> Recorded:
 def compiled(recorded: Recorded) -> Configuration:
     """The configuration again, its client keys those of :func:`stand_in`. Raises ``ConfigurationError``."""
     keys = [
-        msgspec.convert({**key, _SHA256: hashlib.sha256(stand_in(key["label"])).digest()}, ClientKey)
-        for key in recorded.keys
+        msgspec.convert({**key, _SHA256: hashlib.sha256(stand_in(key["label"], number)).digest()}, ClientKey)
+        for number, key in enumerate(recorded.keys)
     ]
     catalog = compile_catalog(recorded.settings, recorded.credentials, VOCABULARIES)
     return Configuration(recorded.settings, catalog, tuple(keys))
 
 
-def stand_in(label: str) -> bytes:
-    """What a client presents in a replay in place of the key that was accepted."""
-    return b"replayed " + label.encode().hex().encode()
+def stand_in(label: str, number: int) -> bytes:
+    """What a client presents in a replay in place of the key that it had."""
+    return b"replayed %d " % number + label.encode().hex().encode()
 
 
 def credentials_of(catalog: Catalog) -> Mapping[str, Sequence[str]]:

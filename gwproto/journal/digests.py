@@ -32,6 +32,10 @@ class Digests:
         self._secrets = tuple(secrets)
         self._said: dict[int, Redact] = {}  # exchanges' answers, as far as they are sent
 
+    def learn(self, secrets: Iterable[bytes]) -> None:
+        """Leave these out from now on."""
+        self._secrets = tuple(secrets)
+
     def of(self, exchange: int, commands: Sequence[Command], outcome: Outcome | None, more: str = "") -> str:
         """The digest of what an input of ``exchange`` led to; of its ``outcome``, when it is finished by it."""
         told: list[object] = [self._told(exchange, command) for command in commands]

@@ -63,10 +63,12 @@ class Happened(Struct, frozen=True, gc=False, omit_defaults=True, tag_field="typ
 
 
 class Begin(Happened, frozen=True, gc=False, tag="begin"):
-    """``key``: the label of the client's key; None: it had none, or none that is known."""
+    """``key``: the label of the client's key; None: it had none, or none that is known. ``number``: its place among
+    the configuration's keys, of which several may have one label."""
 
     head: Head
     key: str | None = None
+    number: int = 0
 
 
 class Refuse(Happened, frozen=True, gc=False, tag="refuse"):

@@ -176,7 +176,7 @@ def head_of(event: entries.Begin) -> RequestHead:
     head = event.head.value
     if event.key is None:
         return head
-    key = stand_in(event.key)
+    key = stand_in(event.key, event.number)
     found = next((name for name in (b"authorization", b"x-api-key") if name in dict(head.headers)), b"")
     value = b"Bearer " + key if found == b"authorization" else key
     fields = tuple([(name, value if name == found else sent) for name, sent in head.headers])

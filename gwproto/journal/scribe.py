@@ -17,7 +17,7 @@ from gwproto.journal.configuring import digest_of, recorded
 from gwproto.journal.digests import Digests, did, redacted_headers, redacted_target
 from gwproto.journal.recording import Call, Note, Reconfigured, Refused, Restored, What
 from gwproto.journal.secrets import Mask
-from gwproto.policy.auth import Accepted, Authenticator
+from gwproto.policy.auth import Authenticator
 from gwproto.values import RequestHead
 from gwproto.wire.openai.request import parse_request
 
@@ -26,6 +26,7 @@ _VISIBLE = bytes([0x78 if byte > 0x20 and byte != 0x7F else byte for byte in ran
 _OF_CLIENTS = re.compile(
     rb"(?:x-gateway-|accept|access-control-|content-|x-forwarded-|x-stainless-retry-count\Z)"
     rb"|(?:host|connection|transfer-encoding|expect|origin|forwarded|x-real-ip|te|upgrade)\Z"
+    rb"|trace(?:parent|state)\Z"
 )
 _OF_PROVIDERS = re.compile(
     rb"x-|content-|retry-|ratelimit|anthropic-|openai-|(?:date|server|transfer-encoding)\Z"
@@ -65,6 +66,7 @@ class Scribe:
         self._lines = 0
         self._digests: Digests
         self._authenticator: Authenticator
+        self._numbers: dict[bytes, int]
         self._shared = False  # equal requests may share an answer, and texts are redacted
         self._exchanges: dict[int, _Exchange] = {}
 
@@ -79,6 +81,12 @@ class Scribe:
         return self._seal(
             entries.Opening(entries.VERSION, version, at, epoch, seed, self._bodies, digest_of(raw), raw)
         )
+
+    def learn(self, secrets: Iterable[bytes]) -> bytes:
+        """More secrets of providers; there is no line to write of them."""
+        self._secrets = tuple(dict.fromkeys((*self._secrets, *secrets)))
+        self._digests.learn(self._secrets)
+        return b""
 
     def line(self, note: Note) -> bytes:
         """What there is to say of one input."""
@@ -95,6 +103,7 @@ class Scribe:
 
     def _configure(self, configuration: Configuration) -> None:
         self._authenticator = Authenticator(configuration.keys)
+        self._numbers = {key.sha256: number for number, key in enumerate(configuration.keys)}
         self._shared = configuration.settings.single_flight.enabled and not self._bodies
 
     def _seal(self, line: entries.Line) -> bytes:
@@ -106,9 +115,11 @@ class Scribe:
         if isinstance(what, Call):
             return _CALLS[what.name]
         if isinstance(what, RequestHead):
-            verdict = self._authenticator.check(what.headers)
+            key = self._authenticator.find(what.headers)
             self._exchanges[number] = self._new_exchange()
-            return entries.Begin(_head(what), verdict.label if isinstance(verdict, Accepted) else None)
+            if key is None:
+                return entries.Begin(_head(what))
+            return entries.Begin(_head(what), key.label, self._numbers[key.sha256])
         if isinstance(what, Refused):
             head = None if what.head is None else _head(what.head)
             return entries.Refuse(what.status, what.code, what.message, head)

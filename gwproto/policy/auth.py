@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -13,6 +13,7 @@ from gwproto.values import Headers
 
 # Clients match these words.
 _INCORRECT = "Incorrect API key provided."
+_EXPIRED = f"{_INCORRECT} It has expired."
 _BEARER = re.compile(rb"bearer[ \t]+(.*)\Z", re.IGNORECASE | re.DOTALL)
 _HASH = re.compile(r"[0-9A-Fa-f]{64}\Z")
 
@@ -21,18 +22,30 @@ class ClientKey(Struct, frozen=True, gc=False):
     """A key that clients may present; ``sha256`` is the digest of its bytes.
 
     ``limits``: what differs from the common limits. Keys of one label have one allowance between them, and the limits
-    of the first of them that has its own.
+    of the first of them that has its own. ``models`` and ``projects``: the names that may be asked for; None: any.
+    From ``expires`` on, in wall time, it is refused.
     """
 
     label: str
     sha256: bytes
     limits: OwnRates | None = None
+    models: tuple[str, ...] | None = None
+    projects: tuple[str, ...] | None = None
+    expires: float | None = None
+
+
+class Grant(Struct, frozen=True, gc=False):
+    """What a key is bound to; None: to nothing. Requests without a project belong to the first of ``projects``."""
+
+    targets: frozenset[str] | None = None  # ids
+    projects: tuple[str, ...] | None = None
 
 
 class Accepted(Struct, frozen=True, gc=False):
-    """The key with this label was presented."""
+    """The key with this label was presented; ``grant`` None: it may be used for anything."""
 
     label: str
+    grant: Grant | None = None
 
 
 class Denied(Struct, frozen=True, gc=False):
@@ -41,7 +54,8 @@ class Denied(Struct, frozen=True, gc=False):
     status: int
     message: str
     code: str
-    reason: str  # for records: missing unknown ambiguous
+    reason: str  # for records: missing unknown expired ambiguous
+    label: str = ""  # of a key that was good once
 
 
 _MISSING = Denied(401, _INCORRECT, "invalid_api_key", "missing")
@@ -49,16 +63,41 @@ _UNKNOWN = Denied(401, _INCORRECT, "invalid_api_key", "unknown")
 _AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request", "ambiguous")
 
 
+class _Entry(Struct, frozen=True, gc=False):
+    key: ClientKey
+    accepted: Accepted
+
+
 class Authenticator:
-    """Checks requests against a fixed set of keys. Without keys nobody is let in."""
+    """Checks requests against a fixed set of keys. Without keys nobody is let in.
 
-    __slots__ = ("_keys",)
+    ``resolve``: the ids of the targets that a model's name stands for.
+    """
 
-    def __init__(self, keys: Sequence[ClientKey]) -> None:
-        self._keys = tuple(keys)
+    __slots__ = ("_entries",)
 
-    def check(self, headers: Headers) -> Accepted | Denied:
-        """Judge by ``Authorization: Bearer`` or, without one, ``x-api-key``.
+    def __init__(
+        self, keys: Sequence[ClientKey], resolve: Callable[[str], Iterable[str]] = lambda name: ()
+    ) -> None:
+        self._entries = tuple([_Entry(key, Accepted(key.label, _grant(key, resolve))) for key in keys])
+
+    def check(self, headers: Headers, wall: float) -> Accepted | Denied:
+        """Judge a request that came at the wall time ``wall`` by the key it presents."""
+        found = self._find(headers)
+        if isinstance(found, Denied):
+            return found
+        expires = found.key.expires
+        if expires is not None and wall >= expires:
+            return Denied(401, _EXPIRED, "invalid_api_key", "expired", found.key.label)
+        return found.accepted
+
+    def find(self, headers: Headers) -> ClientKey | None:
+        """The key that a request presents, whether it may still be used or not; None: none that is known."""
+        found = self._find(headers)
+        return None if isinstance(found, Denied) else found.key
+
+    def _find(self, headers: Headers) -> _Entry | Denied:
+        """By ``Authorization: Bearer`` or, without one, ``x-api-key``.
 
         Takes the same time whichever key fits or none: every digest is compared, each in constant time. A header
         sent twice is refused, since the next party may read the other one.
@@ -75,11 +114,20 @@ class Authenticator:
         else:
             return _MISSING
         digest = hashlib.sha256(secret.strip(b" \t")).digest()
-        found: ClientKey | None = None
-        for key in self._keys:
-            if hmac.compare_digest(digest, key.sha256):
-                found = key
-        return _UNKNOWN if found is None else Accepted(found.label)
+        found: _Entry | None = None
+        for entry in self._entries:
+            if hmac.compare_digest(digest, entry.key.sha256):
+                found = entry
+        return _UNKNOWN if found is None else found
+
+
+def _grant(key: ClientKey, resolve: Callable[[str], Iterable[str]]) -> Grant | None:
+    if key.models is None and key.projects is None:
+        return None
+    targets = None
+    if key.models is not None:
+        targets = frozenset([target for name in key.models for target in resolve(name)])
+    return Grant(targets, key.projects)
 
 
 def parse_hashes(text: str) -> tuple[ClientKey, ...]:

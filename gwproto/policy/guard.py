@@ -17,7 +17,7 @@ MAX_TARGET = 8192
 MAX_LENGTH_DIGITS = 18  # what a signed 64-bit length holds for certain
 
 _METHOD = re.compile(r"[A-Z]{1,16}\Z")
-_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"})
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 # Visible ASCII without the delimiters that never occur in a request target (RFC 3986, 2).
 _TARGET = re.compile(r"""[!$-;=?-\[\]_a-z~]+\Z""")

@@ -1,8 +1,10 @@
-"""What somebody may use: requests per second, tokens per minute, requests and tokens per day.
+"""What somebody may use: requests per second, tokens per minute, requests, tokens and US dollars per day.
 
 Tokens are known only when an answer has ended, so they are reserved before a request is sent on and settled afterwards.
 At no instant is more reserved and committed than a limit allows: a reservation is held until it is settled, however
 long that takes; what was used beyond it is committed as far as there is room, the rest is owed and keeps others out.
+
+What a request costs is not reserved: nobody can tell before. A day's cost that is spent refuses the next request.
 """
 
 import math
@@ -21,6 +23,8 @@ DAY = 86400
 CAPACITY = 10_000
 #: When room depends on requests in flight, nobody knows how long it takes (seconds).
 SOON = 1.0
+#: Sums of costs err; what is left of a budget below this is nothing (US dollars).
+_DUST = 1e-9
 
 _NOTHING = Rates()
 
@@ -30,6 +34,7 @@ class DayUsage(Struct, frozen=True, gc=False):
 
     requests: int = 0
     tokens: int = 0
+    cost: float = 0.0  # US dollars
 
 
 class TokenBucket:
@@ -96,17 +101,18 @@ class LastMinute:
 class Allowance:
     """What one identity has used and holds reserved. Whoever asks it anything has called :meth:`advance` before.
 
-    Of the day: ``requests``, ``tokens`` (committed) and ``owed`` tokens; counted only while the day has a limit, or
-    nobody could ever be forgotten before midnight.
+    Of the day: ``requests``, ``tokens`` (committed) and ``owed`` tokens, ``cost``; counted only while the day has a
+    limit, or nobody could ever be forgotten before midnight.
     """
 
-    __slots__ = ("bucket", "day", "minute", "open", "owed", "requests", "reserved", "tokens")
+    __slots__ = ("bucket", "cost", "day", "minute", "open", "owed", "requests", "reserved", "tokens")
 
     def __init__(self, now: float) -> None:
         self.bucket = TokenBucket(now)
         self.minute: LastMinute | None = None
         self.day = 0
         self.requests = self.tokens = self.owed = 0
+        self.cost = 0.0
         self.open = 0  # reservations
         self.reserved = 0  # tokens of them
 
@@ -118,17 +124,20 @@ class Allowance:
         if day != self.day:
             self.day = day
             self.requests = self.tokens = self.owed = 0
+            self.cost = 0.0
 
     def whole(self, now: float) -> bool:
         """Is there nothing to remember?"""
         minute = self.minute
-        used = self.bucket.taken or self.requests or self.tokens or self.open
+        used = self.bucket.taken or self.requests or self.tokens or self.cost or self.open
         return not used and (minute is None or not minute.empty_in(now))
 
-    def settle(self, reserved: int, tokens: int, rates: Rates, now: float) -> None:
-        """``tokens`` were used by a request that held ``reserved``."""
+    def settle(self, reserved: int, tokens: int, cost: float, rates: Rates, now: float) -> None:
+        """``tokens`` were used by a request that held ``reserved``, and came to ``cost``."""
         self.open -= 1
         self.reserved -= reserved
+        if rates.cost_per_day:
+            self.cost += cost
         limit = rates.tokens_per_day
         if limit:
             owed = self.owed + tokens
@@ -240,6 +249,9 @@ class Limiter:
         if rates is None:
             return None
         allowance = self._at(identity, rates, now)
+        if rates.cost_per_day and allowance.cost > rates.cost_per_day - _DUST:
+            words = f"its budget of {rates.cost_per_day:g} US dollars per day (UTC) is used up"
+            return self._reject(allowance, rates, now, "cost_per_day", words, self._midnight(now))
         limit = rates.requests_per_day
         if limit and allowance.requests >= limit:
             words = f"its budget of {limit} requests per day (UTC) is used up"
@@ -286,16 +298,21 @@ class Limiter:
         allowance.reserved += tokens
         return Reservation(identity, allowance, tokens)
 
-    def settle(self, reservation: Reservation, tokens: int, now: float) -> None:
+    def settle(self, reservation: Reservation, tokens: int, now: float, cost: float = 0.0) -> None:
         """The request has ended and used ``tokens``. A new day's budget is charged for what ends in it."""
         identity, allowance = reservation.close()
         rates = self.rates(identity) or _NOTHING
         allowance.advance(rates, now, self._day(now))
-        allowance.settle(reservation.tokens, tokens, rates, now)
+        allowance.settle(reservation.tokens, tokens, cost, rates, now)
 
     def cancel(self, reservation: Reservation, now: float) -> None:
         """The request has ended and used nothing."""
         self.settle(reservation, 0, now)
+
+    def settles(self, identity: str) -> bool:
+        """Is anything limited that is known only when a request has ended?"""
+        rates = self.rates(identity) or _NOTHING
+        return bool(rates.tokens_per_minute or rates.tokens_per_day or rates.cost_per_day)
 
     def largest(self, identity: str) -> int:
         """The most tokens that a request may ever need; 0: any number, since tokens are not limited."""
@@ -314,9 +331,10 @@ class Limiter:
         """What was used today, by identity. What is reserved does not count."""
         day = self._day(now)
         return {
-            identity: DayUsage(allowance.requests, allowance.tokens + allowance.owed)
+            identity: DayUsage(allowance.requests, allowance.tokens + allowance.owed, allowance.cost)
             for identity, allowance in self._known.items()
-            if allowance.day == day and (allowance.requests or allowance.tokens or allowance.owed)
+            if allowance.day == day
+            and (allowance.requests or allowance.tokens or allowance.owed or allowance.cost)
         }
 
     def restore(self, usage: Mapping[str, DayUsage], now: float) -> None:
@@ -325,6 +343,7 @@ class Limiter:
             allowance = self._at(identity, self.rates(identity) or _NOTHING, now)
             allowance.requests = max(allowance.requests, used.requests)
             allowance.tokens = max(allowance.tokens, used.tokens - allowance.owed)
+            allowance.cost = max(allowance.cost, used.cost)
 
     def _at(self, identity: str, rates: Rates, now: float) -> Allowance:
         """The allowance of ``identity`` as it is now."""
@@ -376,4 +395,4 @@ class Limiter:
 def _limits(rates: Rates) -> bool:
     """Is anything limited?"""
     requests = rates.requests_per_second or rates.requests_per_day
-    return bool(requests or rates.tokens_per_minute or rates.tokens_per_day)
+    return bool(requests or rates.tokens_per_minute or rates.tokens_per_day or rates.cost_per_day)

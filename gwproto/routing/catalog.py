@@ -100,6 +100,9 @@ class Provider(Struct, frozen=True, gc=False):
     query: str = ""  # added to every request's target, without "?"
     vocabulary: Vocabulary = Vocabulary()  # its format's
 
+    def __repr__(self) -> str:
+        return f"<Provider {self.name}: {self.origin}>"  # query and headers may hold secrets
+
 
 class Target(Struct, frozen=True, eq=False):
     """One way to serve a request.

@@ -9,6 +9,7 @@ class Demand(Struct, frozen=True, gc=False, kw_only=True):
     ``needs`` are capability names as the catalog has them (``tools``, ``json_schema``, ``vision`` …). ``parameters``
     are the request's field names; they restrict only with ``require_params``. ``effort`` is ``auto`` or a level of
     ``reasoning_effort``. ``affinity`` groups requests that profit from one target's prompt cache.
+    ``allowed``: the ids of the targets that may serve it; None: all.
     """
 
     model: str = "auto"
@@ -21,3 +22,4 @@ class Demand(Struct, frozen=True, gc=False, kw_only=True):
     affinity: str = ""
     parameters: frozenset[str] = frozenset()
     require_params: bool = False
+    allowed: frozenset[str] | None = None

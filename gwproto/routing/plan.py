@@ -89,6 +89,7 @@ class Planner:
             # All demands between two sizes of windows are alike.
             bisect_left(self._windows, tokens),
             demand.parameters if demand.require_params else None,
+            demand.allowed,
         )
         shape = self._shapes.get(key)
         if shape is not None:
@@ -112,6 +113,9 @@ class Planner:
         for target in self._catalog.targets:
             if target not in named:
                 removed.append((target, "not among the models or providers asked for"))
+                continue
+            if demand.allowed is not None and target.id not in demand.allowed:
+                removed.append((target, "not allowed to the client's key"))
                 continue
             lacking = _lacking(target, demand, tokens)
             if lacking:
@@ -155,6 +159,8 @@ class Planner:
                 code="model_not_found",
                 param="x-gateway-force-provider" if demand.provider else "x-gateway-force-model",
             )
+        if chosen and demand.allowed is not None and demand.allowed.isdisjoint([one.id for one in chosen]):
+            return _not_allowed(demand)
         return chosen
 
     def _arrange(self, suitable: list[Target], removed: tuple[tuple[Target, str], ...], effort: str) -> Shape:
@@ -219,6 +225,19 @@ def _unsupported(obstacles: tuple[str, ...]) -> Failure:
         status=400,
         type="invalid_request_error",
         code="unsupported_capability",
+    )
+
+
+def _not_allowed(demand: Demand) -> Failure:
+    name = demand.forced_model or demand.model or AUTO
+    where = f" at provider {demand.provider!r}" if demand.provider else ""
+    return Failure(
+        FailureClass.INVALID,
+        f"This API key does not have access to model {name!r}{where}.",
+        status=403,
+        type="invalid_request_error",
+        code="model_not_found",
+        param="model",
     )
 
 

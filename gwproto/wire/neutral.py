@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from gwproto.config import STANDARD, Quirks
 from gwproto.failures import Failure
-from gwproto.values import Usage
+from gwproto.values import Trace, Usage
 
 Effort = Literal["auto", "none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -37,6 +37,7 @@ class ChatRequest(Struct, frozen=True, gc=False, kw_only=True):
     for: image_url (an image by address, not by value), custom_tools, files."""
     legacy_functions: bool = False  # the client speaks functions/function_call
     extra_content: bool = False  # it sends back what providers added to earlier answers
+    trace: Trace | None = None  # that the request is part of
 
 
 class Rendering(Struct, frozen=True, gc=False, kw_only=True):

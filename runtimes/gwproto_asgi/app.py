@@ -14,7 +14,7 @@ from gwproto_asgi.tasks import AnyioTasks, AsyncioTasks, Tasks
 from gwproto_io.driver import Interrupts, drive
 from gwproto_io.upstream import Pool, Upstreams
 from gwproto_ops.deployment import Deployment
-from gwproto_ops.start import start_gateway
+from gwproto_ops.start import reconfigure_gateway, start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_ops.telemetry import Telemetry
 
@@ -48,7 +48,7 @@ class GatewayApp:
         self._deployment = deployment
         self._telemetry = telemetry = Telemetry() if telemetry is None else telemetry
         self._record = telemetry.record if record is None else record
-        self._new_pool = pool if pool is not None else lambda: Pool(deployment.credentials)
+        self._new_pool = pool if pool is not None else lambda: Pool(self._deployment.credentials)
         self._rng = rng if rng is not None else random.Random()
         self._journal = journal
         self._home: object = None  # the event loop everything below belongs to
@@ -87,6 +87,21 @@ class GatewayApp:
         """Break off whatever is still running."""
         for scope in self._running.values():
             scope.cancel()
+
+    def reconfigure(self, deployment: Deployment) -> None:
+        """Serve this from now on. Requests in flight keep what they began with. To be called on the event loop."""
+        if self._home is not None:
+            before, now = self._deployment, self._clock()
+            reconfigure_gateway(
+                self._gateway, before, deployment, now, state=self._state, journal=self._journal
+            )
+            self._pool.reconfigure(deployment.credentials, deployment.destinations)
+        self._deployment = deployment
+
+    @property
+    def deployment(self) -> Deployment:
+        """What is served."""
+        return self._deployment
 
     async def aclose(self) -> None:
         """Close the connections kept for providers. Requests should be done by now."""

@@ -81,8 +81,23 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="keys for clients of the gateway")
     new = keys.add_subparsers(metavar="COMMAND", required=True).add_parser("new", help="make a key")
     new.add_argument("--label", default="client", help="its name in logs (default client)")
+    new.add_argument(
+        "--expires", metavar="WHEN", help="when it ends: RFC 3339, or a date (its beginning, UTC)"
+    )
+    new.add_argument("--models", metavar="NAMES", help="the only models it may use, separated by commas")
+    new.add_argument(
+        "--projects", metavar="IDS", help="the only projects; the first is its requests' default"
+    )
     new.add_argument("--json", action="store_true", help="print JSON")
     new.set_defaults(run=_new_key)
+
+    export = commands.add_parser("export", help="write the records of requests as JSON lines or a table")
+    _add_sources(export)
+    export.set_defaults(run=_export)
+    if command == ["export"]:
+        from gwproto_cli.exporting import add_flags as add_export_flags
+
+        add_export_flags(export)
 
     translate = commands.add_parser(
         "translate",
@@ -204,9 +219,15 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _new_key(options: argparse.Namespace) -> None:
-    from gwproto_cli.reports import new_key
+    from gwproto_cli.keys import new_key
 
-    new_key(options.label, as_json=options.json)
+    new_key(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from gwproto_cli.exporting import run
+
+    run(options)
 
 
 def _translate(options: argparse.Namespace) -> None:

@@ -7,8 +7,6 @@ from gwproto.loading import Loaded
 
 INERT = {
     "server.workers": "one process runs",
-    "server.public_stats": "there are no figures to publish",
-    "server.cors_origins": "no cross-origin access is granted",
     "analytics.database": "no analytics are kept",
 }
 INERT_FOR_PROVIDERS = {

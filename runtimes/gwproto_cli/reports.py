@@ -1,7 +1,9 @@
-"""Commands that print and are done: ``check``, ``models``, ``keys new``."""
+"""Commands that print and are done: ``check``, ``models``."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,14 +12,13 @@ from msgspec.structs import replace
 from gwproto.config import (
     KnownProvider,
     ModelSettings,
-    OwnRates,
     ProviderSettings,
     ProviderTimeouts,
     Quirks,
     Settings,
 )
-from gwproto.failures import ConfigurationError
 from gwproto.loading import PROVIDERS_VARIABLE, Loaded
+from gwproto.policy.auth import ClientKey
 from gwproto_cli.environment import environment
 from gwproto_cli.inert import INERT, INERT_FOR_PROVIDERS
 from gwproto_cli.serving import is_loopback
@@ -30,6 +31,7 @@ _KEY_VARIABLES = ("GATEWAY_API_KEY", "GATEWAY_API_KEY_HASHES")
 _SIMULATED = ProviderSettings(
     name="simulated", base_url="http://127.0.0.1/v1", models=(ModelSettings(id="simulated"),)
 )
+_COST = "cost_per_day"
 _USERINFO = re.compile(r"(?<=://).*(?=@)", re.DOTALL)  # to the last "@": people paste passwords unescaped
 
 
@@ -50,7 +52,7 @@ def check(config: str | None, env_file: str | None, *, as_json: bool) -> None:
     print_table(
         ("setting", "value", "origin", "note"),
         [
-            (path, _text(value), origin, note and f"does nothing yet: {note}")
+            (path, _text(value), origin, f"does nothing yet: {note}" if note and _inert(path) else note)
             for path, value, origin, note in rows
         ],
     )
@@ -58,31 +60,43 @@ def check(config: str | None, env_file: str | None, *, as_json: bool) -> None:
         print("\nNo provider has credentials: serve would run simulated ones.")
 
 
+def _inert(path: str) -> bool:
+    return path in INERT or path.startswith("providers.")
+
+
 def _rows(
     loaded: Loaded, deployed: Deployment, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, object, str, str]]:
     settings = loaded.settings
+    unpriced = _unpriced(settings)
     for path, origin in loaded.origins.items():
         section, _, key = path.partition(".")
         if path == "auth.keys":
             variables = [name for name in _KEY_VARIABLES if environ.get(name, "").strip()]
-            origins = [*(["file"] if origin == "file" else []), *variables]
+            files = [*(["file"] if origin == "file" else []), *filter(None, [settings.auth.keys_file])]
+            origins = [*files, *variables]
             keys = () if deployed.made_key else deployed.configuration.keys
             yield path, [f"{key.label}=***" for key in keys], ", ".join(origins) or "default", ""
             for client in keys:
-                yield from _own(f"auth.keys.{client.label}", client.limits)
+                yield from _own(f"auth.keys.{client.label}", client, unpriced)
         elif path == "limits.project":
             for name, value in msgspec.structs.asdict(settings.limits.project).items():
-                yield f"{path}.{name}", value, origin, ""
+                yield f"{path}.{name}", value, origin, unpriced if name == _COST and value else ""
+        elif path == f"limits.{_COST}":
+            cost = settings.limits.cost_per_day
+            yield path, cost, origin, unpriced if cost else ""
         elif section != "providers":
             value = getattr(getattr(settings, section), key)
-            yield path, _shown(value), origin, INERT.get(path, "")
+            shown = _shown(value)
+            if path == "analytics.database":  # a password may stand in its query, too
+                shown = str(shown).partition("?")[0]
+            yield path, shown, origin, INERT.get(path, "")
     for provider in settings.providers:
         where = f"providers.{provider.name}"
         for key in provider.__struct_fields__:
             value = getattr(provider, key)
-            shown = key in ("format", "base_url", "models") or value != _default(provider, key)
-            if shown and key != "name":
+            listed = key in ("format", "base_url", "models") or value != _default(provider, key)
+            if listed and key != "name":
                 origin = loaded.origins.get(f"{where}.{key}", loaded.origins[where])
                 if isinstance(value, Quirks):
                     yield from _quirks(f"{where}.quirks", value, origin)
@@ -96,11 +110,28 @@ def _rows(
         yield f"aliases.{alias}", list(names), "file", ""
 
 
-def _own(path: str, own: OwnRates | None) -> Iterator[tuple[str, object, str, str]]:
-    """The limits that a key has for itself."""
-    for name, value in () if own is None else msgspec.structs.asdict(own).items():
+def _own(path: str, client: ClientKey, unpriced: str) -> Iterator[tuple[str, object, str, str]]:
+    """The limits that a key has for itself, and what it is bound to."""
+    own = {} if client.limits is None else msgspec.structs.asdict(client.limits)
+    for name, value in own.items():
         if value is not None:
-            yield f"{path}.{name}", value, "file", ""
+            yield f"{path}.{name}", value, "file", unpriced if name == _COST and value else ""
+    for name in ("models", "projects"):
+        if (names := getattr(client, name)) is not None:
+            yield f"{path}.{name}", list(names), "file", ""
+    if client.expires is not None:
+        over = "is over" if client.expires <= time.time() else ""
+        yield f"{path}.expires", datetime.fromtimestamp(client.expires, UTC).isoformat(), "file", over
+
+
+def _unpriced(settings: Settings) -> str:
+    """Which models a budget of US dollars does not see."""
+    models = [model for provider in settings.providers for model in provider.models]
+    names = [model.id for model in models if model.input_price is None or model.output_price is None]
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"without a known price, and counted as 0: {', '.join(names[:5])}{more}"
 
 
 def _quirks(path: str, quirks: Quirks, origin: str) -> Iterator[tuple[str, object, str, str]]:
@@ -246,19 +277,6 @@ def _models_of(provider: ProviderSettings | KnownProvider, needs: str) -> Iterat
             as_of=model.as_of,
             needs=needs,
         )
-
-
-def new_key(label: str, *, as_json: bool) -> None:
-    """Print a new key, this once, and what the gateway needs to know of it."""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", label):
-        raise ConfigurationError((("--label", "1 to 64 of A-Z a-z 0-9 . _ - please"),))
-    key = deployment.new_key()
-    entry = f"{label}:{deployment.client_key(label, key).sha256.hex()}"
-    if as_json:
-        _print_json({"key": key, "entry": entry})
-        return
-    print(key)
-    print(entry)
 
 
 def _print_json(value: Any) -> None:

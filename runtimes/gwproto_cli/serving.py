@@ -20,6 +20,7 @@ from gwproto_cli.environment import environment
 from gwproto_cli.inert import inert
 from gwproto_ops import access, deployment
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.reloading import Reloader, Source, notices
 from gwproto_ops.state import StateFile, directory
 from gwproto_ops.telemetry import Telemetry
 
@@ -40,6 +41,7 @@ class Serve(Protocol):
         telemetry: Telemetry | None = None,
         state: StateFile | None = None,
         journal: "Journal | None" = None,
+        reloader: Reloader | None = None,
     ) -> Awaitable[None]: ...
 
 
@@ -55,12 +57,18 @@ def serve(
     """Run the gateway until a signal stops it. ``journal``: a file to write every input to."""
     environ = environment(env_file)
     path = config or environ.get("GWPROTO_CONFIG") or None
-    loaded = deployment.read(path, environ=environ, flags=flags)
+    source = Source(
+        path,
+        environ=lambda: environment(env_file),
+        files=() if env_file is None else (env_file,),
+        flags=flags,
+    )
+    loaded = source.load()
     server = loaded.settings.server
-    make_key = is_loopback(server.host)
+    source.make_key = is_loopback(server.host)
     simulated = not loaded.settings.providers and path is None
     # Whatever is wrong shows before anything starts.
-    ready = None if simulated else deployment.deploy(loaded, environ=environ, make_key=make_key)
+    ready = None if simulated else source.read()
     run = _server(server.runtime)
     for setting, instead in inert(loaded):
         print(f"{setting}: does nothing yet: {instead}", file=sys.stderr)
@@ -68,8 +76,11 @@ def serve(
     async def main() -> OSError | ConfigurationError | None:
         async with AsyncExitStack() as stack:
             try:
-                chosen = ready or await _with_simulated(stack, loaded, environ, make_key)
+                if simulated:
+                    source.complete = await _with_simulated(stack)
+                chosen = ready or source.read()
                 logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+                notices.setLevel(logging.INFO)
                 if access_log:
                     stack.enter_context(access.enabled())
                 kept = None if simulated else _state_file(chosen, environ)
@@ -83,6 +94,7 @@ def serve(
                     on_listening=lambda urls: _announce(urls, chosen, environ, simulated),
                     state=kept,
                     journal=book,
+                    reloader=Reloader(source, chosen),
                 )
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it
@@ -129,10 +141,8 @@ def _server(runtime: str) -> Serve:
         raise ConfigurationError((("server.runtime", problem),)) from None
 
 
-async def _with_simulated(
-    stack: AsyncExitStack, loaded: Loaded, environ: Mapping[str, str], make_key: bool
-) -> Deployment:
-    """A deployment over simulated providers, which run on loopback sockets until ``stack`` is closed."""
+async def _with_simulated(stack: AsyncExitStack) -> Callable[[Loaded], Loaded]:
+    """What adds simulated providers, which run on loopback sockets until ``stack`` is closed, where there are none."""
     from gwproto_cli.simulated import demo_providers, hosted
 
     simulated = demo_providers()
@@ -152,8 +162,14 @@ async def _with_simulated(
                 models=tuple([_model(model, tier) for model in provider.models]),
             )
         )
-    settings = msgspec.structs.replace(loaded.settings, providers=tuple(providers))
-    return deployment.deploy(Loaded(settings, loaded.origins), environ=environ, make_key=make_key)
+
+    def complete(loaded: Loaded) -> Loaded:
+        if loaded.settings.providers:
+            return loaded
+        settings = msgspec.structs.replace(loaded.settings, providers=tuple(providers))
+        return Loaded(settings, loaded.origins)
+
+    return complete
 
 
 def _model(name: str, tier: Tier) -> ModelSettings:

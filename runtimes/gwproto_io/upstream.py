@@ -5,7 +5,7 @@ import select
 import socket
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from anyio import (
     BrokenResourceError,
@@ -117,6 +117,41 @@ async def _close(stream: ByteStream) -> None:
             pass
 
 
+class Keyring:
+    """The secrets of one configuration: the header field of each credential by its name.
+
+    ``destinations``: which of them may go where; None: any of them anywhere.
+    """
+
+    __slots__ = ("_credentials", "_destinations", "_secrets")
+
+    def __init__(
+        self, credentials: Credentials, destinations: Collection[tuple[str, Origin]] | None = None
+    ) -> None:
+        self._credentials = credentials
+        self._destinations = destinations
+        secrets = {name: value.rpartition(b" ")[2] for name, (_, value) in credentials.items()}
+        self._secrets = {name: secret for name, secret in secrets.items() if len(secret) >= MIN_SECRET}
+
+    def serves(self, request: UpstreamRequest) -> bool:
+        """Is there what ``request`` needs?"""
+        name = request.credential
+        if not name:
+            return True
+        return name in self._credentials and (
+            self._destinations is None or (name, request.origin) in self._destinations
+        )
+
+    def encode(self, request: UpstreamRequest) -> bytes:
+        """``request`` with its credential."""
+        name = request.credential
+        return encode_request(request, self._credentials[name] if name else None)
+
+    def secret(self, request: UpstreamRequest) -> bytes:
+        """What must not come back with the answer to ``request``; empty: nothing."""
+        return self._secrets.get(request.credential, b"")
+
+
 class Pool:
     """The connections of one event loop. ``credentials`` holds the header field of each credential by its name."""
 
@@ -130,18 +165,11 @@ class Pool:
         self.leases: Leases[Connection] = Leases()
         self.dial = dial
         self._clock = clock
-        self._credentials = credentials
-        secrets = {name: value.rpartition(b" ")[2] for name, (_, value) in credentials.items()}
-        self._secrets = {name: secret for name, secret in secrets.items() if len(secret) >= MIN_SECRET}
+        self.keyring = Keyring(credentials)
 
-    def encode(self, request: UpstreamRequest) -> bytes:
-        """``request`` with its credential."""
-        name = request.credential
-        return encode_request(request, self._credentials[name] if name else None)
-
-    def secret(self, request: UpstreamRequest) -> bytes:
-        """What must not come back with the answer to ``request``; empty: nothing."""
-        return self._secrets.get(request.credential, b"")
+    def reconfigure(self, credentials: Credentials, destinations: Collection[tuple[str, Origin]]) -> None:
+        """Other secrets from now on. Connections stay; what is under way may still have to use what it began with."""
+        self.keyring = Keyring(credentials, destinations)
 
     async def acquire(self, request: UpstreamRequest) -> Connection | None:
         """Lease an idle connection; None leases one that the caller has to dial."""
@@ -187,24 +215,40 @@ class Upstreams:
     read is a task: at most one per attempt, and none while there are events to be taken, so nobody reads ahead.
     """
 
-    __slots__ = ("_arrival", "_attempts", "_inbox", "_pool", "_spawn")
+    __slots__ = ("_arrival", "_attempts", "_inbox", "_keyrings", "_pool", "_spawn")
 
     def __init__(self, pool: Pool, spawn: Spawn) -> None:
         self._pool = pool
+        self._keyrings: tuple[Keyring, ...] = (pool.keyring,)  # the newest first
         self._spawn = spawn
         self._attempts: dict[int, _Attempt] = {}
         self._inbox: deque[Event] = deque()
         self._arrival: Flag | None = None
 
     async def open(self, attempt: int, request: UpstreamRequest) -> None:
-        data = self._pool.encode(request)
-        current = self._attempts[attempt] = _Attempt(attempt, request, self._pool.secret(request))
+        keyring = self._keyring_for(request)
+        if keyring is None:
+            self._post(UpstreamLost(attempt, LossReason.UNREACHABLE))
+            return
+        data = keyring.encode(request)
+        current = self._attempts[attempt] = _Attempt(attempt, request, keyring.secret(request))
         current.connection = await self._pool.acquire(request)
         if current.connection is not None and len(data) <= INLINE_SIZE:
             await self._write(current, current.connection, data)
         else:
             current.opening = CancelScope()
             self._spawn(self._connect, current, current.opening, data)
+
+    def _keyring_for(self, request: UpstreamRequest) -> Keyring | None:
+        """The newest one that has its credential for where it goes.
+
+        A request that was planned before a reload may have to go where only the secrets of then may; None: those
+        have come and gone since it began.
+        """
+        newest = self._pool.keyring
+        if newest is not self._keyrings[0]:
+            self._keyrings = (newest, *self._keyrings)
+        return next((keyring for keyring in self._keyrings if keyring.serves(request)), None)
 
     async def close(self, attempt: int) -> None:
         current = self._attempts.pop(attempt, None)

@@ -9,50 +9,15 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TextIO
 
-from msgspec import Struct
 from msgspec.json import Encoder
 
 from gwproto import Outcome
+from gwproto_ops.records.record import line
 
 logger = logging.getLogger("gwproto.access")
-
-
-class Attempt(Struct, frozen=True, gc=False, omit_defaults=True):
-    """One upstream try. Times in milliseconds."""
-
-    provider: str
-    model: str
-    ms: float
-    status: int | None = None
-    failure: str | None = None
-    code: str = ""
-
-
-class Line(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A request as the log shows it. Times in milliseconds."""
-
-    at: str  # RFC 3339, UTC
-    request_id: str
-    ending: str
-    status: int
-    method: str
-    endpoint: str
-    ms: float
-    first_content_ms: float | None = None
-    key: str = ""
-    project_id: str = ""
-    model_asked: str = ""
-    provider: str = ""
-    model: str = ""
-    stream: bool = False
-    attempts: tuple[Attempt, ...] = ()
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    partial_usage: bool = False
-    error: str = ""
 
 
 _encode = Encoder().encode
@@ -155,40 +120,4 @@ def short_line(outcome: Outcome) -> str:
 
 def json_line(outcome: Outcome) -> str:
     """For a program."""
-    return _encode(_line(outcome)).decode()
-
-
-def _line(outcome: Outcome) -> Line:
-    usage = outcome.usage
-    return Line(
-        at=datetime.fromtimestamp(outcome.at, UTC).isoformat(timespec="milliseconds"),
-        request_id=outcome.request_id,
-        ending=outcome.ending.value,
-        status=outcome.status,
-        method=outcome.method,
-        endpoint=outcome.endpoint,
-        ms=_milliseconds(outcome.duration),
-        first_content_ms=None
-        if outcome.first_content_after is None
-        else _milliseconds(outcome.first_content_after),
-        key=outcome.key,
-        project_id=outcome.project_id,
-        model_asked=outcome.model_asked,
-        provider=outcome.provider,
-        model=outcome.model,
-        stream=outcome.stream,
-        attempts=tuple(
-            [
-                Attempt(a.provider, a.model, _milliseconds(a.duration), a.status, a.failure, a.code)
-                for a in outcome.attempts
-            ]
-        ),
-        prompt_tokens=None if usage is None else usage.prompt_tokens,
-        completion_tokens=None if usage is None else usage.completion_tokens,
-        partial_usage=outcome.partial_usage,
-        error=outcome.error,
-    )
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1e3, 3)
+    return _encode(line(outcome)).decode()

@@ -2,17 +2,18 @@
 
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
 
 import gwproto
-from gwproto import Configuration, ConfigurationError
-from gwproto.config import KeySettings, KnownProvider, OwnRates, ProviderSettings
-from gwproto.loading import Loaded, decode_known, load
+from gwproto import Configuration, ConfigurationError, Origin
+from gwproto.config import KeySettings, KeysFile, KnownProvider, OwnRates, ProviderSettings, Settings
+from gwproto.loading import Loaded, decode_known, load, read_section, read_table
 from gwproto.policy.auth import ClientKey, parse_hashes
 from gwproto.routing.catalog import compile_catalog
 from gwproto.wire.dialects import DIALECTS, VOCABULARIES
@@ -29,6 +30,12 @@ class Deployment:
     configuration: Configuration
     credentials: Mapping[str, tuple[bytes, bytes]]
     made_key: str = ""
+
+    @property
+    def destinations(self) -> frozenset[tuple[str, Origin]]:
+        """Which credential may go where."""
+        targets = self.configuration.catalog.targets
+        return frozenset([(target.credential, target.provider.origin) for target in targets])
 
     def __repr__(self) -> str:
         settings = self.configuration.settings
@@ -59,11 +66,23 @@ def read(
     )
 
 
-def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key: bool = False) -> Deployment:
+def files_of(settings: Settings) -> tuple[str, ...]:
+    """The files that :func:`deploy` reads."""
+    files = [settings.auth.keys_file, *(provider.api_key_file for provider in settings.providers)]
+    return tuple(dict.fromkeys(filter(None, files)))
+
+
+def deploy(
+    loaded: Loaded,
+    *,
+    environ: Mapping[str, str] | None = None,
+    make_key: bool = False,
+    made_key: str = "",
+) -> Deployment:
     """Resolve the secrets that settings name, and compile them.
 
     Raises ``ConfigurationError`` for everything that is missing, client keys too unless ``make_key`` asks for one to be
-    made where none is configured.
+    made where none is configured: ``made_key``, if that has been made before.
     """
     environ = os.environ if environ is None else environ
     settings = loaded.settings
@@ -87,18 +106,21 @@ def deploy(loaded: Loaded, *, environ: Mapping[str, str] | None = None, make_key
             problems.append((f"providers.{provider.name}.headers.{header}", problem))
     credentials = {name: _credential(header, secret) for (header, secret), name in name_of.items()}
 
-    keys = _client_keys(settings.auth.keys, environ, problems)
-    made_key = ""
+    entries = _entries(settings, problems)
+    keys = _client_keys(entries, environ, problems)
+    if keys or problems or not make_key:
+        made_key = ""
+    else:
+        made_key = made_key or new_key()
+        keys = (client_key("made", made_key),)
     if not keys and not problems:
-        if make_key:
-            made_key = new_key()
-            keys = (client_key("made", made_key),)
-        else:
-            problems.append(("GATEWAY_API_KEY", "no client key is configured; `gwproto keys new` makes one"))
+        problems.append(("GATEWAY_API_KEY", "no client key is configured; `gwproto keys new` makes one"))
     try:
         catalog = compile_catalog(settings, names, VOCABULARIES)
     except ConfigurationError as error:
         raise ConfigurationError((*problems, *error.problems)) from None
+    for where, entry in entries:
+        problems += _unknown(entry.models or (), catalog.names, where)
     if problems:
         raise ConfigurationError(tuple(problems))
     return Deployment(Configuration(settings, catalog, keys), credentials, made_key)
@@ -129,6 +151,8 @@ def client_key(label: str, key: str) -> ClientKey:
 def _bytes(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
+    except ValueError:
+        raise ConfigurationError(((path, "is no file's name"),)) from None  # it has a zero byte
     except OSError as error:
         raise ConfigurationError(((path, error.strerror or str(error)),)) from None
 
@@ -161,29 +185,83 @@ def secrets_of(
     return list(dict.fromkeys(filter(None, values)))
 
 
+def read_keys(path: str) -> tuple[KeySettings, ...]:
+    """The entries of a file of client keys, at least one. Raises ``ConfigurationError``."""
+    table = read_table(_bytes(path), path)
+    try:
+        keys = read_section(KeysFile, table).keys
+    except ConfigurationError as error:
+        raise ConfigurationError(tuple([(f"{path}: {at}", said) for at, said in error.problems])) from None
+    if not keys:
+        raise ConfigurationError(((path, "holds no [[keys]]"),))
+    return keys
+
+
+def _unknown(names: Sequence[str], known: Collection[str], path: str) -> Iterator[tuple[str, str]]:
+    """Which of an entry's models there are not."""
+    from difflib import get_close_matches  # only when there is something to say
+
+    for index, name in enumerate(names):
+        if name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.0)
+            yield f"{path}.models[{index}]", f"is no model or alias; the nearest known one is {near[0]}"
+
+
+def _entries(settings: Settings, problems: list[tuple[str, str]]) -> list[tuple[str, KeySettings]]:
+    """The configured client keys, each with its path: the file's own, then those of ``auth.keys_file``."""
+    entries = [(f"auth.keys[{index}]", entry) for index, entry in enumerate(settings.auth.keys)]
+    path = settings.auth.keys_file
+    if path:
+        try:
+            listed = read_keys(path)
+        except ConfigurationError as error:
+            problems += error.problems
+        else:
+            entries += [(f"{path}: keys[{index}]", entry) for index, entry in enumerate(listed)]
+    return entries
+
+
 def _client_keys(
-    configured: tuple[KeySettings, ...], environ: Mapping[str, str], problems: list[tuple[str, str]]
+    entries: list[tuple[str, KeySettings]], environ: Mapping[str, str], problems: list[tuple[str, str]]
 ) -> tuple[ClientKey, ...]:
-    keys: list[ClientKey] = []
-    for index, entry in enumerate(configured):
-        where = f"auth.keys[{index}]"
-        label = entry.label or entry.env or f"key-{index + 1}"
+    keys: dict[bytes, ClientKey] = {}
+    for number, (where, entry) in enumerate(entries, 1):
+        label = entry.label or entry.env or f"key-{number}"
+        made: tuple[ClientKey, ...] = ()
         if bool(entry.env) == bool(entry.sha256):
             problems.append((where, "needs one of env and sha256"))
         elif entry.env:
             value = _variable(entry.env, f"{where}.env", environ, problems)
-            if value:
-                keys.append(replace(client_key(label, value), limits=own_rates(entry)))
+            made = (client_key(label, value),) if value else ()
         else:
-            hashed = _hashes(f"{label}:{entry.sha256}", f"{where}.sha256", problems)
-            keys += [replace(key, limits=own_rates(entry)) for key in hashed]
+            made = _hashes(f"{label}:{entry.sha256}", f"{where}.sha256", problems)
+        for key in made:
+            if key.sha256 in keys:
+                # Which of the two says what the key may do?
+                problems.append((where, f"is the same key as {keys[key.sha256].label}"))
+            keys[key.sha256] = replace(
+                key,
+                limits=own_rates(entry),
+                models=entry.models,
+                projects=entry.projects,
+                expires=None if entry.expires is None else entry.expires.timestamp(),
+            )
+    # A key that has an entry is bound to what that says, whoever else names it.
+    for key in _listed_keys(environ, problems):
+        keys.setdefault(key.sha256, key)
+    return tuple(keys.values())
+
+
+def _listed_keys(environ: Mapping[str, str], problems: list[tuple[str, str]]) -> list[ClientKey]:
+    """Those of the variables made for them."""
+    keys: list[ClientKey] = []
     if "GATEWAY_API_KEY" in environ:
         values = _listed(_variable("GATEWAY_API_KEY", "GATEWAY_API_KEY", environ, problems))
         for number, value in enumerate(values, 1):
             keys.append(client_key("default" if number == 1 else f"default-{number}", value))
     if environ.get("GATEWAY_API_KEY_HASHES", "").strip():
         keys += _hashes(environ["GATEWAY_API_KEY_HASHES"], "GATEWAY_API_KEY_HASHES", problems)
-    return tuple(keys)
+    return keys
 
 
 def own_rates(entry: KeySettings) -> OwnRates | None:
@@ -200,11 +278,16 @@ def _hashes(text: str, where: str, problems: list[tuple[str, str]]) -> tuple[Cli
         return ()
 
 
+_CONVENTIONAL = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
 def _variable(name: str, where: str, environ: Mapping[str, str], problems: list[tuple[str, str]]) -> str:
     """A variable's value, which must hold something."""
     value = environ.get(name, "").strip()
     if not value.strip(","):
-        what = "" if name == where else f"{name} "
+        # Who mistakes it for the key's own place has put a secret there.
+        shown = name if _CONVENTIONAL.fullmatch(name) else "the variable of that name"
+        what = "" if name == where else f"{shown} "
         problems.append((where, f"{what}is {'empty' if name in environ else 'not set'}"))
         return ""
     return value

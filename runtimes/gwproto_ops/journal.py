@@ -56,8 +56,11 @@ class Journal:
     def gateway(self, deployment: Deployment, *, epoch: float) -> Gateway:
         """A gateway that is recorded here. One after another may be; not two at a time."""
         if self._scribe is None:
-            values = [value.removeprefix(b"Bearer ") for _, value in deployment.credentials.values()]
-            self._scribe = Scribe(bodies=self._bodies, secrets=values, salt=secrets.token_bytes(32))
+            self._scribe = Scribe(
+                bodies=self._bodies, secrets=_secrets(deployment), salt=secrets.token_bytes(32)
+            )
+        else:
+            self.learn(deployment)
         seed = secrets.randbits(63)
         at = time.time()
         configuration = deployment.configuration
@@ -67,6 +70,11 @@ class Journal:
 
         self._put(opening, 0)
         return Recorder(configuration, rng=random.Random(seed), epoch=epoch, sink=self.note)
+
+    def learn(self, deployment: Deployment) -> None:
+        """Its secrets are not to be written from now on, either."""
+        values = _secrets(deployment)
+        self._put(lambda scribe: scribe.learn(values), 0)
 
     def note(self, note: Note) -> None:
         """Take a note down. Never waits, never raises."""
@@ -140,6 +148,10 @@ class Journal:
     def _write(self, data: bytes) -> None:
         while data:
             data = data[os.write(self._file, data) :]
+
+
+def _secrets(deployment: Deployment) -> list[bytes]:
+    return [value.removeprefix(b"Bearer ") for _, value in deployment.credentials.values()]
 
 
 @contextmanager

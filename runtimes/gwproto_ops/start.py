@@ -33,3 +33,21 @@ def start_gateway(
     if state is not None:
         state.restore(gateway, clock(), time.time())
     return gateway
+
+
+def reconfigure_gateway(
+    gateway: Gateway,
+    before: Deployment,
+    after: Deployment,
+    now: float,
+    *,
+    state: StateFile | None,
+    journal: "Journal | None",
+) -> None:
+    """Have ``gateway`` go on with another deployment. Credentials that are new, or whose secret is, begin afresh."""
+    renewed = [name for name, field in after.credentials.items() if before.credentials.get(name) != field]
+    if state is not None:
+        state.reconfigure(after.credentials)
+    if journal is not None:
+        journal.learn(after)
+    gateway.reconfigure(after.configuration, now, renewed=renewed)

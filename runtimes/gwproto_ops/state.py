@@ -63,6 +63,10 @@ class StateFile:
         gateway.restore(kept.state, now, renewed=renewed)
         return True
 
+    def reconfigure(self, credentials: Mapping[str, tuple[bytes, bytes]]) -> None:
+        """The gateway uses other credentials from now on."""
+        self._credentials = credentials
+
     def save(self, state: State) -> None:
         """Write ``state``, whole or not at all. Blocks; made for a thread."""
         text = msgspec.json.encode(_Kept(VERSION, self._salt, self._digests(self._salt), state))

@@ -13,6 +13,7 @@ from hypercorn.config import Config
 from gwproto_asgi.client import WRITE_TIMEOUT
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
+from gwproto_ops.reloading import HANGUP, Reloader
 from gwproto_ops.state import StateFile
 from gwproto_ops.telemetry import Telemetry
 from gwproto_quart.app import create_app, gateway_of
@@ -35,12 +36,14 @@ async def serve(
     telemetry: Telemetry | None = None,
     state: StateFile | None = None,
     journal: "Journal | None" = None,
+    reloader: Reloader | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal cuts everything off.
 
     ``on_listening`` is given the base URLs once connections are accepted. ``sockets``, bound already, become this
     function's own; without them it binds the configured host and port (0: any free one). ``state``: where to keep what
-    is known of the providers. Runs in the main thread.
+    is known of the providers. ``reloader``, which becomes this function's own, keeps what is served at what its source
+    says, and hears of SIGHUP. Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
     app = create_app(deployment, telemetry=telemetry, state=state, journal=journal)
@@ -58,22 +61,31 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if reloader is not None:
+        for number in HANGUP:
+            loop.add_signal_handler(number, reloader.ask)
     servers: list[asyncio.Server] = []
     try:
         urls = [base_url(sock) for sock in sockets]
         await app.startup()
+        if reloader is not None:
+            reloader.attach(gateway.reconfigure, loop.call_soon_threadsafe)
+            reloader.start()
         for sock in sockets:
             servers.append(await asyncio.start_server(connections.accept, sock=sock, backlog=BACKLOG))
         on_listening(urls)
         await asked.wait()
         gateway.unready()
+        settings = gateway.deployment.configuration.settings.server
         await _first(settings.drain_delay, at_once.wait())
         gateway.drain()
         for server in servers:
             server.close()
         await _first(settings.drain_timeout + GRACE, at_once.wait(), connections.finish())
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        if reloader is not None:
+            reloader.close()
+        for number in (signal.SIGTERM, signal.SIGINT, *HANGUP):
             loop.remove_signal_handler(number)
         for server in servers:
             server.close()

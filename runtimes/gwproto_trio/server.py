@@ -14,7 +14,8 @@ from gwproto import Outcome
 from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
-from gwproto_ops.start import start_gateway
+from gwproto_ops.reloading import HANGUP, Reloader
+from gwproto_ops.start import reconfigure_gateway, start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_ops.telemetry import Telemetry
 from gwproto_trio.connection import Connection
@@ -58,7 +59,9 @@ class Server:
         self.clock = trio.lowlevel.current_clock().current_time
         rng = random.Random() if rng is None else rng
         self.gateway = start_gateway(deployment, self.clock, rng=rng, state=state, journal=journal)
+        self._deployment = deployment
         self._state = state
+        self._journal = journal
         self.pool = Pool(deployment.credentials, dial=dial, clock=self.clock) if pool is None else pool
         self.telemetry = telemetry = Telemetry() if telemetry is None else telemetry
         self.record = telemetry.record if record is None else record
@@ -102,6 +105,18 @@ class Server:
             logger.exception("connection failed inside the gateway")
         finally:
             self._connections.discard(connection)
+
+    @property
+    def deployment(self) -> Deployment:
+        """What is served."""
+        return self._deployment
+
+    def reconfigure(self, deployment: Deployment) -> None:
+        """Serve this from now on. Requests in flight keep what they began with. To be called inside the trio run."""
+        before, now = self._deployment, self.clock()
+        reconfigure_gateway(self.gateway, before, deployment, now, state=self._state, journal=self._journal)
+        self.pool.reconfigure(deployment.credentials, deployment.destinations)
+        self._deployment = deployment
 
     def unready(self) -> None:
         """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
@@ -151,12 +166,14 @@ async def serve(
     telemetry: Telemetry | None = None,
     state: StateFile | None = None,
     journal: "Journal | None" = None,
+    reloader: Reloader | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal returns at once.
 
     ``on_listening`` is given the base URLs once connections are accepted. ``sockets``, bound already, become this
     function's own; without them it binds the configured host and port (0: any free one). ``state``: where to keep what
-    is known of the providers. Runs in the main thread.
+    is known of the providers. ``reloader``, which becomes this function's own, keeps what is served at what its source
+    says, and hears of SIGHUP. Runs in the main thread.
     """
     settings = deployment.configuration.settings.server
     if sockets is None:
@@ -173,6 +190,7 @@ async def serve(
                 await anext(signals)
                 nursery.start_soon(stop_now)
                 server.unready()
+                settings = server.deployment.configuration.settings.server
                 await trio.sleep(settings.drain_delay)
                 server.drain()
                 await trio.sleep(settings.drain_timeout + GRACE)
@@ -183,6 +201,23 @@ async def serve(
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(stop)
+            if reloader is not None:
+                await nursery.start(_reload, reloader, server)
             on_listening(urls)
             await server.serve(sockets)
             nursery.cancel_scope.cancel()
+
+
+async def _reload(
+    reloader: Reloader, server: Server, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Keep ``server`` at what ``reloader`` reads, until cancelled."""
+    reloader.attach(server.reconfigure, trio.lowlevel.current_trio_token().run_sync_soon)
+    with trio.open_signal_receiver(*HANGUP) as signals:
+        reloader.start()
+        task_status.started()
+        try:
+            async for _ in signals:
+                reloader.ask()
+        finally:
+            reloader.close()

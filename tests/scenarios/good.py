@@ -15,6 +15,7 @@ from scenarios.parts import (
     answer,
     ask,
     delta,
+    fault,
     frame,
     one_after_another,
     reply,
@@ -63,6 +64,10 @@ _TWO_CHOICES = (
     frame(delta(content="b", index=1)),
     frame(delta("stop", index=1)),
 )
+_TRACED = (
+    (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    (b"tracestate", b"rojo=00f067aa0ba902b7"),
+)
 _SPLIT = ((0.0, b'{"messages":[{"role":"us'), (1.0, b'er","content":"x"}]}'))
 
 REQUESTS: tuple[Scenario, ...] = (
@@ -88,6 +93,12 @@ REQUESTS: tuple[Scenario, ...] = (
         arrivals=one_after_another(ask(stream=True), ask(stream=True), gap=0.1),
     ),
     row("rotation", arrivals=one_after_another(ask(), ask(), ask(), ask())),
+    row(
+        "client_trace",
+        reply(fault(), 500),
+        PLAIN,
+        asked=ask(headers=_TRACED),
+    ),
     row("forced_provider", asked=ask(headers=((b"x-gateway-force-provider", b"beta"),))),
     row("model_by_name", asked=ask(model="beta-m")),
     row("slow_client", stream(*HELLO, DONE, pace=0.1), asked=ask(stream=True, write_time=2.0)),

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -205,10 +206,12 @@ def serving(
     *,
     environ: Mapping[str, str] | None = None,
     flags: Sequence[str] = (),
+    notices: str = "",
 ) -> Iterator[GatewayProcess]:
     """Run the command on a free port, and see to it that it ends well: by SIGTERM, with code 0 and no traceback.
 
-    ``config`` is TOML, None for none at all.
+    ``config`` is TOML, None for none at all. ``notices``: a regular expression for lines it may write beside the access
+    log.
     """
     command = [sys.executable, "-m", "gwproto_cli", "serve", "--port", "0", "--runtime", runtime]
     if config is not None:
@@ -245,7 +248,8 @@ def serving(
         finally:
             process.kill()
     for line in gateway.log.splitlines():
-        assert line.startswith("{"), gateway.log  # nothing but the access log
+        # nothing but the access log
+        assert line.startswith("{") or (notices and re.fullmatch(notices, line)), gateway.log
 
 
 def configuration(providers: Sequence[Provider], urls: Sequence[str], more: str = "", **tables: str) -> str:

@@ -111,7 +111,7 @@ def failure_of(signs: Signs, headers: dict[str, str], reading: Reading) -> Failu
         clean(signs.message) or "The provider sent no message.",
         status=signs.status,
         type=_short(signs.type),
-        code=None if signs.code == str(signs.status) else _short(signs.code),
+        code=None if signs.code == str(signs.status) else _code(signs.code),
         param=_short(signs.param or ""),
         retry_after=None if delay is None else clamp(delay),
         scope=row.scope,
@@ -120,6 +120,11 @@ def failure_of(signs: Signs, headers: dict[str, str], reading: Reading) -> Failu
 
 def _short(word: str) -> str | None:
     return clean(word[:100]) or None
+
+
+def _code(word: str) -> str | None:
+    """Codes are kept in records, which nobody's texts belong in: several words are no code."""
+    return None if " " in word.strip() else _short(word)
 
 
 def _asked_delay(

@@ -1,37 +1,28 @@
 """The model list."""
 
-from collections.abc import Iterable
+from typing import Literal
 
-import msgspec
-from msgspec import Struct
-
-_encode = msgspec.json.Encoder().encode
+from msgspec import UNSET, Struct, UnsetType
 
 
-class ModelRow(Struct, frozen=True, gc=False):
-    """One model. ``extra`` follows OpenAI's own keys."""
+class Model(Struct, frozen=True, gc=False, kw_only=True):
+    """One model as clients see it: OpenAI's own keys, then ours. ``auto`` has none of ours."""
 
     id: str
+    object: Literal["model"] = "model"
     created: int = 0
     owned_by: str = ""
-    extra: dict[str, object] = {}
+    provider: str | UnsetType = UNSET
+    upstream_model: str | UnsetType = UNSET
+    tier: str | UnsetType = UNSET
+    capabilities: list[str] | UnsetType | None = UNSET  # None: all are assumed
+    context_window: int | UnsetType | None = UNSET  # None: unknown
+    max_output: int | UnsetType | None = UNSET
+    health: str | UnsetType = UNSET
 
 
-def _fields(row: ModelRow) -> dict[str, object]:
-    return {
-        "id": row.id,
-        "object": "model",
-        "created": row.created,
-        "owned_by": row.owned_by,
-        **row.extra,
-    }
-
-
-def encode_model(row: ModelRow) -> bytes:
-    """``GET /v1/models/{id}``."""
-    return _encode(_fields(row))
-
-
-def encode_model_list(rows: Iterable[ModelRow]) -> bytes:
+class ModelList(Struct, frozen=True, gc=False, kw_only=True):
     """``GET /v1/models``."""
-    return _encode({"object": "list", "data": [_fields(row) for row in rows]})
+
+    object: Literal["list"] = "list"
+    data: list[Model]

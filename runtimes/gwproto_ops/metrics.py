@@ -1,0 +1,203 @@
+"""What ``/metrics`` shows, added up from outcomes: see ``docs/observability.md`` for the names.
+
+Nothing that a client may choose is a label: requests are told apart by the endpoints there are, providers and models
+by those of the catalog.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from gwproto import AttemptRecord, Ending, Gateway, Outcome
+from gwproto.routing.status import TargetStatus
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+# Upper bounds in seconds. From a small model's first token to a reasoning model's, which may take minutes.
+FIRST_CONTENT = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
+DURATION = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class Records(Protocol):
+    """What is asked of the queue of records. ``failed``: why the database is not written just now, or ``""``."""
+
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def written(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def failed(self) -> str: ...
+
+
+class Value(NamedTuple):
+    """A metric without labels, as it is just now."""
+
+    name: str
+    help: str
+    value: float
+    counter: bool = False
+
+
+class Histogram:
+    """Observations by a label. ``counts`` has one number per bucket, the last of them without bound, and their sum."""
+
+    __slots__ = ("bounds", "counts")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts: dict[str, list[float]] = {}
+
+    def observe(self, label: str, value: float) -> None:
+        counts = self.counts.get(label)
+        if counts is None:
+            counts = self.counts[label] = [0.0] * (len(self.bounds) + 2)
+        counts[bisect_left(self.bounds, value)] += 1.0  # a bound belongs to its bucket
+        counts[-1] += value
+
+
+class Metrics:
+    """Counts since the process started.
+
+    One thread counts, any other may read: what is read may lack a part of the outcome that is just being counted.
+    """
+
+    __slots__ = (
+        "attempts",
+        "costs",
+        "durations",
+        "first_content",
+        "hedges",
+        "rejected",
+        "requests",
+        "shared",
+        "tokens",
+    )
+
+    def __init__(self) -> None:
+        self.requests: defaultdict[tuple[str, int, str], int] = defaultdict(int)  # endpoint, status, ending
+        self.attempts: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # provider, model, result
+        self.hedges: defaultdict[str, int] = defaultdict(int)  # result
+        self.rejected: defaultdict[str, int] = defaultdict(int)  # reason
+        # Provider and model: prompt, completion, cached, reasoning tokens.
+        self.tokens: dict[tuple[str, str], list[int]] = {}
+        self.costs: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self.durations = Histogram(DURATION)
+        self.first_content = Histogram(FIRST_CONTENT)
+        self.shared = 0
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Add up; always called by the same thread."""
+        for one in outcomes:
+            self.requests[one.endpoint, one.status, one.ending.value] += 1
+            if one.rejected:
+                self.rejected[one.rejected] += 1
+            if one.provider:
+                self._count_served(one)
+
+    def _count_served(self, one: Outcome) -> None:
+        """A request that a provider was asked for, or that shared an answer."""
+        for attempt in one.attempts:
+            result = result_of(attempt, one.ending)
+            self.attempts[attempt.provider, attempt.model, result] += 1
+            if attempt.hedge:
+                self.hedges[result] += 1
+        self.shared += one.shared
+        self.durations.observe(one.provider, one.duration)
+        if one.first_content_after is not None:
+            self.first_content.observe(one.provider, one.first_content_after)
+        usage = one.usage
+        if usage is not None:
+            target = one.provider, one.model
+            tokens = self.tokens.get(target)
+            if tokens is None:
+                tokens = self.tokens[target] = [0, 0, 0, 0]
+            tokens[0] += usage.prompt_tokens
+            tokens[1] += usage.completion_tokens
+            tokens[2] += usage.cached_tokens or 0
+            tokens[3] += usage.reasoning_tokens or 0
+            if one.cost is not None:
+                self.costs[target] += one.cost
+
+    def page(
+        self,
+        gateway: Gateway,
+        now: float,
+        *,
+        connections: int,
+        recorder: Records | None,
+        log_dropped: int,
+        gauges: Mapping[str, tuple[str, float]] = {},
+    ) -> Callable[[], bytes]:
+        """What makes the page, in any thread. Called itself on the event loop's, whose the gateway is.
+
+        ``gauges``: more of them, with their helps, by name without the prefix.
+        """
+        targets = gateway.shared.router.statuses(now)
+        values = _values(gateway, now, connections, recorder, log_dropped)
+        values += [Value(name, help, value) for name, (help, value) in gauges.items()]
+        return lambda: self._written(targets, values)
+
+    def text(
+        self,
+        gateway: Gateway,
+        now: float,
+        *,
+        connections: int,
+        recorder: Records | None,
+        log_dropped: int,
+        gauges: Mapping[str, tuple[str, float]] = {},
+    ) -> bytes:
+        """The page at once."""
+        return self.page(
+            gateway, now, connections=connections, recorder=recorder, log_dropped=log_dropped, gauges=gauges
+        )()
+
+    def _written(self, targets: Sequence[TargetStatus], values: Sequence[Value]) -> bytes:
+        # prometheus_client takes 70 ms to import, most of it a web server: only who is scraped pays for it.
+        from gwproto_ops.exposition import exposition
+
+        return exposition(self, targets, values)
+
+
+def result_of(attempt: AttemptRecord, ending: Ending) -> str:
+    """How an attempt went: its class of failure, or
+
+    ``ok`` (it served), ``lost`` (another one was faster), ``dropped`` (the client left, or the gateway was stopped).
+    """
+    if attempt.failure is not None:
+        return attempt.failure
+    if attempt.lost:
+        return "lost"
+    return "ok" if ending is Ending.COMPLETED else "dropped"
+
+
+def _values(
+    gateway: Gateway, now: float, connections: int, recorder: Records | None, log_dropped: int
+) -> list[Value]:
+    statistics = gateway.statistics(now)
+    values = [
+        Value("requests_in_flight", "Chat completions begun and not finished.", statistics.in_flight),
+        Value("draining", "1 while the process is stopping.", statistics.draining_for is not None),
+        Value("open_connections", "Connections of clients.", connections),
+        Value(
+            "access_log_lines_dropped_total",
+            "Lines that the access log's output was too slow for.",
+            log_dropped,
+            counter=True,
+        ),
+    ]
+    if recorder is not None:
+        values += [
+            Value("record_queue_length", "Records that wait to be written.", recorder.waiting),
+            Value(
+                "records_written_total", "Records written to the database.", recorder.written, counter=True
+            ),
+            Value(
+                "records_dropped_total", "Records lost: the queue was full.", recorder.dropped, counter=True
+            ),
+            Value("store_failing", "1 while the database cannot be written.", bool(recorder.failed)),
+        ]
+    return values

@@ -1,0 +1,178 @@
+"""The record of a finished request, as the access log, the store, ``/v1/requests`` and the export show it.
+
+Never prompt or answer text, never a secret. What a client or a provider chose is cut to ``LONGEST`` characters, and
+what cannot be printed is replaced, so that it is inert wherever it is shown. Times are in milliseconds.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from gwproto import AttemptRecord, Outcome
+from gwproto.values import Candidate, Decision
+
+LONGEST = 200
+CHAT = "/v1/chat/completions"
+
+
+class Attempt(Struct, frozen=True, gc=False):
+    """One upstream try."""
+
+    provider: str
+    model: str  # the provider's name for it
+    key: str  # the credential's name
+    status: int | None
+    failure: str | None  # its class; None: it served the request, or had no verdict
+    code: str
+    started_ms: float  # after the request's start
+    ms: float
+    first_content_ms: float | None
+    probe: bool
+    panic: bool
+    reused: bool | None  # on a kept-alive connection?
+    hedge: bool
+    lost: bool
+
+
+class Line(Struct, frozen=True, gc=False):
+    """A finished request."""
+
+    at: float  # seconds since 1970
+    request_id: str
+    key: str
+    project_id: str
+    endpoint: str
+    method: str
+    model_asked: str
+    provider: str
+    model: str
+    stream: bool
+    status: int
+    ending: str
+    error: str
+    ms: float
+    first_content_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost: float | None  # US dollars
+    partial_usage: bool
+    shared: bool
+    dropped_params: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
+    chosen: str  # a target's id
+    rejected: str
+    client: str
+
+
+class Record(Line, frozen=True, gc=False):
+    """A finished request with every target there was, and why it was not chosen."""
+
+    candidates: tuple[Candidate, ...] = ()
+
+
+L = TypeVar("L", bound=Line)
+#: A line as it is kept: an array, which is half as long as an object.
+Values = tuple[Any, ...]
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Values).decode
+
+
+def line(outcome: Outcome) -> Line:
+    return _line(values(outcome), Line)
+
+
+def kept(values: Values) -> str:
+    """What :func:`read` reads."""
+    return _encode(values).decode()
+
+
+def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Sequence[str]] = ()) -> Record:
+    """A record that was kept; ``considered`` and ``failed`` as in its ``Decision``. Raises ``msgspec.MsgspecError``."""
+    found = _line(_decode(text), Record)
+    if not considered:
+        return found
+    decision = Decision(considered, found.chosen, tuple([(target, kind) for target, kind in failed]))
+    return msgspec.structs.replace(found, candidates=decision.candidates)
+
+
+def _line(values: Values, kind: Callable[..., L]) -> L:
+    attempts = tuple([Attempt(*attempt) for attempt in values[_ATTEMPTS]])
+    return kind(*values[:_DROPPED], tuple(values[_DROPPED]), attempts, *values[_ATTEMPTS + 1 :])
+
+
+def plain(text: str) -> str:
+    """``text``, short and printable."""
+    if len(text) <= LONGEST and text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else "\ufffd" for c in text[:LONGEST]])
+
+
+#: The same for names that are the configuration's, and therefore few.
+named = lru_cache(4096)(plain)
+
+
+def values(outcome: Outcome) -> Values:
+    """The fields of a :class:`Line`, in its order, and attempts' in theirs."""
+    # Made for speed: Structs, and round() for times, would take as long again as all the rest.
+    usage = outcome.usage
+    first = outcome.first_content_after
+    decision = outcome.decision
+    return (
+        int(outcome.at * 1e3 + 0.5) / 1e3,
+        outcome.request_id,
+        named(outcome.key),
+        plain(outcome.project_id),
+        named(outcome.endpoint),
+        plain(outcome.method),
+        plain(outcome.model_asked),
+        named(outcome.provider),
+        named(outcome.model),
+        outcome.stream,
+        outcome.status,
+        outcome.ending._value_,
+        plain(outcome.error),
+        int(outcome.duration * 1e6 + 0.5) / 1e3,
+        None if first is None else int(first * 1e6 + 0.5) / 1e3,
+        None if usage is None else usage.prompt_tokens,
+        None if usage is None else usage.completion_tokens,
+        None if usage is None else usage.cached_tokens,
+        None if usage is None else usage.reasoning_tokens,
+        outcome.cost,
+        outcome.partial_usage,
+        outcome.shared,
+        tuple([plain(name) for name in outcome.dropped_params]) if outcome.dropped_params else (),
+        tuple([_attempt(attempt, outcome.began_at) for attempt in outcome.attempts]),
+        "" if decision is None else named(decision.chosen),
+        outcome.rejected,
+        outcome.client,
+    )
+
+
+def _attempt(attempt: AttemptRecord, began: float) -> Values:
+    first = attempt.first_content_after
+    return (
+        named(attempt.provider),
+        named(attempt.model),
+        named(attempt.key),
+        attempt.status,
+        attempt.failure,
+        plain(attempt.code) if attempt.code else "",
+        int((attempt.started_at - began) * 1e6 + 0.5) / 1e3,
+        int(attempt.duration * 1e6 + 0.5) / 1e3,
+        None if first is None else int(first * 1e6 + 0.5) / 1e3,
+        attempt.probe,
+        attempt.panic,
+        attempt.reused,
+        attempt.hedge,
+        attempt.lost,
+    )
+
+
+_ATTEMPTS = Line.__struct_fields__.index("attempts")
+_DROPPED = _ATTEMPTS - 1

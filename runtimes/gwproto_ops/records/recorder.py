@@ -1,0 +1,197 @@
+"""The queue between the event loop and everything that is done with records, and the one thread that does it."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from gwproto import Headers, Outcome
+from gwproto.queries import AnalyticsQuery, Query, RequestsQuery, StatsQuery
+from gwproto.routing.status import TargetStatus
+from gwproto.wire.openai.errors import encode_error
+from gwproto_ops.records import reading
+from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable
+from gwproto_ops.records.keeping import Keeper
+from gwproto_ops.records.locating import locate
+from gwproto_ops.records.record import CHAT
+
+logger = logging.getLogger("gwproto")
+
+Response = tuple[int, Headers, bytes]
+Sink = Callable[[Sequence[Outcome]], None]
+
+#: Seconds in which outcomes gather.
+PAUSE = 0.5
+#: Outcomes that sinks are given at a time: the interpreter would let the event loop wait for 5 ms.
+PIECE = 100
+#: Seconds that a question waits for those before it.
+TURN = 15.0
+
+Q = TypeVar("Q", bound=Query)
+_encode = msgspec.json.Encoder().encode
+
+
+class Recorder:
+    """Takes every outcome, and hands it to ``sinks`` and to the store in batches.
+
+    The store keeps chat completions and requests whose key was rejected. ``dropped`` counts what it should have kept
+    and could not.
+    """
+
+    def __init__(
+        self,
+        store_url: str,
+        *,
+        retention: int = 30,
+        limit: int = 10_000,
+        sinks: Sequence[Sink] = (),
+        state_dir: str = "",
+        environ: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        """``store_url``: ``analytics.database``; ``""``: no store. ``retention``: days that records are kept.
+
+        ``limit``: outcomes that may wait, and as many again in front of a store that fails. ``state_dir``:
+        ``server.state_dir``, which a file's path is relative to; ``environ`` says where that is if it is empty. Raises
+        ``ConfigurationError`` for a URL that can never be used; a store that cannot be used yet is tried again.
+        """
+        self._source: Source | None = locate(store_url, state_dir, environ)
+        self._keeper: Keeper | None = None
+        if self._source is not None:
+            self._keeper = Keeper(self._source, retention_days=retention, limit=limit)
+        self._limit = limit
+        self._sinks = tuple(sinks)
+        self._clock = clock
+        self._wall = wall
+        self._queue: deque[Outcome] = deque()
+        self._lost = 0  # in front of the queue
+        self._news = threading.Event()
+        self._closing = threading.Event()
+        self._turn = threading.Lock()  # one question at a time
+        self._thread = threading.Thread(target=self._run, name="records", daemon=True)
+        self._thread.start()
+
+    def put(self, outcome: Outcome) -> None:
+        """Take an outcome. Never waits, never raises."""
+        if len(self._queue) >= self._limit:
+            self._lost += 1
+            return
+        self._queue.append(outcome)
+        if not self._news.is_set():
+            self._news.set()
+
+    @property
+    def dropped(self) -> int:
+        return self._lost + (self._keeper.dropped if self._keeper is not None else 0)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue) + (self._keeper.waiting if self._keeper is not None else 0)
+
+    @property
+    def written(self) -> int:
+        return self._keeper.written if self._keeper is not None else 0
+
+    @property
+    def failed(self) -> str:
+        """Why the store is not written just now; ``""``: it is, or there is none."""
+        return self._keeper.failed if self._keeper is not None else ""
+
+    def close(self, patience: float = 10.0) -> None:
+        """Write what waits, then end; what is not written after ``patience`` seconds is lost."""
+        self._closing.set()
+        self._news.set()
+        self._thread.join(patience)
+
+    def analytics(self, query: str) -> Response:
+        """``GET /v1/analytics``. Blocks, as do the others."""
+        wanted = _decoded(query, AnalyticsQuery)
+        return self._answer(lambda database: reading.analytics(database, wanted, self._wall()))
+
+    def requests(self, query: str) -> Response:
+        wanted = _decoded(query, RequestsQuery)
+        return self._answer(lambda database: reading.requests(database, wanted))
+
+    def stats(self, query: str, live: Sequence[TargetStatus], now: float, epoch: float) -> Response:
+        """``live``: how the targets stand at ``now``, which ``epoch`` makes wall time."""
+        wanted = _decoded(query, StatsQuery)
+        return self._answer(lambda database: reading.stats(database, wanted, live, now, epoch))
+
+    def _answer(self, ask: Callable[[Database], object]) -> Response:
+        if self._source is None or self._keeper is None:
+            return _error(503, "not_available", "No records are kept: analytics.database is empty.")
+        if not self._turn.acquire(timeout=TURN):
+            return _error(503, "not_available", "Too many questions to the records at once.")
+        try:
+            database = self._source.connect(readonly=True)
+            try:
+                return _json(200, _encode(ask(database)))
+            finally:
+                database.close()
+        except reading.BadCursor:
+            message = "Invalid value: before must be the next of a page."
+            return _error(400, "invalid_value", message, type="invalid_request_error", param="before")
+        except Unavailable as error:
+            if isinstance(error, Corrupt):
+                self._keeper.distrust()
+            self._news.set()  # the writer may be able to do something about it
+            return _error(503, "not_available", f"The records cannot be read: {error}.")
+        except Exception:  # of ours, or of rows that another hand has written
+            logger.exception("records could not be read")
+            return _error(503, "not_available", "The records cannot be read: see the log.")
+        finally:
+            self._turn.release()
+
+    def _run(self) -> None:
+        again = self._keep(last=False)
+        while not self._closing.is_set():
+            self._news.wait(again)
+            self._closing.wait(PAUSE)
+            self._news.clear()
+            self._drain()
+            again = self._keep(last=False)
+        self._drain()
+        self._keep(last=True)
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def _drain(self) -> None:
+        queue = self._queue
+        while queue:
+            batch = [queue.popleft() for _ in range(min(PIECE, len(queue)))]
+            for sink in self._sinks:
+                try:
+                    sink(batch)
+                except Exception:  # a sink's own; the others and the store go on
+                    logger.exception("%r failed on %d records", sink, len(batch))
+            if self._keeper is not None:
+                self._keeper.take(
+                    [outcome for outcome in batch if outcome.endpoint == CHAT or outcome.rejected]
+                )
+            time.sleep(0)  # let the event loop's thread run
+
+    def _keep(self, *, last: bool) -> float | None:
+        """How many seconds there is nothing to do for, if nothing comes."""
+        if self._keeper is None:
+            return None
+        now = self._clock()
+        return max(0.0, self._keeper.work(now, self._wall(), last=last) - now)
+
+
+def _decoded(query: str, kind: type[Q]) -> Q:
+    return msgspec.json.decode(query, type=kind)
+
+
+def _json(status: int, body: bytes) -> Response:
+    return status, ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))), body
+
+
+def _error(
+    status: int, code: str, message: str, *, type: str = "service_unavailable", param: str | None = None
+) -> Response:
+    return _json(status, encode_error(message, type, code, param))
