@@ -6,7 +6,7 @@ import re
 
 from msgspec import structs
 
-from gwproto.exchange.body import ErrorBody, choose
+from gwproto.exchange.body import BLANK, ErrorBody, choose
 from gwproto.exchange.gears import Body
 from gwproto.exchange.intake import envelope_of, write
 from gwproto.failures import Failure, FailureClass, LossReason
@@ -143,8 +143,8 @@ class Attempt:
         content_at = self.opened_at + timeouts.first_content if self._asked.stream else math.inf
         self.deadline = min(content_at, self.total_at)
 
-    def begin_body(self, data: bytes, request_id: str, wall: float) -> Body | None:
-        """The body for an answer that begins with ``data``; None while only blanks have come."""
+    def begin_body(self, data: bytes, request_id: str, wall: float) -> bytes:
+        """Choose the body for an answer that begins with ``data``, unless that is but blanks, and say what it gets."""
         asked = self._asked
         self.body = choose(
             data,
@@ -155,7 +155,7 @@ class Attempt:
             include_usage=asked.include_usage,
             legacy=asked.legacy_functions,
         )
-        return self.body
+        return data.lstrip(BLANK)  # as those before it were, in reads of their own
 
     def committed(self, now: float) -> None:
         """The first content has gone to the client; from here on the idle and the stream's total clocks run."""

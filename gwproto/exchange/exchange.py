@@ -34,7 +34,6 @@ from gwproto.exchange.account import Account
 from gwproto.exchange.attempt import Attempt, Phase
 from gwproto.exchange.attempts import Attempts
 from gwproto.exchange.base import Exchange, in_order
-from gwproto.exchange.body import BLANK
 from gwproto.exchange.course import Course
 from gwproto.exchange.gears import Body
 from gwproto.exchange.history import History
@@ -270,12 +269,11 @@ class ChatExchange(Exchange):
     def _on_data(self, attempt: Attempt, data: bytes, now: float) -> Sequence[Command]:
         if self._linger_at < math.inf:  # whatever follows the end marker is not wanted
             return self._release(now, Ending.COMPLETED)
+        if attempt.body is None:
+            data = attempt.begin_body(data, self.request_id, now + self._shared.epoch)
         body = attempt.body
         if body is None:
-            body = attempt.begin_body(data, self.request_id, now + self._shared.epoch)
-            if body is None:
-                return []
-            data = data.lstrip(BLANK)  # as those before it were, in reads of their own
+            return []
         out = body.receive(data)
         if body.progress:
             attempt.progressed(now)
