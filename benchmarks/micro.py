@@ -30,7 +30,7 @@ from gwproto import (
     UpstreamOpened,
     UpstreamRequest,
 )
-from gwproto.commands import SendData
+from gwproto.commands import Command, SendData
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.exchange.gears import StreamBody
 from gwproto.policy.auth import ClientKey
@@ -47,6 +47,7 @@ from gwproto_io.http1_server import RequestParser, ResponseWriter
 
 PROVIDERS, MODELS = 12, 10
 EVENTS = 50
+SEGMENT, ALL = 1448, 1 << 16  # bytes in a read: of one TCP segment on Ethernet, of all events
 KEY = "bench-client-key"
 JSON_HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"1000"))
 STREAM_HEADERS = ((b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked"))
@@ -179,10 +180,11 @@ class Pieces:
     def stream_chat(self) -> object:
         return self.chat(self.streaming, STREAM_HEADERS, self.events)
 
-    def passing(self, reads: int, *, usage: bool) -> Callable[[], object]:
-        """An exchange that passes on 50 events of text per call, in so many reads, as a driver has it do that.
+    def passing(self, size: int = 0, *, usage: bool = False) -> Callable[[], object]:
+        """An exchange that passes on 50 events of text per call, as a driver has it do that.
 
-        In Relay; with ``usage`` in Splice: the provider counts it, which this client has not asked for.
+        Each event comes in a read of its own, or all in reads of ``size`` bytes. In Relay; with ``usage`` in Splice:
+        the provider counts it, which this client has not asked for.
         """
         now = self.now
         exchange = self.gateway.begin(self.head, now)
@@ -193,19 +195,21 @@ class Pieces:
         exchange.receive(UpstreamHead(1, 200, STREAM_HEADERS), now)
         events = [event + b"\n\n" for event in events_of(EVENTS + 2, usage).split(b"\n\n")]
         exchange.receive(UpstreamData(1, b"".join(events[:2])), now)
-        texts = events[1 : EVENTS + 1]
-        size = EVENTS // reads
-        pieces = [b"".join(texts[at : at + size]) for at in range(0, EVENTS, size)]
+        reads = events[1 : EVENTS + 1]
+        whole = b"".join(reads)
+        if size:
+            reads = [whole[at : at + size] for at in range(0, len(whole), size)]
 
-        def run() -> object:
-            for piece in pieces:
-                (sent,) = exchange.receive(UpstreamData(1, piece), now)
+        def run() -> list[Command]:
+            sent: list[Command] = []
+            for read in reads:
+                sent += exchange.receive(UpstreamData(1, read), now)
                 assert exchange.deadline > now
             return sent
 
-        sent = run()
-        assert isinstance(sent, SendData)
-        assert (sent.data == pieces[-1]) != usage
+        out = b"".join([command.data for command in run() if isinstance(command, SendData)])
+        assert out.count(b"data: ") == EVENTS
+        assert (out == whole) != usage
         return run
 
     def http_request_in(self) -> object:
@@ -240,10 +244,12 @@ class Pieces:
             ("parse_request", self.parse_request),
             ("encode_request", self.encode_request),
             ("stream of 50 events, one read", self.relay),
-            ("relay of 50 events, one read", self.passing(1, usage=False)),
-            ("relay of 50 events, 50 reads", self.passing(EVENTS, usage=False)),
-            ("splice of 50 events, one read", self.passing(1, usage=True)),
-            ("splice of 50 events, 50 reads", self.passing(EVENTS, usage=True)),
+            ("relay of 50 events, one read", self.passing(ALL)),
+            ("relay of 50 events, reads of 1448 bytes", self.passing(SEGMENT)),
+            ("relay of 50 events, 50 reads", self.passing()),
+            ("splice of 50 events, one read", self.passing(ALL, usage=True)),
+            ("splice of 50 events, reads of 1448 bytes", self.passing(SEGMENT, usage=True)),
+            ("splice of 50 events, 50 reads", self.passing(usage=True)),
             ("plan, pick and report, auto", self.pick),
             ("plan, pick and report, one model", self.pick_model),
             ("HTTP/1.1: request in", self.http_request_in),

@@ -9,7 +9,6 @@ decoded and checked before.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -86,31 +85,6 @@ class Shape(Struct, frozen=True, gc=False):
     out_suffix: bytes
     out_between: bytes
     relay: bool  # in and out are the same
-
-    def run(self, data: bytes, position: int, texts: list[bytes] | None = None) -> int:
-        """Where the frames end that begin at ``position`` and fit, one after the other. ``texts`` gets their texts."""
-        if not data.startswith(self.prefix, position):
-            return position
-        between = self.between
-        gap = len(between)
-        begin = position + len(self.prefix)
-        while (text := _TEXT(data, begin)) is not None:
-            end = text.end()
-            if texts is not None:
-                texts.append(text[0])
-            if data.startswith(between, end):  # the usual case, and one comparison for two
-                begin = end + gap
-            elif data.startswith(self.suffix, end):
-                return end + len(self.suffix)
-            else:
-                if texts is not None:
-                    texts.pop()
-                break
-        return begin - len(self.prefix)
-
-    def around(self, texts: Sequence[bytes]) -> bytes:
-        """What goes out for frames with these texts."""
-        return b"%b%b%b" % (self.out_prefix, self.out_between.join(texts), self.out_suffix)
 
 
 def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
@@ -209,15 +183,32 @@ class StreamBody(Body):
             self._begin(data[position:], out)
 
     def _run(self, shape: Shape, data: bytes, position: int, out: list[bytes]) -> int:
-        """Copy the frames that fit ``shape``, from ``position`` on, and say where the next one begins."""
+        """Pass on the frames that fit ``shape``, from ``position`` on, and say where the next one begins."""
+        if not data.startswith(shape.prefix, position):
+            return position
         texts: list[bytes] | None = None if shape.relay else []
-        end = shape.run(data, position, texts)
+        between = shape.between
+        gap = len(between)
+        begin = position + len(shape.prefix)
+        while (text := _TEXT(data, begin)) is not None:
+            end = text.end()
+            follows = data.startswith(between, end)  # one comparison for two, of what mostly comes
+            if not follows and not data.startswith(shape.suffix, end):
+                break
+            if texts is not None:
+                texts.append(text[0])
+            begin = end + gap
+            if not follows:
+                break
+        end = begin - len(shape.prefix)
         if end == position:
             return position
         run = data[position:end]
         if run.isascii() or _is_utf8(run):
             self.progress = True
-            out.append(run if texts is None else shape.around(texts))
+            if texts is not None:
+                run = b"%b%b%b" % (shape.out_prefix, shape.out_between.join(texts), shape.out_suffix)
+            out.append(run)
         else:
             self._transcode(run, out)
         return end
