@@ -28,7 +28,7 @@ tests: .venv/test.stamp  ## the tests, and that they reach every branch of the c
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage report --fail-under=100
 
-deep: .venv/test.stamp  ## 10,000 examples for every decoder, 1,000 for every endpoint; takes minutes; flags in ARGS
+deep: .venv/test.stamp  ## 10,000 examples for every decoder, 500 for every endpoint; takes minutes; flags in ARGS
 	HYPOTHESIS_PROFILE=deep $(BIN)/pytest tests/test_wire_bad_input.py tests/test_schemathesis.py $(ARGS)
 
 mutants: .venv/test.stamp  ## whether the tests notice seeded breaks of the core; takes minutes; flags in ARGS

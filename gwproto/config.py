@@ -150,6 +150,7 @@ class LimitSettings(Rates, frozen=True):
 
 class AnalyticsSettings(Section, frozen=True):
     database: str = "sqlite:///gwproto.db"  # in state_dir; or postgresql://…; "": no records are kept
+    metrics: bool = True  # counted, and shown at /metrics
     retention_days: Annotated[int, Meta(ge=1, le=3650)] = 30  # of records; sums of them are kept longer
 
     def __repr__(self) -> str:

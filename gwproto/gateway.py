@@ -13,7 +13,7 @@ from gwproto.config import Settings
 from gwproto.exchange.account import open_account
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
-from gwproto.exchange.intake import announced
+from gwproto.exchange.intake import announced, not_for
 from gwproto.exchange.operation import Operation
 from gwproto.exchange.reply import CLOSE, Answer, Reply, error_answer, refused
 from gwproto.exchange.shared import Shared
@@ -32,6 +32,7 @@ from gwproto.routing.router import Router
 from gwproto.routing.snapshot import RouterState
 from gwproto.values import RequestHead
 
+_NOBODY = Accepted("")
 _RETRY_SOON = (b"retry-after", b"1")
 #: Whoever restarts what does not answer these must not be refused.
 _PROBES = frozenset(("/livez", "/readyz", "/health/liveliness", "/health/readiness"))
@@ -131,7 +132,7 @@ class Gateway:
             client = self._authenticate(head, page.endpoint, now)
             if not isinstance(client, Accepted):
                 return client
-            return self._begin_page(head, page, now, client.label)
+            return self._begin_page(head, page, now, client)
         if path not in _PROBES and (over := self._over(head, now)) is not None:
             known = page or _ROUTES.get(path)
             return self._rejected(head, now, over, "" if known is None else known.endpoint)
@@ -253,7 +254,7 @@ class Gateway:
         )
 
     def _begin_page(
-        self, head: RequestHead, page: _Page, now: float, key: str = "", *, file: str = ""
+        self, head: RequestHead, page: _Page, now: float, client: Accepted = _NOBODY, *, file: str = ""
     ) -> Exchange:
         if head.method not in ("GET", "HEAD"):
             return self._wrong_method(head, now, page.endpoint)
@@ -262,10 +263,16 @@ class Gateway:
         query = read_query(text, page.query)
         if is_file and isinstance(query, Failure):
             return self._unknown(head, now)
+        projects = None if client.grant is None else client.grant.projects
+        if projects is not None and isinstance(query, AnalyticsQuery | RequestsQuery):
+            if not query.project_id:
+                query = msgspec.structs.replace(query, project_id=projects[0])
+            elif query.project_id not in projects:
+                query = not_for(query.project_id)
         if isinstance(query, Failure):
-            return self._reply(head, now, refused(query), page.endpoint, key)
+            return self._reply(head, now, refused(query), page.endpoint, client.label)
         asked = Delegate(page.name, msgspec.json.encode(query).decode())
-        return self._reply(head, now, asked, page.endpoint, key)
+        return self._reply(head, now, asked, page.endpoint, client.label)
 
     def _unknown(self, head: RequestHead, now: float) -> Exchange:
         where = f"{head.method} {head.target.partition('?')[0]}"[:200]

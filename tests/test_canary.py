@@ -18,6 +18,10 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from asgi_harness import call
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from gwproto import ClientData, ClientEnd, Configuration, Gateway
 from gwproto.config import Settings
@@ -28,6 +32,10 @@ from gwproto_asgi import GatewayApp
 from gwproto_cli.command import main
 from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment, deploy
+from gwproto_ops.records import Recorder
+from gwproto_ops.spans import Spans
+from gwproto_ops.telemetry import Telemetry
+from gwproto_ops.tracing import Tracer
 from support.conversation import START, body, head
 from support.servers import (
     CHAT,
@@ -239,6 +247,14 @@ def reload_badly(gateway: GatewayProcess, file: Path) -> None:
             pause.wait(0.01)
 
 
+def assert_exported(capsys: pytest.CaptureFixture[str], database: str, least: int) -> None:
+    for form in ("--jsonl", "--csv"):
+        assert main(["export", form, "--database", database]) == 0
+        said = capsys.readouterr()
+        assert said.out.count("\n") > least
+        assert traces(said.out, said.err) == set()
+
+
 #: One that there is, and one that nobody listens for.
 DATABASES = ("sqlite:///records.db", f"postgresql://gateway:{PASSWORD}@127.0.0.1:1/gateway")
 
@@ -247,7 +263,7 @@ DATABASES = ("sqlite:///records.db", f"postgresql://gateway:{PASSWORD}@127.0.0.1
 @pytest.mark.parametrize("database", DATABASES, ids=["sqlite", "postgresql"])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_no_canary_in_anything_that_a_server_says_or_writes(
-    runtime: str, database: str, tmp_path: Path
+    runtime: str, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = Provider("good", Knobs(words=3), models=("mock", "every"))
     gossip = Gossip("gossip", models=(*MISBEHAVIOURS, "every"))
@@ -285,9 +301,12 @@ def test_no_canary_in_anything_that_a_server_says_or_writes(
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "gateway.toml"]
     assert {path.name for path in written} >= {"journal", "state.json", "stderr"}
     for path in written:
-        assert path.stat().st_size
         # A journal keeps providers' errors, whose words decide what is done (docs/journal.md).
         assert traces(path.read_bytes(), of=SECRETS if path == journal else EVERYTHING) == set(), path
+    assert "key_rejected" in gateway.log
+    if database.startswith("sqlite"):
+        assert b"owner" in (tmp_path / "gwproto" / "records.db").read_bytes()
+        assert_exported(capsys, f"sqlite:///{tmp_path}/gwproto/records.db", len(answers) // 2)
     for provider in providers:
         for request in provider.received:
             assert QUERY_KEY in request.target
@@ -296,7 +315,7 @@ def test_no_canary_in_anything_that_a_server_says_or_writes(
 
 CONFIGURED = f"""
 [analytics]
-database = "postgresql://gateway:{PASSWORD}@db.example/gateway"
+database = "postgresql://gateway:{PASSWORD}@127.0.0.1:1/gateway"
 [[providers]]
 name = "local"
 base_url = "http://provider.test/v1"
@@ -331,6 +350,12 @@ def test_no_secret_in_any_repr(deployment: Deployment) -> None:
     ]
     objects += [settings, settings.analytics, *settings.providers, gateway.catalog.targets]
     objects += [vars(gateway), vars(app), load(CONFIGURED.encode(), ENVIRON, {}, known={})]
+    records = Recorder(DATABASES[1])
+    telemetry = Telemetry(settings)
+    telemetry.attach(gateway, lambda: START, lambda: 0)
+    objects += [records, vars(records), telemetry, vars(telemetry)]
+    records.close()
+    telemetry.close()
     for one in objects:
         assert traces(repr(one), of=SECRETS) == set(), type(one)
         assert traces(str(one), of=SECRETS) == set(), type(one)
@@ -340,12 +365,19 @@ def test_no_secret_in_any_repr(deployment: Deployment) -> None:
 
 
 @pytest.mark.sockets
-def test_no_canary_in_any_log_line_at_its_most_talkative(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_canary_in_any_log_line_or_span_at_their_most_talkative(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     caplog.set_level(logging.DEBUG)
+    spans = InMemorySpanExporter()
+    tracer = Tracer(SimpleSpanProcessor(spans), Spans(Resource({}), ALWAYS_ON))
     good, gossip = Provider("good", models=("mock",)), Gossip("gossip", models=MISBEHAVIOURS)
     with hosting([good, gossip]) as urls, start_blocking_portal("asyncio") as portal:
         file = configuration([good, gossip], urls, MORE, good=OF_EACH, gossip=OF_EACH)
-        app = GatewayApp(deploy(load(file.encode(), ENVIRON, {}, known={}), environ=ENVIRON))
+        file = f'{file}\n[analytics]\ndatabase = "sqlite:///{tmp_path}/records.db"'
+        deployment = deploy(load(file.encode(), ENVIRON, {}, known={}), environ=ENVIRON)
+        telemetry = Telemetry(deployment.configuration.settings, tracer=tracer)
+        app = GatewayApp(deployment, telemetry=telemetry)
         for key in (CLIENT_KEY, WRONG_KEY):
             headers = ((b"authorization", b"Bearer " + key.encode()),)
             for model in ("mock", *MISBEHAVIOURS):
@@ -359,7 +391,10 @@ def test_no_canary_in_any_log_line_at_its_most_talkative(caplog: pytest.LogCaptu
                     portal.call(partial(call, app, "POST", CHAT, headers=headers, body=[payload]))
         portal.call(app.aclose)
     assert len([record for record in caplog.records if record.name == "gwproto.access"]) == 52
+    assert "gwproto.audit" in {record.name for record in caplog.records}
     assert traces(caplog.text, *(vars(record) for record in caplog.records)) == set()
+    assert len(spans.get_finished_spans()) > 52
+    assert traces(*(span.to_json() for span in spans.get_finished_spans())) == set()
 
 
 @pytest.mark.parametrize("command", ["check", "models"])

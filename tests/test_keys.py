@@ -3,13 +3,13 @@
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from gwproto import Command, Configuration, Ending, Exchange, Gateway
+from gwproto import Command, Configuration, Delegate, Ending, Exchange, Gateway
 from gwproto.config import (
     LimitSettings,
     OwnRates,
@@ -461,3 +461,31 @@ class TestCost:
         held = limits.keys.reserve("k", 5, START)
         limits.keys.settle(held, 5, START, 3.0)  # type: ignore[arg-type]  # there is room
         assert limits.keys.usage(START) == {}
+
+
+class TestPages:
+    """What a key that is bound to projects sees of the figures."""
+
+    def ask(self, target: str, *projects: str) -> Sequence[Command]:
+        bound = gateway(key(projects=projects or None))
+        return bound.begin(head("GET", target, key="k"), START).start(START)
+
+    @pytest.mark.parametrize("page", ["/v1/analytics", "/v1/requests"])
+    @pytest.mark.parametrize(
+        ("query", "projects", "seen"),
+        [("", ("p", "q"), "p"), ("?project_id=q", ("p", "q"), "q"), ("?project_id=r", (), "r"), ("", (), "")],
+    )
+    def test_its_own(self, page: str, query: str, projects: tuple[str, ...], seen: str) -> None:
+        (command,) = self.ask(page + query, *projects)
+        assert isinstance(command, Delegate)
+        assert json.loads(command.query)["project_id"] == seen
+
+    @pytest.mark.parametrize("page", ["/v1/analytics", "/v1/requests"])
+    def test_not_those_of_others(self, page: str) -> None:
+        commands = self.ask(page + "?project_id=r", "p", "q")
+        assert sent_head(commands)[0] == 403
+        assert sent_error(commands)["code"] == "mismatched_project"
+
+    def test_what_tells_of_no_project(self) -> None:
+        (command,) = self.ask("/v1/stats/providers", "p")
+        assert isinstance(command, Delegate)

@@ -82,7 +82,7 @@ def test_answers(tmp_path: Path) -> None:
     assert [one["request_id"] for one in rest["data"]] == ["0"]
     assert asked(records, '{"before":"nonsense"}', status=400) == {
         "error": {
-            "message": "Invalid value: before must be the next of a page.",
+            "message": "Invalid value for 'before': expected the next of an earlier page.",
             "type": "invalid_request_error",
             "param": "before",
             "code": "invalid_value",
@@ -199,8 +199,9 @@ def test_what_could_not_be_written_by_the_end_is_counted(
     records.close()
     assert (records.written, records.dropped, records.waiting) == (0, 2, 0)
     assert records.failed == "File exists"
-    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(warnings) == 1
+    begun, ended = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert begun.endswith("wait: File exists")
+    assert ended == "2 records were lost: File exists"
 
 
 def test_a_damaged_store_is_begun_anew(tmp_path: Path) -> None:

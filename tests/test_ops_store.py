@@ -1,11 +1,11 @@
 """The store, on SQLite and on a real PostgreSQL server: the same tests for both."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import asdict, replace
 
@@ -571,11 +571,22 @@ def test_psycopg_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -
         locate("postgresql://db/x")
 
 
-def test_answers_are_json_of_the_shape_that_is_promised(writer: Writer, reader: Database) -> None:
-    import msgspec
-
+def test_answers_have_the_shape_that_their_types_describe(writer: Writer, reader: Database) -> None:
     writer.write([PLAIN])
-    analytics = json.loads(msgspec.json.encode(reading.analytics(reader, AnalyticsQuery(), NOW)))
-    assert {"object", "from", "to", "bucket", "daily", "series", "totals"} < set(analytics)
-    assert set(analytics["daily"][0]) == {*Figures.__struct_fields__, "date"}
-    assert set(analytics["series"][0]["points"][0]) == {*Figures.__struct_fields__, "at"}
+    answers = (
+        reading.analytics(reader, AnalyticsQuery(by="model"), NOW),
+        reading.requests(reader, RequestsQuery()),
+        reading.stats(reader, StatsQuery(), [target("beta/x", "degraded", 0.5)], 0.0, NOW),
+    )
+    for answer in answers:
+        text = msgspec.json.encode(answer)
+        assert msgspec.json.decode(text, type=type(answer)) == answer
+    schemas, components = msgspec.json.schema_components([type(answer) for answer in answers])
+    assert [schema["$ref"] for schema in schemas] == [
+        "#/$defs/Analytics",
+        "#/$defs/Requests",
+        "#/$defs/Stats",
+    ]
+    assert {"from", "to", "bucket", "daily", "series", "totals"} < set(components["Analytics"]["properties"])
+    assert set(components["Day"]["required"]) == {*Figures.__struct_fields__, "date"}
+    assert set(components["Point"]["required"]) == {*Figures.__struct_fields__, "at"}

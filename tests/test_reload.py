@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gwproto import ClientData, ClientEnd, Command, ConfigurationError, Exchange, Gateway, OpenUpstream
+from gwproto import ClientData, ClientEnd, Command, ConfigurationError, Exchange, Gateway
 from gwproto.config import AnalyticsSettings, ServerSettings, Settings
 from gwproto_ops import reloading
 from gwproto_ops.deployment import Deployment, files_of
@@ -327,25 +327,56 @@ def asked(gateway: Gateway, now: float = START) -> tuple[Exchange, list[Command]
     return exchange, list(exchange.receive(ClientEnd(), now))
 
 
+UNAUTHORIZED = answer(1, b'{"error": {"code": "invalid_api_key"}}', status=401)
+
+
 class TestCredentials:
     """A secret that is another one is healed; one that stays keeps what is known of it."""
 
-    def put(self, files: Files, secret: str) -> tuple[Gateway, int]:
-        before = files.applied[-1]
-        gateway = Gateway(before.configuration, rng=random.Random(1), epoch=EPOCH)
-        exchange, _ = asked(gateway)
-        feed(exchange, START, *answer(1, b'{"error": {"code": "invalid_api_key"}}', status=401))
-        files.secret.write_text(secret)
-        made = files.source.read()
-        state = StateFile(files.secret.with_name("state"), before.credentials)
-        reconfigure_gateway(gateway, before, made, START + 1.0, state=state, journal=None)
-        _, commands = asked(gateway, START + 1.0)
-        return gateway, sum(isinstance(command, OpenUpstream) for command in commands)
+    def gateway(self, files: Files) -> Gateway:
+        return Gateway(files.applied[0].configuration, rng=random.Random(1), epoch=EPOCH)
 
-    def test_another_secret(self, files: Files) -> None:
-        assert self.put(files, "provider-canary-2")[1] == 1
+    def rotate(self, files: Files, gateway: Gateway, secret: str) -> StateFile:
+        files.secret.write_text(secret)
+        before, after = files.applied[0], files.source.read()
+        state = StateFile(files.secret.with_name("state"), before.credentials)
+        reconfigure_gateway(gateway, before, after, START + 1.0, state=state, journal=None)
+        return state
+
+    def status(self, gateway: Gateway) -> str:
+        (status,) = gateway.shared.router.statuses(START + 2.0)
+        return status.status
 
     def test_the_same_secret(self, files: Files) -> None:
-        gateway, _ = self.put(files, "provider-canary-1")
-        (status,) = gateway.shared.router.statuses(START + 1.0)
-        assert status.status == "cooldown"
+        gateway = self.gateway(files)
+        feed(asked(gateway)[0], START, *UNAUTHORIZED)
+        self.rotate(files, gateway, "provider-canary-1")
+        assert self.status(gateway) == "cooldown"
+
+    def test_another_secret(self, files: Files) -> None:
+        gateway = self.gateway(files)
+        feed(asked(gateway)[0], START, *UNAUTHORIZED)
+        self.rotate(files, gateway, "provider-canary-2")
+        assert self.status(gateway) == "available"
+
+    def test_the_old_secrets_refusal_is_not_the_new_ones(self, files: Files) -> None:
+        gateway = self.gateway(files)
+        under_way = asked(gateway)[0]
+        self.rotate(files, gateway, "provider-canary-2")
+        feed(under_way, START + 2.0, *UNAUTHORIZED)
+        assert self.status(gateway) == "available"
+        feed(asked(gateway, START + 2.0)[0], START + 2.0, *UNAUTHORIZED)
+        assert self.status(gateway) == "cooldown"
+
+    def test_the_state_file_knows_the_secret_in_use(self, files: Files) -> None:
+        gateway = self.gateway(files)
+        state = self.rotate(files, gateway, "provider-canary-2")
+        feed(asked(gateway, START + 2.0)[0], START + 2.0, *UNAUTHORIZED)
+        state.save(gateway.snapshot(START + 2.0))
+        for secret, status in (("provider-canary-2", "cooldown"), ("provider-canary-3", "available")):
+            files.secret.write_text(secret)
+            made = files.source.read()
+            again = Gateway(made.configuration, rng=random.Random(1), epoch=EPOCH)
+            kept = StateFile(files.secret.with_name("state"), made.credentials)
+            assert kept.restore(again, START + 2.0, START + 2.0 + EPOCH)
+            assert self.status(again) == status

@@ -87,7 +87,7 @@ class Intake:
             if request.project_id is None:
                 request = structs.replace(request, project_id=grant.projects[0])
             elif request.project_id not in grant.projects:
-                return _not_for(request.project_id)
+                return not_for(request.project_id)
         return request, Demand(
             model=request.model,
             provider=provider,
@@ -130,7 +130,8 @@ def too_large(limit: int) -> Failure:
     )
 
 
-def _not_for(project: str) -> Failure:
+def not_for(project: str) -> Failure:
+    """A key bound to other projects was used for this one."""
     return Failure(
         FailureClass.INVALID,
         f"This API key may not be used for project {project!r}.",

@@ -62,6 +62,7 @@ class Router:
         self._registry: Registry | None = None
         self._rotations: dict[tuple[str, ...], Rotation] = {}
         self._affinity = Affinity()
+        self._renewed: dict[str, float] = {}  # credentials whose secret has changed, and when
         self._adopt(catalog, settings)
 
     # Choosing
@@ -241,8 +242,9 @@ class Router:
             self._throttle(state.circuit(scope), ticket, failure, now)
         elif reaction.effect is Effect.DISABLE:
             state.failures += 1
-            pause = self._disabled_for(failure, scope)
-            state.circuit(scope).keep_away(Cause.DISABLED, pause, failure.kind.value, now)
+            if ticket.picked_at > self._renewed.get(ticket.target.credential, -math.inf):
+                pause = self._disabled_for(failure, scope)
+                state.circuit(scope).keep_away(Cause.DISABLED, pause, failure.kind.value, now)
         state.changed()
         self._end(ticket)
 
@@ -352,11 +354,13 @@ class Router:
         """Change to another catalog. Whatever exists in both keeps its memory.
 
         ``renewed`` names the credentials whose secret has changed: they, and the targets that use them, are healed.
-        Attempts in flight report to what they were picked from.
+        Attempts in flight report to what they were picked from, but nothing that only a secret's owner can mend: it may
+        have been the old one's fault.
         """
         self._adopt(catalog, settings)
         for name in renewed:
             self.reset(now, key=name)
+            self._renewed[name] = now
 
     def _adopt(self, catalog: Catalog, settings: Settings) -> None:
         self.catalog = catalog

@@ -7,7 +7,6 @@ from gwproto.loading import Loaded
 
 INERT = {
     "server.workers": "one process runs",
-    "analytics.database": "no analytics are kept",
 }
 INERT_FOR_PROVIDERS = {
     "proxy": "connections are direct",

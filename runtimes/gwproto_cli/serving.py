@@ -9,17 +9,19 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gwproto.config import ModelSettings, ProviderSettings, Quirks, Tier
+from gwproto.config import ModelSettings, ProviderSettings, Quirks, Settings, Tier
 from gwproto.failures import ConfigurationError
 from gwproto.loading import Loaded
 from gwproto_cli.environment import environment
 from gwproto_cli.inert import inert
-from gwproto_ops import access, deployment
+from gwproto_ops import access, deployment, tracing
 from gwproto_ops.deployment import Deployment
+from gwproto_ops.records.locating import locate
 from gwproto_ops.reloading import Reloader, Source, notices
 from gwproto_ops.state import StateFile, directory
 from gwproto_ops.telemetry import Telemetry
@@ -69,6 +71,8 @@ def serve(
     simulated = not loaded.settings.providers and path is None
     # Whatever is wrong shows before anything starts.
     ready = None if simulated else source.read()
+    tracer = tracing.from_environment(os.environ)
+    locate(loaded.settings.analytics.database, server.state_dir, environ)
     run = _server(server.runtime)
     for setting, instead in inert(loaded):
         print(f"{setting}: does nothing yet: {instead}", file=sys.stderr)
@@ -89,12 +93,21 @@ def serve(
                     from gwproto_ops import journal as journals
 
                     book = stack.enter_context(journals.opened(journal, bodies=journal_bodies))
+                settings = chosen.configuration.settings
+                if simulated and loaded.origins["analytics.database"] == "default":
+                    # What was only simulated is no part of anybody's figures.
+                    place = stack.enter_context(TemporaryDirectory(prefix="gwproto-"))
+                    settings = _with_database(settings, f"sqlite:///{place}/gwproto.db")
+                reloader = Reloader(source, chosen)
                 await run(
                     chosen,
                     on_listening=lambda urls: _announce(urls, chosen, environ, simulated),
+                    telemetry=Telemetry(
+                        settings, environ=environ, tracer=tracer, reloads=lambda: reloader.status
+                    ),
                     state=kept,
                     journal=book,
-                    reloader=Reloader(source, chosen),
+                    reloader=reloader,
                 )
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it
@@ -112,6 +125,11 @@ def serve(
         raise _cannot_listen(server.host, server.port, error)
     if error is not None:
         raise error
+
+
+def _with_database(settings: Settings, database: str) -> Settings:
+    analytics = msgspec.structs.replace(settings.analytics, database=database)
+    return msgspec.structs.replace(settings, analytics=analytics)
 
 
 def _state_file(deployment: Deployment, environ: Mapping[str, str]) -> StateFile | None:
@@ -188,6 +206,7 @@ def _announce(urls: list[str], deployment: Deployment, environ: Mapping[str, str
     key, explained = _usable_key(deployment, environ)
     print(f"key: {explained}")
     url = urls[0].replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")
+    print(f"console: {url}/")
     body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}'
     print(
         f'try: curl {shlex.quote(url + "/v1/chat/completions")} -H "authorization: Bearer {key}"'

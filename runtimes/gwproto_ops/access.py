@@ -32,6 +32,11 @@ def log_outcome(outcome: Outcome) -> None:
         logger.info("%s", json_line(outcome), extra={"outcome": outcome})
 
 
+def dropped() -> int:
+    """Lines that what :func:`enabled` writes to was too slow for."""
+    return 0 if _writer is None else _writer.dropped
+
+
 @contextmanager
 def enabled(stream: TextIO | None = None) -> Iterator["Writer"]:
     """Write the access log to ``stream`` (standard error by default): JSON, or short lines on a terminal."""
@@ -62,6 +67,7 @@ class Writer:
         self._news = threading.Event()
         self._closing = threading.Event()
         self.dropped = 0
+        self._told = 0  # of those dropped
         self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
         self._thread.start()
 
@@ -88,9 +94,9 @@ class Writer:
             lines: list[str] = []
             while self._waiting:
                 lines.append(self._format(self._waiting.popleft()))
-            if self.dropped:
-                lines.append(f"access log: {self.dropped} lines dropped, the output was too slow")
-                self.dropped = 0
+            if missing := self.dropped - self._told:
+                lines.append(f"access log: {missing} lines dropped, the output was too slow")
+                self._told += missing
             try:
                 self._stream.write("".join([f"{line}\n" for line in lines]))
                 self._stream.flush()

@@ -1,6 +1,7 @@
 """The Quart application: a place for pages, with the gateway in front of it."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from gwproto_asgi import GatewayApp
 from gwproto_ops.deployment import Deployment, from_environment
 from gwproto_ops.state import StateFile
 from gwproto_ops.telemetry import Telemetry
+from gwproto_ops.tracing import from_environment as from_variables
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -54,7 +56,8 @@ def create_app(
 
     Without one it is read from the environment, and from the file that ``GWPROTO_CONFIG`` names. Raises
     ``ConfigurationError`` when that cannot be used or holds no client key. The gateway itself is
-    ``app.extensions["gwproto"]``. ``state``: where to keep what is known of the providers.
+    ``app.extensions["gwproto"]``. ``state``: where to keep what is known of the providers. ``telemetry``: what keeps
+    records and figures; read from the environment, the configuration says where, else there is no store.
     """
     # Half a second of imports, which a program that only passes by here need not wait for.
     from quart import Quart
@@ -62,8 +65,12 @@ def create_app(
     app = Quart("gwproto", static_folder=None, template_folder=None)
     # Quart's limits are for pages. The first would cut every longer stream, and silently.
     app.config.update(RESPONSE_TIMEOUT=None, BODY_TIMEOUT=None, MAX_CONTENT_LENGTH=None)
+    if deployment is None:
+        deployment = from_environment()
+        if telemetry is None:
+            telemetry = Telemetry(deployment.configuration.settings, tracer=from_variables(os.environ))
     gateway = GatewayApp(
-        deployment if deployment is not None else from_environment(),
+        deployment,
         telemetry=telemetry,
         state=state,
         journal=journal,

@@ -25,6 +25,7 @@ UNITS = (
     "test_gears.py",
     "test_gateway.py",
     "test_hedging.py",
+    "test_keys.py",
     "test_policy_hedging.py",
     "test_policy_ratelimit.py",
     "test_policy_refusals.py",

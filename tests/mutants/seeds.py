@@ -614,4 +614,52 @@ MUTANTS: tuple[Mutant, ...] = (
         "            if taken > rates.burst + 1:\n",
         "one request more than the burst",
     ),
+    Mutant(
+        "policy/ratelimit.py",
+        "            self.cost += cost\n",
+        "            self.cost = cost\n",
+        "a day's cost is that of the latest request",
+    ),
+    Mutant(
+        "policy/ratelimit.py",
+        "            allowance.cost = max(allowance.cost, used.cost)\n",
+        "",
+        "a restart makes a new budget of US dollars",
+    ),
+    Mutant(
+        "policy/auth.py",
+        "        if expires is not None and wall >= expires:\n",
+        "        if expires is not None and wall > expires:\n",
+        "an expired key has one more instant",
+    ),
+    Mutant(
+        "exchange/account.py",
+        "            used, cost = _charged(used, cost, served, Usage(self._prompt, sent))\n",
+        "            used += self._prompt + sent\n",
+        "an answer without usage costs nothing",
+    ),
+    Mutant(
+        "exchange/flight.py",
+        "        demand.allowed,\n",
+        "",
+        "keys of one label share answers that one of them may not have",
+    ),
+    Mutant(
+        "routing/plan.py",
+        "            demand.allowed,\n",
+        "",
+        "what one key was planned serves another one",
+    ),
+    Mutant(
+        "routing/plan.py",
+        "            if demand.allowed is not None and target.id not in demand.allowed:\n",
+        "            if demand.allowed is not None and demand.forced_model and target.id not in demand.allowed:\n",
+        "a key's models restrict only what is forced",
+    ),
+    Mutant(
+        _EXCHANGE,
+        "limits.max_body, client.grant)",
+        "limits.max_body)",
+        "a key is bound to nothing",
+    ),
 )

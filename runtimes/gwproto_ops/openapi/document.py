@@ -23,7 +23,8 @@ answered wherever `GET` is. Where `public_stats` is set, analytics, statistics a
 
 _DESCRIPTIONS = {
     400: "Malformed, unsupported, or a provider's verdict on the request; `param` names the field or parameter",
-    401: "The key is missing or wrong",
+    401: "The key is missing, wrong or expired",
+    403: "The key may not be used for the model or the project",
     404: "No such model, path or file",
     408: "The body took too long",
     413: "The body, or the number of tokens asked for, is over a limit",

@@ -9,6 +9,7 @@ from gwproto.operations import Explanation, Reset, ResetDone
 from gwproto.queries import AnalyticsQuery, NoQuery, Query, RequestsQuery, StatsQuery
 from gwproto.wire.openai.models import Model, ModelList
 from gwproto_ops.openapi.shapes import ChatCompletion, ChatCompletionRequest
+from gwproto_ops.records.answers import Analytics, Requests, Stats
 
 #: Of anything the gateway is asked: a malformed head or query, a target or a head that is too long.
 _ALWAYS = (400, 414, 429, 431)
@@ -62,7 +63,7 @@ ENDPOINTS = (
             "server-timing",
             *LIMITS,
         ),
-        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 404, 500, 502, 503, 504))),
+        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 403, 404, 500, 502, 503, 504))),
     ),
     Endpoint(
         method="get",
@@ -98,7 +99,7 @@ ENDPOINTS = (
         key=True,
         body=ChatCompletionRequest,
         answers={JSON: Explanation},
-        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 404, 500))),
+        errors=tuple(sorted((*_ALWAYS, *_BODY, 401, 403, 404, 500))),
     ),
     Endpoint(
         method="post",
@@ -121,7 +122,7 @@ ENDPOINTS = (
         key=True,
         public_stats=True,
         query=AnalyticsQuery,
-        answers={JSON: dict},
+        answers={JSON: Analytics},
         errors=(400, 401, 414, 429, 431, 500, 503),
     ),
     Endpoint(
@@ -133,7 +134,7 @@ ENDPOINTS = (
         key=True,
         public_stats=True,
         query=StatsQuery,
-        answers={JSON: dict},
+        answers={JSON: Stats},
         errors=(400, 401, 414, 429, 431, 500, 503),
     ),
     Endpoint(
@@ -144,7 +145,7 @@ ENDPOINTS = (
         tag="Figures",
         key=True,
         query=RequestsQuery,
-        answers={JSON: dict},
+        answers={JSON: Requests},
         errors=(400, 401, 414, 429, 431, 500, 503),
     ),
     Endpoint(

@@ -1,9 +1,11 @@
 """What the analytics pages answer."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct, field
 
+from gwproto.routing.status import Status
 from gwproto_ops.records.record import Record
 
 
@@ -49,14 +51,14 @@ class Series(Struct, frozen=True):
 class Analytics(Struct, frozen=True, kw_only=True):
     """``GET /v1/analytics``."""
 
-    object: str = "analytics"
+    object: Literal["analytics"] = "analytics"
     days: int
     project_id: str | None
     provider: str | None
     model: str | None
     from_: int = field(name="from")  # seconds since 1970
     to: int
-    bucket: str  # hour or day
+    bucket: Literal["hour", "day"]
     total_requests: int
     successful_requests: int
     failed_requests: int
@@ -72,7 +74,7 @@ class Analytics(Struct, frozen=True, kw_only=True):
 class Requests(Struct, frozen=True, kw_only=True):
     """``GET /v1/requests``: the latest first."""
 
-    object: str = "list"
+    object: Literal["list"] = "list"
     data: tuple[Record, ...]
     has_more: bool
     next: str | None
@@ -81,7 +83,7 @@ class Requests(Struct, frozen=True, kw_only=True):
 class ProviderStats(Struct, frozen=True, kw_only=True):
     """How a provider stands now, and what its attempts came to."""
 
-    status: str  # its best target's; "removed": it is not configured any more
+    status: Status | Literal["removed"]  # its best target's; removed: it is not configured any more
     reason: str | None
     targets: int
     in_flight: int
@@ -98,6 +100,6 @@ class ProviderStats(Struct, frozen=True, kw_only=True):
 class Stats(Struct, frozen=True, kw_only=True):
     """``GET /v1/stats/providers``."""
 
-    object: str = "provider_stats"
+    object: Literal["provider_stats"] = "provider_stats"
     days: int
     providers: Mapping[str, ProviderStats]

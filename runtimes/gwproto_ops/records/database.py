@@ -1,9 +1,9 @@
 """A connection to a database, whichever it is, and where it is found."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 Row = tuple[Any, ...]
 
@@ -27,7 +27,7 @@ class Database(ABC):
     """
 
     #: What the two call things in a table's definition.
-    types: dict[str, str]
+    types: ClassVar[Mapping[str, str]]
 
     @abstractmethod
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -36,6 +36,11 @@ class Database(ABC):
     @abstractmethod
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute a statement for each of ``rows``."""
+
+    def insert(self, into: str, rows: Sequence[Sequence[object]]) -> None:
+        """Insert ``rows`` of one width; ``into``: the table, and its columns in parentheses."""
+        marks = ", ".join("?" * len(rows[0]))
+        self.run_many(f"INSERT INTO {into} VALUES ({marks})", rows)
 
     @abstractmethod
     def prepare(self) -> None:
@@ -55,8 +60,8 @@ class Database(ABC):
         """Never raises."""
 
     #: How to begin what :meth:`transaction` and :meth:`snapshot` are.
-    begin: str
-    begin_snapshot: str
+    begin: ClassVar[str]
+    begin_snapshot: ClassVar[str]
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -23,6 +23,10 @@ _PER_OCTAVE = 4
 _LAST = 120  # 2 ** 30 ms, twelve days
 _FIRST = tuple([f"f{number}" for number in range(_LAST + 1)])
 _DURATION = tuple([f"d{number}" for number in range(_LAST + 1)])
+_PLACES = {
+    "f": {name: place for place, name in enumerate(_FIRST)},
+    "d": {name: place for place, name in enumerate(_DURATION)},
+}
 _FAILURE = {kind.value: f"failure.{kind.value}" for kind in FailureClass}
 _JUDGED = {kind.value for kind, row in REACTIONS.items() if row.effect not in (Effect.NONE, Effect.THROTTLE)}
 _THROTTLES = {kind.value for kind, row in REACTIONS.items() if row.effect is Effect.THROTTLE}
@@ -125,12 +129,9 @@ def judged(found: dict[str, int]) -> tuple[int, int]:
 
 def percentiles(sums: Sums, which: str, shares: Sequence[float]) -> list[float] | None:
     """In milliseconds, by nearest rank; ``which``: ``"f"`` or ``"d"``. None: nothing is known."""
+    places = _PLACES[which]
     counts = sorted(
-        [
-            (int(name[1:]), number)
-            for name, number in sums.items()
-            if name[0] == which and name[1:].isdecimal()
-        ]
+        [(place, number) for name, number in sums.items() if (place := places.get(name)) is not None]
     )
     total = sum([number for _, number in counts])
     if not total:

@@ -80,6 +80,8 @@ class Keeper:
 
     def close(self) -> None:
         """What waits is lost."""
+        if self._backlog:
+            logger.warning("%d records were lost: %s", len(self._backlog), self.failed or "it is the end")
         self._disconnect()
         self.dropped += len(self._backlog)
         self._backlog.clear()
@@ -125,19 +127,17 @@ class Keeper:
         if writer is not None and writer.database.stale:
             logger.warning("%s is not what it was any more; records go into what is there now", self._source)
             self._disconnect()
-        elif writer is not None and self._distrusted:
-            self._distrusted = False
-            self._disconnect()
-            try:
-                self._connect().database.verify()
-            except Corrupt as error:
-                self._set_aside(error)
-        if self._writer is not None:
+        if self._writer is not None and not self._distrusted:
             return self._writer
+        self._disconnect()
         try:
-            return self._connect()
+            writer = self._connect()
+            if self._distrusted:
+                writer.database.verify()
         except Corrupt as error:
-            return self._set_aside(error)
+            writer = self._set_aside(error)
+        self._distrusted = False
+        return writer
 
     def _connect(self) -> Writer:
         database = self._source.connect()

@@ -4,6 +4,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -153,33 +154,33 @@ def _provider(sums: Sums, targets: Sequence[TargetStatus], wall: float) -> Provi
 def analytics(database: Database, query: AnalyticsQuery, wall: float) -> Analytics:
     span, start, width = _window(query.days, wall)
     end = int(wall) + 1
-    filters = (query.provider, query.model, query.project_id)
+    wanted = {"provider": query.provider, "model": query.model, "project": query.project_id}
+    buckets: dict[int, Sums] = {}
+    names: dict[str, dict[str, Sums]] = {which: {} for which in wanted}
+    points: dict[tuple[str, int], Sums] = {}
     with database.snapshot():
-        if any(filters):
-            names = [("provider", query.provider), ("model", query.model), ("project_id", query.project_id)]
-            cells = _entries(database, span, ("cell",), start, [(n, value) for n, value in names if value])
-            entries = list(sliced(_matching(cells, filters)).items())
-        else:
-            found = _entries(database, span, ("all", "provider", "model", "project"), start)
-            entries = [((slice, at, p, m, project), sums) for slice, at, p, m, project, sums in found]
+        for slice, at, *named, sums in _wanted(database, span, start, wanted):
+            if at >= end:
+                continue  # somebody's clock was wrong
+            if slice in ("all", "cell"):
+                _into(buckets, at, sums)
+            for which, name in zip(wanted, named, strict=True):
+                if slice == which or (slice == "cell" and not wanted[which]):
+                    _into(names[which], name, sums)
+                    if which == query.by:
+                        _into(points, (name, at), sums)
     total: Sums = {}
     daily: dict[int, Sums] = {}
-    by_name: dict[str, dict[str, Sums]] = {"provider": {}, "model": {}, "project": {}}
-    points: dict[str, dict[int, Sums]] = {}
-    for (slice, at, provider, model, project), sums in entries:
-        if at >= end:
-            continue  # somebody's clock was wrong
-        if slice == "all":
-            add(total, sums)
-            add(daily.setdefault(at - at % DAY, {}), sums)
-        elif slice != "cell":
-            name = {"provider": provider, "model": model, "project": project}[slice]
-            add(by_name[slice].setdefault(name, {}), sums)
-        if slice == (query.by or "all"):
-            name = {"provider": provider, "model": model, "project": project, "all": ""}[slice]
-            add(points.setdefault(name, {}).setdefault(at - at % width, {}), sums)
+    for at, sums in buckets.items():
+        add(total, sums)
+        _into(daily, at - at % DAY, sums)
+    for which, name in wanted.items():
+        if name and total:
+            names[which][name] = total
+    if not query.by or wanted[query.by]:
+        points = {(wanted.get(query.by, ""), at): sums for at, sums in buckets.items()}
     totals = figures(total)
-    figured = {slice: _figured(names) for slice, names in by_name.items()}
+    figured = {which: _figured(sums) for which, sums in names.items()}
     shown = list(figured[query.by])[:SERIES] if query.by else [""]
     return Analytics(
         days=query.days,
@@ -200,11 +201,39 @@ def analytics(database: Database, query: AnalyticsQuery, wall: float) -> Analyti
         daily=tuple(
             [Day(*_numbers(daily.get(at, {})), date=_date(at)) for at in range(start - start % DAY, end, DAY)]
         ),
-        series=tuple([Series(name, _points(points.get(name, {}), start, end, width)) for name in shown]),
+        series=tuple([Series(name, _points(points, name, range(start, end, width))) for name in shown]),
     )
 
 
-def _window(days: int, wall: float) -> tuple[str, int, int]:
+def _points(known: Mapping[tuple[str, int], Sums], name: str, starts: range) -> tuple[Point, ...]:
+    return tuple([Point(*_numbers(known.get((name, at), {})), at=at) for at in starts])
+
+
+def _wanted(database: Database, span: str, start: int, wanted: Mapping[str, str]) -> Iterator[Entry]:
+    """Without a filter, sums over all, by provider, by model and by project; with one, the cells that match."""
+    if not any(wanted.values()):
+        yield from _entries(database, span, ("all", *wanted), start)
+        return
+    columns = {"provider": "provider", "model": "model", "project": "project_id"}
+    filters = [(columns[which], name) for which, name in wanted.items() if name]
+    for entry in _entries(database, span, ("cell",), start, filters):
+        # Those that wait are not filtered yet.
+        if all(not name or name == found for name, found in zip(wanted.values(), entry[2:5], strict=True)):
+            yield entry
+
+
+K = TypeVar("K")
+
+
+def _into(table: dict[K, Sums], key: K, sums: Sums) -> None:
+    known = table.get(key)
+    if known is None:
+        table[key] = dict(sums)
+    else:
+        add(known, sums)
+
+
+def _window(days: int, wall: float) -> tuple[Literal["hour", "day"], int, int]:
     """Which roll-ups to read, from when on, and their width: whole hours or days (UTC), the current one included."""
     now = int(wall)
     if days <= HOURLY:
@@ -238,13 +267,6 @@ def _entries(
             yield slice, at, provider, model, project, sums
 
 
-def _matching(entries: Iterable[Entry], filters: tuple[str, str, str]) -> Iterator[Entry]:
-    """Those that wait are not filtered yet."""
-    for entry in entries:
-        if all(not wanted or wanted == name for wanted, name in zip(filters, entry[2:5], strict=True)):
-            yield entry
-
-
 def figures(sums: Sums) -> Figures:
     return Figures(*_numbers(sums))
 
@@ -257,10 +279,6 @@ def _figured(names: Mapping[str, Sums]) -> dict[str, Figures]:
 
 def _date(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).date().isoformat()
-
-
-def _points(known: Mapping[int, Sums], start: int, end: int, width: int) -> tuple[Point, ...]:
-    return tuple([Point(*_numbers(known.get(at, {})), at=at) for at in range(start, end, width)])
 
 
 _Numbers = tuple[

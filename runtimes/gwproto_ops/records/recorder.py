@@ -134,7 +134,7 @@ class Recorder:
             finally:
                 database.close()
         except reading.BadCursor:
-            message = "Invalid value: before must be the next of a page."
+            message = "Invalid value for 'before': expected the next of an earlier page."
             return _error(400, "invalid_value", message, type="invalid_request_error", param="before")
         except Unavailable as error:
             if isinstance(error, Corrupt):

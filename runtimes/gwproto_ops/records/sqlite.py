@@ -3,9 +3,10 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 from gwproto_ops.records.database import Corrupt, Database, Row, Unavailable, Unfit
@@ -15,6 +16,8 @@ from gwproto_ops.records.figures import merged
 LOCK_WAIT = 0.1
 #: Seconds that a page may take to be read.
 READ_LIMIT = 10.0
+#: Rows that one statement inserts; times their columns, at most the 999 parameters that old releases take.
+ROWS = 64
 #: Bytes that the write-ahead log keeps when it has been longer.
 WAL_KEPT = 16 * 1024 * 1024
 
@@ -24,7 +27,11 @@ _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 class SQLite(Database):
     begin = "BEGIN IMMEDIATE"
     begin_snapshot = "BEGIN"
-    types = {"id": "INTEGER PRIMARY KEY", "blob": "BLOB", "clustered": "WITHOUT ROWID"}  # noqa: RUF012 -- never changed
+    types: ClassVar[Mapping[str, str]] = {
+        "id": "INTEGER PRIMARY KEY",
+        "blob": "BLOB",
+        "clustered": "WITHOUT ROWID",
+    }
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self._path = path
@@ -61,6 +68,16 @@ class SQLite(Database):
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         with _in_words():
             self._connection.executemany(sql, rows)
+
+    def insert(self, into: str, rows: Sequence[Sequence[object]]) -> None:
+        # Each statement gives the interpreter's lock away and takes it again, from an event loop that is busy: one of
+        # them for many rows.
+        for start in range(0, len(rows) - ROWS + 1, ROWS):
+            one = f"({', '.join('?' * len(rows[0]))})"
+            many = [value for row in rows[start : start + ROWS] for value in row]
+            self.run(f"INSERT INTO {into} VALUES {', '.join([one] * ROWS)}", many)
+        if rest := rows[len(rows) - len(rows) % ROWS :]:
+            super().insert(into, rest)
 
     def prepare(self) -> None:
         pass  # the function is the connection's

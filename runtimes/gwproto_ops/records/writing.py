@@ -30,9 +30,8 @@ WAITING_SECONDS = 30.0
 #: Records that are made at a time: the interpreter would let the event loop wait for 5 ms.
 PIECE = 50
 
-_INSERT = """INSERT INTO gwproto_records
-    (at, request_id, key, project_id, provider, model, ending, status, decision, failed, line)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_RECORDS = """gwproto_records
+    (at, request_id, key, project_id, provider, model, ending, status, decision, failed, line)"""
 _DECIDE = """INSERT INTO gwproto_decisions (id, at, considered) VALUES (?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET at = excluded.at"""
 _ADD = """INSERT INTO gwproto_rollups (span, slice, at, provider, model, project_id, figures)
@@ -44,7 +43,8 @@ _TAKE = """DELETE FROM gwproto_pending WHERE id IN (SELECT id FROM gwproto_pendi
 _OLD = """DELETE FROM gwproto_records WHERE id IN (
     SELECT id FROM (SELECT id, at FROM gwproto_records ORDER BY id LIMIT ?) AS oldest WHERE at < ?)"""
 
-#: Slice, hour, provider, model, project: of a batch, a slice is "cell" or "attempt".
+#: Slice, hour, provider, model, project. Of a batch, a slice is "cell" or "attempt".
+Key = tuple[str, int, str, str, str]
 Entry = tuple[str, int, str, str, str, Sums]
 read_pending = msgspec.json.Decoder(list[Entry]).decode
 
@@ -64,9 +64,8 @@ class Writer:
         self._ids: dict[int, tuple[tuple[Candidate, ...], int]] = {}  # of decisions, by their object's id
         self._decided: dict[int, float] = {}  # decisions that are there, and since when
         self._projects: dict[int, set[str]] = {}  # by day
-        self.waiting = (
-            WAITING_SUMS  # sums that wait, as far as this process knows; another may have left some
-        )
+        #: Sums that wait, as far as this process knows; another may have left some.
+        self.waiting = WAITING_SUMS
 
     @property
     def database(self) -> Database:
@@ -82,8 +81,8 @@ class Writer:
         entries = self._entries([outcome for outcome in outcomes if outcome.endpoint == CHAT])
         with self._database.transaction():
             if new:
-                self._database.run_many(_DECIDE, new)
-            self._database.run_many(_INSERT, rows)
+                self._database.run_many(_DECIDE, sorted(new))  # in one order, as sums are
+            self._database.insert(_RECORDS, rows)
             if entries:
                 self._database.run(
                     "INSERT INTO gwproto_pending (sums) VALUES (?)", (_json(entries).decode(),)
@@ -183,9 +182,9 @@ class Writer:
         return project
 
 
-def summed(entries: Iterable[Entry]) -> dict[tuple[str, int, str, str, str], Sums]:
+def summed(entries: Iterable[Entry]) -> dict[Key, Sums]:
     """Entries of many batches, those of one key added."""
-    found: dict[tuple[str, int, str, str, str], Sums] = {}
+    found: dict[Key, Sums] = {}
     for slice, hour, provider, model, project, sums in entries:
         key = (slice, hour, provider, model, project)
         if key in found:
@@ -195,9 +194,7 @@ def summed(entries: Iterable[Entry]) -> dict[tuple[str, int, str, str, str], Sum
     return found
 
 
-def sliced(
-    entries: Iterable[Entry],
-) -> dict[tuple[str, int, str, str, str], Sums]:
+def sliced(entries: Iterable[Entry]) -> dict[Key, Sums]:
     """Entries, and their sums over all, by provider, by model and by project: a page without a filter would have to add
     up thousands of cells."""
     found = summed(entries)
