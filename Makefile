@@ -51,7 +51,7 @@ screenshots: .venv/test.stamp  ## the pictures of docs/console.md; needs Debian'
 
 lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -
-	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra quart --extra trio --extra cli --constraints tests/requirements.txt \
+	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra quart --extra trio --extra cli --extra fast --constraints tests/requirements.txt \
 		--output-file runtimes/requirements.txt pyproject.toml -
 
 LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -4,6 +4,7 @@ The last column compares with ``json.loads`` of the same request in the same run
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import random
@@ -41,6 +42,7 @@ from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.neutral import ChatRequest, Rendering
 from gwproto.wire.openai.request import encode_request, parse_request
 from gwproto.wire.openai.stream import Envelope
+from gwproto_io.codec import DEFAULT, Codec, H11Codec
 from gwproto_io.http1 import ResponseParser
 from gwproto_io.http1 import encode_request as encode_http
 from gwproto_io.http1_server import RequestParser, ResponseWriter
@@ -48,6 +50,7 @@ from gwproto_io.http1_server import RequestParser, ResponseWriter
 PROVIDERS, MODELS = 12, 10
 EVENTS = 50
 SEGMENT, ALL = 1448, 1 << 16  # bytes in a read: of one TCP segment on Ethernet, of all events
+CODECS: dict[str, Codec] = {codec.name: codec for codec in (H11Codec(), DEFAULT)}
 KEY = "bench-client-key"
 JSON_HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"1000"))
 STREAM_HEADERS = ((b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked"))
@@ -102,6 +105,10 @@ class Pieces:
         self.gateway = Gateway(self.configuration, rng=random.Random(1), epoch=1.7e9)
         self.http_request = load.request(load.Job(0, 0, "mock-model-3", 1, 0, 0.0, key=KEY))
         self.http_stream = provider.burst(EVENTS, True)
+        head, _, body = self.http_stream.partition(b"\r\n\r\n")
+        self.http_chunk = body[: body.index(b"\r\n", body.index(b"\r\n") + 2) + 2]
+        self.http_reader = ResponseParser(1, "POST", reused=True)
+        self.http_reader.receive(head + b"\r\n\r\n")
         self.upstream_request = UpstreamRequest(
             origin=Origin("http", "10.0.0.1", 80),
             method="POST",
@@ -212,8 +219,8 @@ class Pieces:
         assert (out == whole) != usage
         return run
 
-    def http_request_in(self) -> object:
-        parser = RequestParser()
+    def http_request_in(self, codec: Codec) -> object:
+        parser = RequestParser("", codec)
         parser.receive(self.http_request)
         assert parser.next_head() is not None
         return parser.next_data()
@@ -221,17 +228,20 @@ class Pieces:
     def http_request_out(self) -> object:
         return encode_http(self.upstream_request, (b"authorization", b"Bearer bench-provider-key"))
 
-    def http_answer_in(self) -> object:
-        parser = ResponseParser(1, "POST", reused=True)
+    def http_answer_in(self, codec: Codec) -> object:
+        parser = ResponseParser(1, "POST", reused=True, codec=codec)
         events = parser.receive(provider.PLAIN)
         assert parser.reusable
         return events
 
-    def http_stream_in(self) -> object:
-        parser = ResponseParser(1, "POST", reused=True)
+    def http_stream_in(self, codec: Codec) -> object:
+        parser = ResponseParser(1, "POST", reused=True, codec=codec)
         events = parser.receive(self.http_stream)
         assert parser.reusable
         return events
+
+    def http_chunk_in(self) -> object:
+        return self.http_reader.receive(self.http_chunk)
 
     def http_answer_out(self) -> object:
         writer = ResponseWriter("POST", "1.1")
@@ -252,13 +262,21 @@ class Pieces:
             ("splice of 50 events, 50 reads", self.passing(usage=True)),
             ("plan, pick and report, auto", self.pick),
             ("plan, pick and report, one model", self.pick_model),
-            ("HTTP/1.1: request in", self.http_request_in),
+            *self._of_each_codec("request in", self.http_request_in),
             ("HTTP/1.1: request out", self.http_request_out),
-            ("HTTP/1.1: JSON answer in", self.http_answer_in),
-            ("HTTP/1.1: stream of 50 events in", self.http_stream_in),
+            *self._of_each_codec("JSON answer in", self.http_answer_in),
+            *self._of_each_codec("stream of 50 events in", self.http_stream_in),
+            ("HTTP/1.1: one event of a stream in", self.http_chunk_in),
             ("HTTP/1.1: JSON answer out", self.http_answer_out),
             ("whole exchange, JSON answer", self.plain_chat),
             ("whole exchange, stream of 50, one read", self.stream_chat),
+        ]
+
+    def _of_each_codec(
+        self, name: str, call: Callable[[Codec], object]
+    ) -> list[tuple[str, Callable[[], object]]]:
+        return [
+            (f"HTTP/1.1: {name}, {codec.name}", functools.partial(call, codec)) for codec in CODECS.values()
         ]
 
 

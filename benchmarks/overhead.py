@@ -228,8 +228,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runtime",
         action="append",
-        choices=[*RUNTIMES, "relay"],
-        help="what to measure, may be repeated (default: trio and quart); relay is a bare proxy on trio and h11",
+        choices=[*RUNTIMES, *[name + servers.WITH_H11 for name in RUNTIMES], "relay"],
+        help="what to measure, may be repeated (default: trio and quart); those with -h11 as if httptools was not"
+        " installed; relay is a bare proxy on trio and h11",
     )
     parser.add_argument(
         "--reference",

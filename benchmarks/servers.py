@@ -16,6 +16,7 @@ import msgspec
 from benchmarks import load
 
 START_LIMIT = 20.0  # seconds until a server must answer
+WITH_H11 = "-h11"  # ends the name of a runtime that is to do without httptools
 CLIENT_KEY = "bench-client-key"
 PROVIDERS = ("north", "east", "west")
 MODELS = ("mock-plain", "mock-burst-50", "mock-burst-500", "mock-paced-50")
@@ -162,8 +163,13 @@ def command(name: str, directory: Path, port: int, provider_port: int, more: Seq
     if name == "relay":
         return [sys.executable, "-m", "benchmarks.relay", str(port), str(provider_port)]
     (directory / "gateway.toml").write_text(configuration(provider_port))
-    gateway = [sys.executable, "-m", "gwproto_cli", "serve", "--config", str(directory / "gateway.toml")]
-    return [*gateway, "--runtime", name, "--port", str(port), *more]
+    gwproto = ["-m", "gwproto_cli"]
+    if name.endswith(WITH_H11):
+        gwproto = ["-c", "import sys; sys.modules['httptools'] = None; import gwproto_cli.__main__"]
+    return [
+        *(sys.executable, *gwproto, "serve", "--config", str(directory / "gateway.toml")),
+        *("--runtime", name.removesuffix(WITH_H11), "--port", str(port), *more),
+    ]
 
 
 @contextlib.contextmanager

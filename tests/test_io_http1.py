@@ -16,7 +16,11 @@ from gwproto import (
     UpstreamLost,
     UpstreamRequest,
 )
-from gwproto_io.http1 import MAX_HEAD, MAX_HEADERS, MAX_INTERIM, ResponseParser, encode_request, host_header
+from gwproto_io.codec.heads import MAX_HEAD
+from gwproto_io.http1 import MAX_HEADERS, MAX_INTERIM, ResponseParser, encode_request, host_header
+from support.codecs import with_each_codec
+
+codec = with_each_codec(globals(), "ResponseParser")
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n"
 BODY = b"hello world"

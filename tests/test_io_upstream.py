@@ -23,8 +23,11 @@ from gwproto import (
     UpstreamRequest,
 )
 from gwproto_io.upstream import INLINE_SIZE, Pool, Upstreams, loss_reason
+from support.codecs import with_each_codec
 from support.memory import MemoryStream, connected
 from support.virtual_loop import run_virtually
+
+codec = with_each_codec(globals(), "Pool")
 
 ORIGIN = Origin("http", "provider.example", 80)
 REQUEST = UpstreamRequest(ORIGIN, "POST", "/v1", (), b"{}", credential="key")

@@ -46,7 +46,7 @@ LAYERS["testing"] = set(LAYERS)
 # A runtime, and the other packages it may import beside the standard library.
 PACKAGES: dict[str, set[str]] = {
     "gwproto": {"msgspec"},
-    "gwproto_io": {"gwproto", "msgspec", "h11", "anyio", "sniffio"},
+    "gwproto_io": {"gwproto", "msgspec", "h11", "httptools", "anyio", "sniffio"},
     "gwproto_ops": {"gwproto", "msgspec", "psycopg", "prometheus_client", "opentelemetry"},
     "gwproto_asgi": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "sniffio"},
     "gwproto_trio": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "h11"},

@@ -269,3 +269,24 @@ def test_a_process_that_is_killed_has_kept_what_it_wrote(tmp_path: Path) -> None
     assert json.loads(records.analytics('{"days":7}')[2])["total_requests"] == 600
     page = asked(records, '{"limit":500}')
     assert [one["request_id"] for one in page["data"]] == ids(random_outcomes(600))[:99:-1]
+
+
+def test_a_question_before_the_store_is_there_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables are made by the thread that writes."""
+    asking, connect = threading.Event(), sqlite.SQLiteFile.connect
+
+    def slowly(self: sqlite.SQLiteFile, *, readonly: bool = False) -> sqlite.SQLite:
+        assert readonly or asking.wait(10)
+        return connect(self, readonly=readonly)
+
+    monkeypatch.setattr(sqlite.SQLiteFile, "connect", slowly)
+    records = Recorder(f"sqlite:///{tmp_path}/a.db")
+    answers: list[Any] = []
+    page = threading.Thread(target=lambda: answers.append(asked(records)))
+    page.start()
+    asking.set()
+    page.join(10)
+    records.close()
+    assert [one["data"] for one in answers] == [[]]

@@ -16,7 +16,6 @@ from gwproto_ops.reloading import Reloads
 from gwproto_ops.telemetry import Response, Telemetry
 from support.conversation import START, answer, begin, body, completion, feed, gateway, head
 
-
 NOTHING = NoQuery()
 
 

@@ -260,7 +260,7 @@ def test_a_hangup_rotates_a_key(runtime: str, tmp_path: Path) -> None:
     keys.write_text(entry(KEY))
     said = (
         r"INFO gwproto\.reloading: .* is in force|WARNING gwproto: .*:|.*keys\.toml: not TOML.*"
-        r"|WARNING gwproto: server\.drain_delay.*|WARNING gwproto\.audit: .*"
+        r"|WARNING gwproto: server\.drain_delay.*"
     )
     with (
         hosting([provider]) as urls,

@@ -17,9 +17,12 @@ from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment
 from gwproto_trio import Server
 from gwproto_trio.connection import HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, MAX_BUFFERED, WRITE_TIMEOUT
+from support.codecs import with_each_codec
 from support.conversation import DONE, KEY, ROLE, STOP, chunk, completion, configuration
 from support.memory import MemoryStream, connected
 from support.virtual_loop import run_virtually
+
+codec = with_each_codec(globals(), "Pool", "Server")
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()
 STREAM_BODY = json.dumps({"stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()

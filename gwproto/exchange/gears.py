@@ -242,42 +242,42 @@ class StreamBody(Body):
             return
         normaliser = self._normaliser
         chunks = normaliser.receive(chunk)
-        if chunks:
-            self.progress = True
         self.usage = normaliser.usage
         if normaliser.failure is not None:
             self.failure = normaliser.failure
             return
-        envelope = self._envelope
-        if envelope is None:
-            envelope = named(chunk, self._expected)
-            if chunks:  # a chunk that is dropped may not know them yet
-                self._envelope = envelope
-        as_sent = (
-            len(chunks) == 1
-            and chunks[0] is chunk
-            and chunk.verbatim
-            and frame.raw.startswith(b"data: ")
-            and chunk.id == envelope.id
-            and chunk.created == envelope.created
-            and chunk.model == envelope.model
-        )
-        before = len(out)
-        if as_sent:
-            out.append(frame.raw)
-        else:
-            out.extend(encode_chunk(one, envelope) for one in chunks)
-        if not normaliser.content:
-            self._preamble += sum(map(len, out[before:]))
-            if self._preamble > MAX_PREAMBLE:
-                self._fail("The provider's answer begins with too much.")
-                return
+        for one in chunks:
+            self._give(one, chunk, frame.raw, out)
+        if self._preamble > MAX_PREAMBLE:
+            self._fail("The provider's answer begins with too much.")
+            return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
             if text and not chunk.remembered and settled(self._decode):
-                self._shape = learn(frame.raw, out[before], text)
+                self._shape = learn(frame.raw, out[-1], text)
         if normaliser.done:
             self._complete(out)
+
+    def _give(self, chunk: Chunk, came: Chunk, raw: bytes, out: list[bytes]) -> None:
+        """``chunk``, which goes to the client, as it ``came`` if it can: in the event ``raw``."""
+        self.progress = True
+        envelope = self._envelope
+        if envelope is None:  # not before something goes out: a chunk that is dropped may not know them yet
+            envelope = self._envelope = named(came, self._expected)
+        if (
+            chunk is came
+            and chunk.verbatim
+            and raw.startswith(b"data: ")
+            and chunk.id == envelope.id
+            and chunk.created == envelope.created
+            and chunk.model == envelope.model
+        ):
+            sent = raw
+        else:
+            sent = encode_chunk(chunk, envelope)
+        out.append(sent)
+        if not self._normaliser.content:
+            self._preamble += len(sent)
 
     def _complete(self, out: list[bytes]) -> None:
         """The format's end marker, or an end after every finish."""
@@ -286,7 +286,7 @@ class StreamBody(Body):
             self._fail_empty()
             return
         envelope = self._envelope or self._expected
-        out.extend(encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True))
+        out += [encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True)]
         out.append(DONE)
         self.usage = normaliser.usage
         self.complete = True

@@ -18,6 +18,8 @@ _EXTENSIONS = rb"(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))
 _HEADER = re.compile(_SIZE + _EXTENSIONS)
 # Some servers pad the size with spaces.
 _PADDED_HEADER = re.compile(_SIZE + rb"[ \t]*" + _EXTENSIONS + rb"[ \t]*")
+# What nearly all chunks begin with.
+_BARE_HEADER = re.compile(_SIZE + rb"\r\n")
 _TRAILER = re.compile(_TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*")
 
 _ENDS = (b"", b"\n", b"\r\n")  # of a chunk, by what is missing of it
@@ -65,6 +67,18 @@ class ChunkedDecoder:
                 position += len(footer)
                 self._footer -= len(footer)
             else:
+                while self._trailer < 0:  # chunks that came whole, one look at each
+                    bare = _BARE_HEADER.match(data, position)
+                    if bare is None:
+                        break
+                    start = bare.end()
+                    end = start + int(bare[1], 16)
+                    if end == start or data[end : end + 2] != b"\r\n":
+                        break
+                    parts.append(data[start:end])
+                    position = end + 2
+                if position == length:
+                    break
                 newline = data.find(b"\n", position, position + MAX_LINE)
                 if newline < 0:
                     if length - position >= MAX_LINE:

@@ -1,27 +1,18 @@
 """The server's role of HTTP/1.1: requests read, responses written, no I/O.
 
-h11 parses the heads, and is lenient where a proxy in front may not be: what only the raw bytes show (bare line ends,
-folded fields, chunk extensions) is refused here, the rest by the core's guard (RFC 9112, 2.2, 5.2, 7.1, 11.2).
+What only the raw bytes show (bare line ends, folded fields, chunk extensions) is refused here, the rest by the core's
+guard (RFC 9112, 2.2, 5.2, 7.1, 11.2).
 """
 
 import functools
-import re
 import time
 from http import HTTPStatus
 
-import h11
-from h11._readers import maybe_read_from_IDLE_client as read_request
-from h11._receivebuffer import ReceiveBuffer
-
 from gwproto import Headers, RequestHead
 from gwproto_io.chunked import ChunkedDecoder, ChunkedError
-from gwproto_io.http1 import fields_of
+from gwproto_io.codec import DEFAULT, Codec, HeadError
+from gwproto_io.codec.heads import MAX_HEAD, head_length, request_line
 
-MAX_HEAD = 65536  # bytes
-
-# A line end that is not CRLF, or a line that continues the one before.
-_IRREGULAR = re.compile(rb"(?<!\r)\n|\r[^\n]|\n[ \t]")
-_END = b"\r\n\r\n"
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -53,6 +44,7 @@ class RequestParser:
         "_buffer",
         "_chunks",
         "_client",
+        "_codec",
         "_left",
         "_scanned",
         "complete",
@@ -60,8 +52,9 @@ class RequestParser:
         "persistent",
     )
 
-    def __init__(self, client: str = "") -> None:
+    def __init__(self, client: str = "", codec: Codec = DEFAULT) -> None:
         self._client = client
+        self._codec = codec
         self._buffer = bytearray()
         self._scanned = 0  # bytes at the buffer's beginning in which no head ends
         self._blank = False  # an empty line before the present head was skipped
@@ -97,21 +90,18 @@ class RequestParser:
             if buffer.startswith(b"\r\n"):
                 del buffer[:2]
                 self._blank = True
-        end = buffer.find(_END, max(0, self._scanned - len(_END)))
-        length = len(buffer) if end < 0 else end + len(_END)
-        # The first byte tells TLS, and other lines that are none, before they are complete.
-        if (length and buffer[0] <= 32) or _IRREGULAR.search(buffer, max(0, self._scanned - 1), length):
-            raise BadRequest(400)
-        if length > MAX_HEAD:
-            raise BadRequest(431)
-        if end < 0:
-            self._scanned = length
-            return None
-        head = bytes(buffer[:length])
-        del buffer[:length]
-        self._scanned = 0
-        self._blank = False
-        return self._parse(head)
+        try:
+            length = head_length(buffer, self._scanned)
+            if not length:
+                self._scanned = len(buffer)
+                return None
+            head = bytes(buffer[:length])
+            del buffer[:length]
+            self._scanned = 0
+            self._blank = False
+            return self._parse(head)
+        except HeadError as error:
+            raise BadRequest(error.status) from error
 
     def next_data(self) -> bytes:
         """The bytes of the body that have arrived. Raises :class:`BadRequest`."""
@@ -130,23 +120,17 @@ class RequestParser:
         self.complete = self._chunks.complete
         return data
 
-    def _parse(self, raw: bytes) -> RequestHead:
-        buffer = ReceiveBuffer()
-        buffer += raw
-        try:
-            request = read_request(buffer)
-        except h11.LocalProtocolError as error:
-            raise BadRequest(error.error_status_hint) from error
-        assert request is not None  # the head is whole
-        version = request.http_version.decode()
-        headers = fields_of(request)
+    def _parse(self, head: bytes) -> RequestHead:
+        method, target, number = request_line(head)
+        headers = self._codec.request_fields(head)
+        version = number.decode()
         self._chunks = None
         self._left = 0
         self.expects_continue = False
         self.persistent = version == "1.1"
         for name, value in headers:
             if name == b"content-length":
-                self._left = int(value)  # h11 lets only digits through
+                self._left = int(value)  # digits, says the codec
             elif name == b"transfer-encoding":
                 self._chunks = ChunkedDecoder(padding=False)  # and no other coding
             elif name == b"expect":
@@ -156,9 +140,7 @@ class RequestParser:
             ]:
                 self.persistent = False
         self.complete = self._chunks is None and not self._left
-        return RequestHead(
-            request.method.decode(), request.target.decode("latin-1"), headers, version, self._client
-        )
+        return RequestHead(method.decode(), target.decode(), headers, version, self._client)
 
 
 class ResponseWriter:

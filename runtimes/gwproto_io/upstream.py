@@ -22,6 +22,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
 from gwproto import Event, LossReason, Origin, UpstreamEnd, UpstreamLost, UpstreamOpened, UpstreamRequest
+from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser, encode_request
 from gwproto_io.pool import Leases
 
@@ -161,7 +162,9 @@ class Pool:
         *,
         dial: Dial = dial_tcp,
         clock: Callable[[], float] = current_time,
+        codec: Codec = DEFAULT,
     ) -> None:
+        self.codec = codec
         self.leases: Leases[Connection] = Leases()
         self.dial = dial
         self._clock = clock
@@ -306,7 +309,9 @@ class Upstreams:
             await self._lose(current, LossReason.STALE if connection.used else LossReason.RESET)
             return
         if not current.ended:
-            current.parser = ResponseParser(current.number, current.request.method, reused=connection.used)
+            current.parser = ResponseParser(
+                current.number, current.request.method, reused=connection.used, codec=self._pool.codec
+            )
             self._post(UpstreamOpened(current.number, connection.used))
 
     async def _read(self, current: _Attempt, parser: ResponseParser) -> None:

@@ -1,4 +1,4 @@
-"""The gateway on raw trio and h11: small, fast, and strict about what it takes for a request."""
+"""The gateway on raw trio: small, fast, and strict about what it takes for a request."""
 
 from gwproto_trio.server import Server, serve
 

@@ -70,7 +70,7 @@ class Connection:
     def __init__(self, server: "Server", stream: trio.abc.Stream, client: str) -> None:
         self._server = server
         self._stream = stream
-        self._parser = RequestParser(client)
+        self._parser = RequestParser(client, server.codec)
         self._writer = ResponseWriter("GET", "1.1")
         self._news = trio.lowlevel.ParkingLot()  # where the performer waits for bytes
         self._room = trio.lowlevel.ParkingLot()  # where the reader waits until some are taken

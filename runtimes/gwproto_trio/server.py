@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from gwproto import Outcome
+from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
@@ -51,10 +52,13 @@ class Server:
         rng: random.Random | None = None,
         state: StateFile | None = None,
         journal: "Journal | None" = None,
+        codec: Codec = DEFAULT,
     ) -> None:
         """``telemetry`` has the pages that tell of this gateway, and hears of every request that has ended, unless
         ``record`` is there to be called instead. ``state``: where to keep, every minute and at the end, what is known
-        of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used."""
+        of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used. ``codec`` reads the clients'
+        requests; a ``pool`` given has its own."""
+        self.codec = codec
         # trio.current_time looks up whose clock it is, each time.
         self.clock = trio.lowlevel.current_clock().current_time
         rng = random.Random() if rng is None else rng
@@ -62,7 +66,9 @@ class Server:
         self._deployment = deployment
         self._state = state
         self._journal = journal
-        self.pool = Pool(deployment.credentials, dial=dial, clock=self.clock) if pool is None else pool
+        self.pool = (
+            Pool(deployment.credentials, dial=dial, clock=self.clock, codec=codec) if pool is None else pool
+        )
         self.telemetry = telemetry = Telemetry() if telemetry is None else telemetry
         self.record = telemetry.record if record is None else record
         self.draining = False

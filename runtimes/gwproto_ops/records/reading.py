@@ -62,8 +62,9 @@ def requests(database: Database, query: RequestsQuery) -> Requests:
     if query.status not in (None, 200):
         conditions.append("status <> 200")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    wanted = 1 if query.request_id else query.limit + 1  # there is no second one, and no need to look for it
     with database.snapshot():
-        rows = database.run(f"{_LINES}{where} ORDER BY id DESC LIMIT ?", (*parameters, query.limit + 1))
+        rows = database.run(f"{_LINES}{where} ORDER BY id DESC LIMIT ?", (*parameters, wanted))
         page = rows[: query.limit]
         data = tuple(_records(database, page))
     more = len(rows) > query.limit

@@ -72,6 +72,7 @@ class Recorder:
         self._lost = 0  # in front of the queue
         self._news = threading.Event()
         self._closing = threading.Event()
+        self._begun = threading.Event()  # the store is there, or why it is not is known
         self._turn = threading.Lock()  # one question at a time
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._thread.start()
@@ -125,7 +126,7 @@ class Recorder:
     def _answer(self, ask: Callable[[Database], object]) -> Response:
         if self._source is None or self._keeper is None:
             return _error(503, "not_available", "No records are kept: analytics.database is empty.")
-        if not self._turn.acquire(timeout=TURN):
+        if not (self._begun.wait(TURN) and self._turn.acquire(timeout=TURN)):
             return _error(503, "not_available", "Too many questions to the records at once.")
         try:
             database = self._source.connect(readonly=True)
@@ -149,6 +150,7 @@ class Recorder:
 
     def _run(self) -> None:
         again = self._keep(last=False)
+        self._begun.set()
         while not self._closing.is_set():
             self._news.wait(again)
             self._closing.wait(PAUSE)
