@@ -207,6 +207,13 @@ def test_only_what_may_fit_is_kept_from_the_decoder(part: bytes) -> None:
         assert body._within
 
 
+def test_what_is_not_utf8_is_repaired_among_frames_that_fit() -> None:
+    body = stream_body()
+    body.receive(ROLE + text("a"))
+    assert body.receive(text("b") + text("c?d").replace(b"?", b"\xff")) == text("b") + text("c\ufffdd")
+    assert body.receive(text("日本")) == text("日本")
+
+
 def test_splicing_moves_the_text_into_the_clients_shape() -> None:
     """The provider counts usage in every chunk because we asked for it; this client did not ask."""
     body = stream_body()
