@@ -41,7 +41,7 @@ def prepare(transport: asyncio.BaseTransport) -> asyncio.Transport:
     that is ever held.
     """
     stream = cast("asyncio.Transport", transport)  # uvloop's only look like one
-    stream.set_write_buffer_limits(0)
+    stream.set_write_buffer_limits(1, 0)  # with 0, asyncio's TLS takes an empty buffer for a full one
     if hasattr(stream, "max_size"):  # asyncio's own reads 256 KiB; uvloop's 250, and it cannot be told
         stream.max_size = READ_SIZE
     return stream

@@ -114,7 +114,7 @@ class MemoryTransport(asyncio.Transport):
         self._flush()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert (high, low) == (0, None)
+        assert (high, low) == (1, 0)
 
     def get_write_buffer_size(self) -> int:
         return len(self._unsent)
