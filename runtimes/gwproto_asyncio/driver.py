@@ -22,6 +22,8 @@ from gwproto_io.driver import SENDS, Send
 
 logger = logging.getLogger("gwproto")
 
+_START = -math.inf  # the deadline of what has not been started
+
 
 class Client(Protocol):
     """The client's side of one exchange. Nothing here waits, or raises for what a network does."""
@@ -75,8 +77,8 @@ class Driver:
         self._exchange, self._client, self._upstreams = exchange, client, upstreams
         self._alarm, self._clock = alarm, alarm.clock
         self._pending: deque[ClientGone | Draining] = deque()
-        self._deadline = math.inf  # as it was after the last input
-        self._started = self._busy = False
+        self._deadline = _START  # as it was after the last input
+        self._busy = False
         if exchange.wakeable:
             exchange.wake = self._wake
 
@@ -90,18 +92,17 @@ class Driver:
 
         Performing may call back and so come here again: whoever is at it will look for more.
         """
-        exchange = self._exchange
-        if self._busy or exchange.finished:
+        if self._busy or self._exchange.finished:
             return
         self._busy = True
         try:
-            self._run(exchange)
+            self._run()
         except Exception:
             logger.exception("exchange failed inside the gateway")
             self.abandon()
             return
         self._busy = False
-        if exchange.finished:
+        if self._exchange.finished:
             self._end()
         elif self._client.writable:
             self._alarm.set(self._deadline)
@@ -116,18 +117,17 @@ class Driver:
             self._client.abort()
         self._end()
 
-    def _run(self, exchange: Exchange) -> None:
-        client, upstreams, pending = self._client, self._upstreams, self._pending
-        if not self._started:
-            self._started = True
+    def _run(self) -> None:
+        exchange, client, upstreams = self._exchange, self._client, self._upstreams
+        if self._deadline == _START:
             self._perform(exchange.start(self._clock()))
             self._deadline = exchange.deadline
         elif exchange.wakeable:
             self._deadline = exchange.deadline
         while not exchange.finished:
             now = self._clock()
-            if pending:
-                commands = exchange.receive(pending.popleft(), now)
+            if self._pending:
+                commands = exchange.receive(self._pending.popleft(), now)
             elif not client.writable:
                 return
             elif now >= self._deadline:
@@ -146,16 +146,14 @@ class Driver:
         for command in commands:
             if isinstance(command, SENDS):
                 sends.append(command)
-                continue
-            if sends and not isinstance(command, CloseUpstream):
+            elif isinstance(command, CloseUpstream):
+                self._upstreams.close(command.attempt)
+            elif sends:
                 self._client.send(sends)
                 sends = []
             if isinstance(command, OpenUpstream):
                 self._upstreams.open(command.attempt, command.request)
-            elif isinstance(command, CloseUpstream):
-                self._upstreams.close(command.attempt)
-            else:
-                assert isinstance(command, Abort)
+            elif isinstance(command, Abort):
                 self._client.abort()
         if sends:
             self._client.send(sends)
