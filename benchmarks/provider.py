@@ -123,9 +123,13 @@ class Provider(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Serve on a port of the system's choice, printed in one line, until standard input ends."""
+    """Serve on the port named on the command line, or one of the system's choice, until standard input ends.
+
+    The port is printed in one line.
+    """
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Provider, "127.0.0.1", 0, backlog=4096)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    server = await loop.create_server(Provider, "127.0.0.1", port, backlog=4096)
     over = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), over.set)
     print(server.sockets[0].getsockname()[1], flush=True)
