@@ -352,7 +352,7 @@ def test_who_gets_no_answer_has_waited_all_the_same() -> None:
     found, server = measured(rate=10.0, duration=2.0, stall=(BEGIN + 0.995, math.inf))
     assert (found.answers, found.errors) == (10, 10)
     assert found.error == "no answer within 20 s"
-    assert found.max == pytest.approx(load.PATIENCE + 1.0)  # it was due 1 s before the last would have been
+    assert found.max == pytest.approx(load.PATIENCE + 1.0)  # waiting since a second before the end of the pass
     assert found.p90 > load.PATIENCE
     assert server.requests == 4 + 10 + 4  # the others never had a connection
 
