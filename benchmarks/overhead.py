@@ -165,6 +165,7 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None
     if sys.stdout.isatty():
         try:
             from rich.console import Console
+            from rich.markup import escape  # units in brackets are no markup
             from rich.table import Table
         except ImportError:
             pass
@@ -173,7 +174,7 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None
             for column in head[1:]:
                 grid.add_column(column, justify="right")
             for row in rows:
-                grid.add_row(*row)
+                grid.add_row(*map(escape, row))
             Console().print(grid)
             return
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import answers, load, provider, servers
+from benchmarks import answers, load, overhead, provider, servers
 from benchmarks.compare import __main__ as command
 from benchmarks.compare import peers, plot, report, run
 from benchmarks.compare.peers import Peer, PeersError
@@ -352,7 +352,9 @@ def test_who_gets_no_answer_has_waited_all_the_same() -> None:
     found, server = measured(rate=10.0, duration=2.0, stall=(BEGIN + 0.995, math.inf))
     assert (found.answers, found.errors) == (10, 10)
     assert found.error == "no answer within 20 s"
-    assert found.max == pytest.approx(load.PATIENCE + 1.0)  # waiting since a second before the end of the pass
+    assert found.max == pytest.approx(
+        load.PATIENCE + 1.0
+    )  # waiting since a second before the end of the pass
     assert found.p90 > load.PATIENCE
     assert server.requests == 4 + 10 + 4  # the others never had a connection
 
@@ -467,6 +469,17 @@ def test_the_table_and_what_its_reader_must_know(example: run.Report) -> None:
     assert "1 of 1 passes were disturbed" in remarks[2]
     assert remarks[3].startswith("<b>, round 1: the load generator itself was up to 10.0 ms behind")
     assert len(remarks) == 4
+
+
+def test_units_are_shown_on_a_terminal(
+    example: run.Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    overhead.show(*report.table(example), "title")
+    shown = capsys.readouterr().out
+    assert "CPU per request, 16 connections [ms]" in shown
+    assert "┃" in shown
 
 
 def test_plots_have_a_bar_for_each_figure(example: run.Report, tmp_path: Path) -> None:
@@ -613,7 +626,7 @@ def mock_provider() -> Iterator[str]:
 @pytest.mark.parametrize("model", ["", "mock-burst-7"])
 def test_whatever_runs_at_a_url(tmp_path: Path, model: str) -> None:
     """With the mock provider's own models its answers are checked; with another the scenarios ask for that."""
-    wanted = ["--scenario", "50 at once"] if model else []
+    wanted = ["--scenario", "50 at once"] + ([] if model else ["--scenario", "16", "--scenario", "latency"])
     with mock_provider() as url:
         argv = ["--url", url, "--name", "mock", "--rounds", "1", "--duration", "0.05", *wanted]
         argv += ["--model", model, "--key", "k"] if model else []
@@ -624,7 +637,7 @@ def test_whatever_runs_at_a_url(tmp_path: Path, model: str) -> None:
     assert told["problems"] == []
     assert {figure["peer"] for figure in told["figures"]} == {"mock"}
     assert not any("CPU" in figure["name"] or figure["name"] == run.MEMORY for figure in told["figures"])
-    assert len(told["figures"]) == (1 if model else 2 + 4 + 2)
+    assert len(told["figures"]) == (1 if model else 1 + 4 + 1)
     if model:
         assert all(one["events"] == 7 * one["answers"] for one in told["passes"])
 
