@@ -46,6 +46,7 @@ class Job(msgspec.Struct, frozen=True, tag="job"):
         0.0  # requests per second, on a fixed schedule; 0: a connection's next when it has an answer
     )
     host: str = "127.0.0.1"
+    authority: str = "127.0.0.1"  # as the request names the host
     tls: bool = False
     path: str = "/v1/chat/completions"
     headers: dict[str, str] = {}  # beside those of every request
@@ -92,7 +93,7 @@ def request(job: Job) -> bytes:
     body = msgspec.json.encode(fields)
     more = {"authorization": f"Bearer {job.key}"} | job.headers if job.key else job.headers
     head = (
-        f"POST {job.path} HTTP/1.1\r\nhost: {job.host}\r\nuser-agent: benchmark\r\naccept: */*\r\n"
+        f"POST {job.path} HTTP/1.1\r\nhost: {job.authority}\r\nuser-agent: benchmark\r\naccept: */*\r\n"
         + "".join(f"{name}: {value}\r\n" for name, value in more.items())
         + f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )

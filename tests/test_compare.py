@@ -19,7 +19,7 @@ from benchmarks import answers, load, overhead, provider, servers
 from benchmarks.compare import __main__ as command
 from benchmarks.compare import peers, plot, report, run
 from benchmarks.compare.peers import Peer, PeersError
-from support.virtual_loop import START, run_virtually
+from support.virtual_loop import START, VirtualLoop, run_virtually
 
 # Peers as data
 
@@ -209,7 +209,7 @@ def test_a_url_is_a_target(url: str, at: tuple[str, int, bool, str]) -> None:
     assert (named.name, job.model, job.expect, job.rate, job.pid) == ("mine", "real", "any", 0.0, 7)
     head = load.request(job).decode().partition("\r\n\r\n")[0].split("\r\n")
     assert head[0] == f"POST {at[3]} HTTP/1.1"
-    assert f"host: {at[0]}" in head
+    assert f"host: {url.split('/')[2]}" in head
     assert "authorization: Bearer k" in head
 
 
@@ -304,13 +304,18 @@ def measured(
     duration: float,
     stall: tuple[float, float] = (0, 0),
     odd: dict[int, bytes | None] | None = None,
+    hold_up: tuple[float, float] | None = None,
 ) -> tuple[load.Measurement, Server]:
-    """Four connections; the clock begins at START."""
+    """Four connections; the clock begins at START. ``hold_up``: when, and how long, the generator does not run."""
 
     async def main() -> tuple[load.Measurement, Server]:
         server = Server(stall, odd or {})
+        loop = server.loop
+        assert isinstance(loop, VirtualLoop)
+        if hold_up is not None:
+            loop.call_at(hold_up[0], loop.pass_time, hold_up[1])
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(server.loop, "create_connection", server.connect)
+            patched.setattr(loop, "create_connection", server.connect)
             job = load.Job(1, 0, "mock-plain", 4, 0, duration, warm_up=0.0, rate=rate, tolerant=True)
             return await load.measure(job), server
 
@@ -339,6 +344,14 @@ def test_the_open_loop_charges_a_stall_to_all_who_would_have_come() -> None:
     assert found.max > 0.99
     assert found.p90 > 0.6  # more than a tenth of the requests were due in the stall
     assert found.elapsed == pytest.approx(3.99 + SERVICE)
+
+
+def test_the_generators_own_lateness_is_charged_too_and_told() -> None:
+    found, _ = measured(rate=100.0, duration=2.0, hold_up=(BEGIN + 0.995, 0.5))
+    assert found.answers == 200
+    assert found.late == pytest.approx(0.495)  # of the request due at 1.0
+    assert found.max == pytest.approx(0.495 + SERVICE)
+    assert found.p90 > 0.25
 
 
 def test_the_closed_loop_would_have_hidden_it() -> None:

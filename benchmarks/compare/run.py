@@ -46,6 +46,7 @@ class Target(NamedTuple):
     port: int
     pid: int  # 0: unknown, so that only the client's side is measured
     host: str = "127.0.0.1"
+    authority: str = "127.0.0.1"
     tls: bool = False
     path: str = "/v1/chat/completions"
     model: str = "{model}"
@@ -64,6 +65,7 @@ class Target(NamedTuple):
             stagger=scenario.stagger,
             rate=rate if scenario.open else 0.0,
             host=self.host,
+            authority=self.authority,
             tls=self.tls,
             path=self.path,
             headers=dict(self.headers),
@@ -89,6 +91,7 @@ def at_url(url: str, name: str, model: str, key: str, pid: int) -> Target:
         port=parts.port or (443 if tls else 80),
         pid=pid,
         host=parts.hostname,
+        authority=parts.netloc.rpartition("@")[2],
         tls=tls,
         path=path + (f"?{parts.query}" if parts.query else ""),
         model=model or "{model}",
