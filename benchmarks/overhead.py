@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import load, servers
 
-RUNTIMES = ("trio", "quart")
+RUNTIMES = ("asyncio", "trio", "quart")
 
 
 class Scenario(NamedTuple):
@@ -233,7 +233,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--runtime",
         action="append",
         choices=[*RUNTIMES, *[name + servers.WITH_H11 for name in RUNTIMES], "relay"],
-        help="what to measure, may be repeated (default: trio and quart); those with -h11 as if httptools was not"
+        help="what to measure, may be repeated (default: all of them); those with -h11 as if httptools was not"
         " installed; relay is a bare proxy on trio and h11",
     )
     parser.add_argument(

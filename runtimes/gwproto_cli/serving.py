@@ -117,6 +117,10 @@ def serve(
         import trio
 
         error = trio.run(main)
+    elif server.runtime == "asyncio":
+        import gwproto_asyncio
+
+        error = gwproto_asyncio.run(main())
     else:
         import asyncio
 
@@ -151,6 +155,10 @@ def _server(runtime: str) -> Serve:
             import gwproto_trio
 
             return gwproto_trio.serve
+        if runtime == "asyncio":
+            import gwproto_asyncio
+
+            return gwproto_asyncio.serve
         import gwproto_quart
 
         return gwproto_quart.serve
