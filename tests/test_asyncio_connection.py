@@ -23,7 +23,7 @@ from test_trio_connection import (
 )
 
 from gwproto import Ending, Origin, Outcome
-from gwproto.config import ServerSettings
+from gwproto.config import ServerSettings, SingleFlightSettings
 from gwproto_asyncio import Server
 from gwproto_asyncio.connection import (
     HEAD_TIMEOUT,
@@ -43,7 +43,7 @@ from support.virtual_loop import run_virtually
 class World:
     """A server whose provider answers each request with ``answer`` and then stands still."""
 
-    def __init__(self, answer: bytes = JSON_ANSWER, **server: float) -> None:
+    def __init__(self, answer: bytes = JSON_ANSWER, *, single_flight: bool = False, **server: float) -> None:
         self.answer = answer
         self.outcomes: list[Outcome] = []
         self.theirs: list[MemoryStream] = []
@@ -51,7 +51,10 @@ class World:
         self.clients: list[MemoryTransport] = []
         self.providing: list[asyncio.Task[None]] = []
         deployment = Deployment(
-            configuration(server=ServerSettings(**server)),  # type: ignore[arg-type]  # all of them are floats
+            configuration(
+                server=ServerSettings(**server),  # type: ignore[arg-type]  # all of them are floats
+                single_flight=SingleFlightSettings(enabled=single_flight),
+            ),
             {"a": (b"authorization", b"Bearer upstream")},
         )
         self.pool = Pool(deployment.credentials, dial=self.dial, clock=asyncio.get_running_loop().time)
@@ -568,6 +571,31 @@ async def test_a_client_that_leaves_without_having_read(world: World) -> None:
     await turns()
     assert [outcome.ending for outcome in world.outcomes] == [Ending.CLIENT_CLOSED]
     assert world.open == 0
+
+
+def test_a_leader_that_leaves_without_having_read_serves_its_followers_on() -> None:
+    async def main() -> None:
+        world = World(STREAM_HEAD + CONTENT, single_flight=True)
+        body = STREAM_BODY.replace(b"{", b'{"temperature": 0, ', 1)
+        leader, follower = world.connect(room=100), world.connect()
+        await leader.send(post(body))
+        await turns()
+        await follower.send(post(body))
+        assert (await receive(follower)).count(b'"Hello"') == 1
+        await leader.aclose()
+        await turns()
+        assert world.outcomes == []
+        await world.theirs[0].send(CONTENT + framed(STOP + DONE) + b"0\r\n\r\n")
+        answer = await receive(follower, 1.0)
+        assert answer.count(b'"Hello"') == 1
+        assert answer.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert len(world.theirs) == 1
+        endings = {outcome.ending for outcome in world.outcomes}
+        assert endings == {Ending.CLIENT_CLOSED, Ending.COMPLETED}
+        assert len(world.server.connections) == 1
+        await ended(world)
+
+    run_virtually("asyncio", main)
 
 
 @virtually

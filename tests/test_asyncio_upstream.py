@@ -305,6 +305,18 @@ async def test_an_answer_before_the_request_is_written() -> None:
 
 
 @virtually
+async def test_a_whole_answer_before_the_request_is_written() -> None:
+    """What is left of the request must not run into the next one."""
+    world = World(room=10)
+    world.upstreams.open(1, REQUEST)
+    await turns()
+    await world.theirs[0].send(ANSWER)
+    assert (await world.events())[-1] == UpstreamEnd(1)
+    await turns()
+    assert (world.open, world.leases) == (0, (0, 0))
+
+
+@virtually
 async def test_a_loss_before_the_request_is_written() -> None:
     world = World(room=10)
     world.upstreams.open(1, REQUEST)
@@ -381,3 +393,21 @@ async def test_the_first_event_of_any_attempt() -> None:
     assert (world.open, world.leases) == (1, (0, 1))
     with pytest.raises(anyio.BrokenResourceError):
         await world.theirs[0].send(b"x")
+
+
+@virtually
+async def test_secrets_that_have_come_and_gone() -> None:
+    """An exchange may use what was in force since it began."""
+    world = World()
+    world.pool.reconfigure({"key": (b"authorization", b"Bearer another")}, [])  # nowhere may it go
+    world.upstreams.open(1, REQUEST)
+    assert await world.events() == [UpstreamOpened(1, False)]
+    assert b"canary" in await world.theirs[0].receive()
+    world.upstreams.close_all()
+    world.upstreams.begin(world.notify)
+    world.upstreams.open(1, REQUEST)
+    assert await world.events() == [UpstreamLost(1, LossReason.UNREACHABLE)]
+    world.pool.reconfigure({"key": (b"authorization", b"Bearer another")}, [("key", ORIGIN)])
+    world.upstreams.open(2, REQUEST)
+    assert await world.events() == [UpstreamOpened(2, False)]
+    assert b"another" in await world.theirs[1].receive()

@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._parser.receive(data)
         if self._driver is not None:
             self._driver.run()
-        elif not self._page:
+        else:
             self._next()
         if self._parser.buffered > MAX_BUFFERED and not self._paused and not self._lingering:
             self._paused = True
@@ -117,21 +117,21 @@ class Connection(asyncio.Protocol):
         self._eof = True
         if self._driver is not None:
             self._driver.post(ClientGone())
+            if self._driver is not None:  # others share its answer, and need not wait for one who left
+                self._transport.abort()
         elif self._lingering:
             self._transport.close()
-        elif not self._page:
+        else:
             self._next()
-        return True  # the transport is closed here, once nothing more is to be sent
+        return True  # it is closed here, once nothing more is to be sent
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._eof = self._cut = self._lingering = self._lost = True
-        self._paused = False
         self._alarm.stop()
-        if not self.writable:
-            self.writable = True
-            self._upstreams.resume()
+        self.writable = True
+        self._upstreams.resume()
         if self._driver is not None:
-            self._driver.post(ClientGone())  # which need not be the end: others may share its answer
+            self._driver.post(ClientGone())
         else:
             self._server.closed(self)
 

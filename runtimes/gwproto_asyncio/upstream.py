@@ -86,7 +86,6 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_pool",
-        "_request",
         "_secret",
         "_transport",
         "closed",
@@ -172,7 +171,9 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         events = parser.receive(data)
         if parser.complete:
-            self._finish(owner, reusable=parser.reusable)
+            self._finish(
+                owner, reusable=parser.reusable and not self._full
+            )  # else the request would go on in it
         elif owner.paused:
             self.pause()
         owner.post(events)
