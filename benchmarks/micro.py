@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import load, provider
+from benchmarks import answers, load, provider
 from gwproto import (
     ClientData,
     ClientEnd,
@@ -65,7 +65,7 @@ def request_body(events: int) -> bytes:
 
 
 def events_of(count: int, usage: bool = True) -> bytes:
-    return load.unchunked(body_of(provider.burst(count, usage)), 0) or b""
+    return answers.unchunked(body_of(provider.burst(count, usage)), 0) or b""
 
 
 def configuration() -> Configuration:

@@ -38,13 +38,14 @@ class Rotation:
     Equals take turns in a circle, so that a turn among them costs the same however many they are.
     """
 
-    __slots__ = ("_at", "_circle", "_credit", "_keys", "_weights")
+    __slots__ = ("_at", "_circle", "_credit", "_keys", "_open", "_weights")
 
     def __init__(self) -> None:
         self._credit: dict[str, float] = {}
         self._keys: Sequence[str] = ()
         self._weights: Sequence[float] = ()
         self._circle: Sequence[str] = ()  # who comes after whom, while nothing else happens; empty: not known
+        self._open = False  # the last turn could go to anybody
         self._at = 0  # how many of it have had their turns since the credits were counted
 
     def turn(
@@ -56,11 +57,13 @@ class Rotation:
         """
         if keys is not self._keys or weights is not self._weights:  # mostly they are the same objects
             self._meet(keys, weights)
-        if allowed is None and (self._circle or self._close()):
+        # Made at the second turn in a row that may go to anybody: it costs more than one turn.
+        if allowed is None and (self._circle or (self._open and self._close())):
             chosen = self._circle[self._at]
             self._at = (self._at + 1) % len(keys)
             return chosen
         self._count()
+        self._open = allowed is None
         credit = self._credit
         total = sum(weights)
         chosen = keys[0]
