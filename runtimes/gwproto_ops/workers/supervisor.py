@@ -278,7 +278,7 @@ class Supervisor:
                 number in self._restarts.serving
             ):  # one that starts will read what is there then, and has no ears yet
                 self._reloading = number, self._clock() + RELOAD_LIMIT
-                self._workers[number].process.send_signal(HANGUP[0])
+                self._workers[number].process.send_signal(signal.SIGHUP)
 
     def _gather(self, asker: _Worker, turn: int, report: bytes) -> None:
         asker.report = report
