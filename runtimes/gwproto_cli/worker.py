@@ -28,14 +28,15 @@ from gwproto_ops.workers.messages import Failed, Order, Ready, Reloaded, Told
 
 def main() -> int:
     """The argument is the descriptor of a socket, on which the order comes."""
-    link = Link(socket.socket(fileno=int(sys.argv[1])))
-    try:
-        work(link.order(), link)
-    except EOFError:
-        return 1
-    except ConfigurationError as error:
-        link.send(Failed(str(error)))
-        return 1
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        link = Link(sock)
+        try:
+            work(link.order(), link)
+        except EOFError:
+            return 1
+        except ConfigurationError as error:
+            link.send(Failed(str(error)))
+            return 1
     return 0
 
 

@@ -39,6 +39,9 @@ RELOAD_LIMIT = 10.0
 #: Seconds from the second signal to SIGKILL.
 KILL_AFTER = 5.0
 
+#: Seconds from the end of a worker's socket to that of its process.
+END_LIMIT = 2.0
+
 #: Starts the worker of a number; its process, and our end of the socket pair.
 Start = Callable[[int], tuple["subprocess.Popen[bytes]", socket.socket]]
 #: Encoded reports to one that has the counters of all and nothing else.
@@ -211,7 +214,7 @@ class Supervisor:
         self._selector.unregister(worker.sock)
         worker.sock.close()
         try:
-            status = worker.process.wait(1.0)
+            status = worker.process.wait(END_LIMIT)
         except subprocess.TimeoutExpired:
             worker.process.kill()
             status = worker.process.wait()
