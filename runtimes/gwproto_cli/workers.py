@@ -114,8 +114,11 @@ def _hosted(stack: ExitStack) -> list[str]:
 
 
 def _make_tables(database: str, state_dir: str, retention_days: int, environ: Mapping[str, str]) -> None:
-    """Have the tables there, and whole, before several processes look for them at once. What fails, workers retry."""
-    source = locate(database, state_dir, environ)
+    """Have SQLite's tables there, and whole, before several processes look for them at once.
+
+    What fails here the workers try again; PostgreSQL has a lock for it.
+    """
+    source = locate(database, state_dir, environ) if database.startswith("sqlite:") else None
     if source is not None:
         keeper = Keeper(source, retention_days=retention_days, limit=1)
         keeper.work(time.monotonic(), time.time())
