@@ -179,10 +179,11 @@ def serving(
     provider_port: int,
     more: Sequence[str],
     settings: Mapping[str, str] | None = None,
+    cores: set[int] = SERVER_CORES,
 ) -> Iterator[Server]:
     """Start the server called ``name`` alone on its core, wait for its first answers, and stop it at the end.
 
-    ``settings``: ``GWPROTO_`` variables for a gateway.
+    ``settings``: ``GWPROTO_`` variables for a gateway. ``cores``: others than its own, for several workers.
     """
     directory = directory / name
     directory.mkdir(exist_ok=True)
@@ -196,7 +197,7 @@ def serving(
         **(settings or {}),
     }
     log = directory / "log"
-    with log.open("wb") as output, on(SERVER_CORES):
+    with log.open("wb") as output, on(cores):
         started = time.perf_counter()
         process = subprocess.Popen(
             argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
