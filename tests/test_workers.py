@@ -161,7 +161,7 @@ MESSAGES: list[Message] = [
 def test_messages_may_be_split_anywhere(sizes: list[int]) -> None:
     data = b"".join(map(framed, MESSAGES))
     unframer = Unframer()
-    found = []
+    found: list[Message] = []
     for size in sizes:
         found += unframer.feed(data[:size])
         data = data[size:]
