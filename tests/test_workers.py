@@ -29,6 +29,7 @@ from gwproto_ops.workers.messages import (
     Order,
     Ready,
     Reloaded,
+    Stop,
     Tell,
     Told,
     Unframer,
@@ -150,6 +151,7 @@ MESSAGES: list[Message] = [
     Ready(["http://x", "http://y"]),
     Failed("path: problem"),
     Reloaded(),
+    Stop(),
     Ask(3, b"\0" * 300),
     Tell(),
     Told(b""),
@@ -303,9 +305,11 @@ class Fake:
         self.process = subprocess.Popen(["sleep", "60"], process_group=0)
         self.theirs, self.sock = socket.socketpair()
         self.sock.settimeout(PATIENCE)
+        self.ready = False
         self._unframer = Unframer()
 
     def send(self, message: Message) -> None:
+        self.ready = self.ready or isinstance(message, Ready)
         self.sock.sendall(framed(message))
 
     def receive(self, kind: type[M]) -> M:
@@ -318,6 +322,15 @@ class Fake:
         """Die."""
         self.process.kill()
         self.sock.close()
+
+    def stop(self) -> None:
+        """Do as one is told: by a message who serves, by a signal who starts."""
+        if self.ready:
+            self.receive(Stop)
+            assert self.process.poll() is None
+        else:
+            assert self.process.wait(PATIENCE) == -signal.SIGTERM
+        self.end()
 
 
 class Crew:
@@ -351,8 +364,7 @@ class Crew:
         """By a signal, which those that are left obey."""
         os.kill(os.getpid(), signal.SIGTERM)
         for worker in left:
-            worker.process.wait(PATIENCE)
-            worker.sock.close()
+            worker.stop()
 
     def run(self, during: Callable[["Crew"], None]) -> None:
         errors: list[BaseException] = []
@@ -472,8 +484,7 @@ class TestSupervisor:
             one, two = crew.started(1), crew.started(2)
             two.send(Failed("a.b: is wrong"))
             two.end()
-            one.process.wait(PATIENCE)
-            one.end()
+            one.stop()
 
         with pytest.raises(ConfigurationError, match=r"^worker 2: a\.b: is wrong$"):
             crew.run(during)
@@ -485,8 +496,7 @@ class TestSupervisor:
             one.send(Ready([]))
             for n in range(2, 2 + HOPELESS):
                 crew.started(n).end()
-            one.process.wait(PATIENCE)
-            one.end()
+            one.stop()
 
         with pytest.raises(ConfigurationError, match=r"^worker 2: ended at its start again"):
             crew.run(during)
@@ -516,7 +526,7 @@ class TestLink:
             theirs.sendall(framed(MESSAGES[0]))
             assert link.order() == MESSAGES[0]
             told = threading.Event()
-            link.listen(told.set)
+            link.listen(told.set, lambda: True)
             theirs.sendall(framed(Tell()))
             assert told.wait(PATIENCE)
             answers: list[Gathered | None] = []
@@ -528,14 +538,28 @@ class TestLink:
             theirs.sendall(framed(late) + framed(right))
             thread.join(PATIENCE)
             assert answers == [right]
-            hung_up = threading.Event()
-            before = signal.signal(signal.SIGTERM, lambda *_: hung_up.set())
-            try:
-                theirs.close()
-                assert hung_up.wait(PATIENCE)
-            finally:
-                signal.signal(signal.SIGTERM, before)
+            theirs.close()
             link.send(Reloaded())  # to nobody
+
+    @pytest.mark.parametrize("gone", [False, True])
+    @pytest.mark.parametrize("drains", [False, True])
+    def test_a_stop(self, gone: bool, drains: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that drains already gets no second signal, which would break off what runs."""
+        monkeypatch.setattr("gwproto_ops.workers.link.HEARSAY", 0.0)
+        signals: list[int] = []
+        monkeypatch.setattr(os, "kill", lambda pid, number: signals.append(number))
+        answers = [drains, True]
+        before = set(threading.enumerate())
+        theirs, ours = socket.socketpair()
+        with theirs, ours:
+            Link(ours).listen(lambda: None, lambda: answers.pop(0))
+            (thread,) = set(threading.enumerate()) - before
+            if not gone:
+                theirs.sendall(framed(Stop()))
+            theirs.close()
+            thread.join(PATIENCE)
+        assert signals == ([] if drains else [signal.SIGTERM])
+        assert answers == ([True] if gone else [])
 
     def test_no_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gwproto_ops.workers.link.PATIENCE", 0.01)

@@ -144,8 +144,9 @@ def test_one_is_killed(runtime: str, tmp_path: Path) -> None:
     assert states == ["state-2.json", "state.json"]
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_signal_drains_all(runtime: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("runtime", "group"), [("quart", False), ("trio", False), ("trio", True)])
+def test_a_signal_drains_all(runtime: str, group: bool, tmp_path: Path) -> None:
+    """``group``: the workers get it, too, as service managers do it."""
     provider = Provider("paced", Knobs(words=25, pace=0.03))
     with (
         hosting([provider]) as urls,
@@ -154,6 +155,8 @@ def test_a_signal_drains_all(runtime: str, tmp_path: Path) -> None:
     ):
         responses = [client.send(STREAM) for client in clients]
         begun = [response.readline() for response in responses]
+        for pid in workers(gateway) if group else ():
+            os.kill(pid, signal.SIGTERM)
         gateway.terminate()
 
         def deaf() -> bool:

@@ -67,8 +67,14 @@ def work(order: Order, link: Link) -> None:
             made = telemetry.report()
             threading.Thread(target=lambda: link.send(Told(made())), daemon=True).start()
 
+        def hear() -> None:
+            try:
+                reloader.soon(report)
+            except RuntimeError:  # the event loop is at its end
+                pass
+
         def on_listening(urls: list[str]) -> None:
-            link.listen(lambda: reloader.soon(report))
+            link.listen(hear, lambda: telemetry.draining)
             link.send(Ready(urls))
 
         await run(

@@ -82,6 +82,11 @@ class Telemetry:
         return partial(_safely, name, page)
 
     @property
+    def draining(self) -> bool:
+        """Whether the gateway has been asked to stop. From any thread."""
+        return self._gateway.statistics(0.0).draining_for is not None
+
+    @property
     def open(self) -> bool:
         """Is there something to close?"""
         return self._recorder is not None

@@ -38,6 +38,10 @@ class Reloaded(Struct, tag=True):
     """A worker has read the configuration again, whatever came of it."""
 
 
+class Stop(Struct, tag=True):
+    """A worker is to drain, if it does not do so already."""
+
+
 class Ask(Struct, tag=True):
     """A worker wants the figures of all. ``report``: its own, encoded."""
 
@@ -66,7 +70,7 @@ class Gathered(Struct, tag=True):
     restarts: int
 
 
-Message = Order | Ready | Failed | Reloaded | Ask | Tell | Told | Gathered
+Message = Order | Ready | Failed | Reloaded | Stop | Ask | Tell | Told | Gathered
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode

@@ -23,6 +23,7 @@ from gwproto_ops.workers.messages import (
     Message,
     Ready,
     Reloaded,
+    Stop,
     Tell,
     Told,
     Unframer,
@@ -267,8 +268,11 @@ class Supervisor:
         """Have all drain; the second time, end at once; the third time they are killed."""
         self._stops += 1
         self._restarts.stop()
-        for worker in self._workers.values():
-            worker.process.send_signal(signal.SIGTERM if self._stops < 3 else signal.SIGKILL)
+        for number, worker in self._workers.items():
+            if self._stops == 1 and number in self._restarts.serving:
+                self._send(worker, Stop())
+            else:
+                worker.process.send_signal(signal.SIGTERM if self._stops < 3 else signal.SIGKILL)
         if self._stops == 2:
             self._kill_at = self._clock() + KILL_AFTER
 
