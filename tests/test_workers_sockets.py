@@ -171,6 +171,7 @@ def test_a_signal_drains_all(runtime: str, group: bool, tmp_path: Path) -> None:
         assert gateway.process.poll() is None
         for client, response, first in zip(clients, responses, begun, strict=True):
             body = first + client.read(response).body
+            client.close()
             assert body.endswith(b"data: [DONE]\n\n")
             assert b'"error"' not in body
         assert gateway.wait() == 0
