@@ -103,10 +103,19 @@ def test_one_is_killed(runtime: str, tmp_path: Path) -> None:
         serving(tmp_path, runtime, configuration([provider], urls), flags=TWO, notices=notices) as gateway,
         connected(gateway) as clients,
     ):
+
+        def recorded() -> int:
+            with gateway.client() as client:
+                answer = client.get("/v1/analytics")
+            assert answer.status == 200
+            total: int = answer.json["total_requests"]
+            return total
+
         before = workers(gateway)
         assert len(before) == 2
         assert [asked(client) for client in clients] == [200] * CONNECTIONS
         until(lambda: figures(gateway)["gwproto_requests_total"] == CONNECTIONS)
+        until(lambda: recorded() == CONNECTIONS)
         shown = figures(gateway)
         assert shown["gwproto_workers"] == 2
         assert shown["gwproto_workers_silent"] == 0
@@ -127,13 +136,6 @@ def test_one_is_killed(runtime: str, tmp_path: Path) -> None:
         assert after["gwproto_request_duration_seconds_count"] == total
         assert all(after[name] >= n for name, n in shown.items() if name.endswith(("_total", "_count")))
 
-        def recorded() -> int:
-            with gateway.client() as client:
-                answer = client.get("/v1/analytics")
-            assert answer.status == 200
-            total: int = answer.json["total_requests"]
-            return total
-
         until(lambda: recorded() >= total)
         assert recorded() == total
     lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith("{")]
@@ -144,7 +146,7 @@ def test_one_is_killed(runtime: str, tmp_path: Path) -> None:
     assert states == ["state-2.json", "state.json"]
 
 
-@pytest.mark.parametrize(("runtime", "group"), [("quart", False), ("trio", False), ("trio", True)])
+@pytest.mark.parametrize(("runtime", "group"), [*[(one, False) for one in RUNTIMES], ("trio", True)])
 def test_a_signal_drains_all(runtime: str, group: bool, tmp_path: Path) -> None:
     """``group``: the workers get it, too, as service managers do it."""
     provider = Provider("paced", Knobs(words=25, pace=0.03))
@@ -214,6 +216,7 @@ def test_workers_do_not_outlive_their_supervisor(runtime: str, tmp_path: Path) -
         first = response.readline()
         gateway.process.kill()
         body = first + client.read(response).body
+        client.close()
         assert body.endswith(b"data: [DONE]\n\n")
         until(lambda: not any(map(runs, pids)))
 
