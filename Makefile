@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests deep mutants bench codecs routing recording lock clean
+.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -36,6 +36,9 @@ mutants: .venv/test.stamp  ## whether the tests notice seeded breaks of the core
 
 bench: .venv/serve.stamp  ## CPU per request and per chunk beside a reference; flags in ARGS
 	$(BIN)/python -m benchmarks.overhead $(ARGS)
+
+compare: .venv/serve.stamp  ## gateways beside each other, those that are installed; flags in ARGS
+	$(BIN)/python -m benchmarks.compare $(ARGS)
 
 codecs: .venv/serve.stamp  ## CPU of the wire formats, per request and per chunk; flags in ARGS
 	$(BIN)/python -m benchmarks.codecs $(ARGS)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import load, provider
+from benchmarks import answers, load, provider
 from gwproto import (
     ClientData,
     ClientEnd,
@@ -31,6 +31,7 @@ from gwproto import (
     UpstreamOpened,
     UpstreamRequest,
 )
+from gwproto.commands import Command, SendData
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.exchange.gears import StreamBody
 from gwproto.policy.auth import ClientKey
@@ -47,6 +48,8 @@ from gwproto_io.http1 import encode_request as encode_http
 from gwproto_io.http1_server import RequestParser, ResponseWriter
 
 PROVIDERS, MODELS = 12, 10
+EVENTS = 50
+SEGMENT, ALL = 1448, 1 << 16  # bytes in a read: of one TCP segment on Ethernet, of all events
 CODECS: dict[str, Codec] = {codec.name: codec for codec in (H11Codec(), DEFAULT)}
 KEY = "bench-client-key"
 JSON_HEADERS = ((b"content-type", b"application/json"), (b"content-length", b"1000"))
@@ -62,7 +65,7 @@ def request_body(events: int) -> bytes:
 
 
 def events_of(count: int, usage: bool = True) -> bytes:
-    return load.unchunked(body_of(provider.burst(count, usage)), 0) or b""
+    return answers.unchunked(body_of(provider.burst(count, usage)), 0) or b""
 
 
 def configuration() -> Configuration:
@@ -91,8 +94,8 @@ class Pieces:
         self.configuration = configuration()
         self.now = 1e6
         self.plain = request_body(0)
-        self.streaming = request_body(50)
-        self.events = events_of(50)
+        self.streaming = request_body(EVENTS)
+        self.events = events_of(EVENTS)
         self.answer = body_of(provider.PLAIN)
         parsed = parse_request(self.streaming)
         assert isinstance(parsed, ChatRequest)
@@ -101,7 +104,7 @@ class Pieces:
         self.router = Router(self.configuration.catalog, self.configuration.settings, rng=random.Random(1))
         self.gateway = Gateway(self.configuration, rng=random.Random(1), epoch=1.7e9)
         self.http_request = load.request(load.Job(0, 0, "mock-model-3", 1, 0, 0.0, key=KEY))
-        self.http_stream = provider.burst(50, True)
+        self.http_stream = provider.burst(EVENTS, True)
         head, _, body = self.http_stream.partition(b"\r\n\r\n")
         self.http_chunk = body[: body.index(b"\r\n", body.index(b"\r\n") + 2) + 2]
         self.http_reader = ResponseParser(1, "POST", reused=True)
@@ -184,6 +187,38 @@ class Pieces:
     def stream_chat(self) -> object:
         return self.chat(self.streaming, STREAM_HEADERS, self.events)
 
+    def passing(self, size: int = 0, *, usage: bool = False) -> Callable[[], object]:
+        """An exchange that passes on 50 events of text per call, as a driver has it do that.
+
+        Each event comes in a read of its own, or all in reads of ``size`` bytes. In Relay; with ``usage`` in Splice:
+        the provider counts it, which this client has not asked for.
+        """
+        now = self.now
+        exchange = self.gateway.begin(self.head, now)
+        exchange.start(now)
+        exchange.receive(ClientData(self.streaming), now)
+        exchange.receive(ClientEnd(), now)
+        exchange.receive(UpstreamOpened(1, True), now)
+        exchange.receive(UpstreamHead(1, 200, STREAM_HEADERS), now)
+        events = [event + b"\n\n" for event in events_of(EVENTS + 2, usage).split(b"\n\n")]
+        exchange.receive(UpstreamData(1, b"".join(events[:2])), now)
+        reads = events[1 : EVENTS + 1]
+        whole = b"".join(reads)
+        if size:
+            reads = [whole[at : at + size] for at in range(0, len(whole), size)]
+
+        def run() -> list[Command]:
+            sent: list[Command] = []
+            for read in reads:
+                sent += exchange.receive(UpstreamData(1, read), now)
+                assert exchange.deadline > now
+            return sent
+
+        out = b"".join([command.data for command in run() if isinstance(command, SendData)])
+        assert out.count(b"data: ") == EVENTS
+        assert (out == whole) != usage
+        return run
+
     def http_request_in(self, codec: Codec) -> object:
         parser = RequestParser("", codec)
         parser.receive(self.http_request)
@@ -219,6 +254,12 @@ class Pieces:
             ("parse_request", self.parse_request),
             ("encode_request", self.encode_request),
             ("stream of 50 events, one read", self.relay),
+            ("relay of 50 events, one read", self.passing(ALL)),
+            ("relay of 50 events, reads of 1448 bytes", self.passing(SEGMENT)),
+            ("relay of 50 events, 50 reads", self.passing()),
+            ("splice of 50 events, one read", self.passing(ALL, usage=True)),
+            ("splice of 50 events, reads of 1448 bytes", self.passing(SEGMENT, usage=True)),
+            ("splice of 50 events, 50 reads", self.passing(usage=True)),
             ("plan, pick and report, auto", self.pick),
             ("plan, pick and report, one model", self.pick_model),
             *self._of_each_codec("request in", self.http_request_in),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import load, servers
 
-RUNTIMES = ("trio", "quart")
+RUNTIMES = ("asyncio", "trio", "quart")
 
 
 class Scenario(NamedTuple):
@@ -163,20 +163,21 @@ def table(report: Report) -> tuple[list[str], list[list[str]]]:
     return head, list(rows.values())
 
 
-def show(report: Report) -> None:
-    head, rows = table(report)
+def show(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """A table on standard output, for eyes or for programs. Every column but the first is figures."""
     if sys.stdout.isatty():
         try:
             from rich.console import Console
+            from rich.markup import escape  # units in brackets are no markup
             from rich.table import Table
         except ImportError:
             pass
         else:
-            grid = Table(head[0], title="one core, median (min..max) of the rounds")
-            for title in head[1:]:
-                grid.add_column(title, justify="right")
+            grid = Table(head[0], title=title)
+            for column in head[1:]:
+                grid.add_column(column, justify="right")
             for row in rows:
-                grid.add_row(*row)
+                grid.add_row(*map(escape, row))
             Console().print(grid)
             return
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
@@ -185,9 +186,8 @@ def show(report: Report) -> None:
         print("  ".join([line[0].ljust(len(first)), *rest]))
 
 
-def disturbance(report: Report) -> str:
+def disturbance(passes: Sequence[dict[str, Any]]) -> str:
     """What the reader must know when other processes ran on the server's core; empty when none did."""
-    passes = report.passes
     disturbed = sum(one["waited"] > DISTURBED * one["elapsed"] for one in passes)
     if disturbed == 0:
         return ""
@@ -197,15 +197,19 @@ def disturbance(report: Report) -> str:
     )
 
 
+def machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "server_cores": sorted(servers.SERVER_CORES),
+        "other_cores": sorted(servers.OTHER_CORES),
+    }
+
+
 def as_json(report: Report, options: dict[str, Any]) -> dict[str, Any]:
     return {
-        "machine": {
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-            "server_cores": options["server_cores"],
-            "other_cores": sorted(servers.OTHER_CORES),
-        },
+        "machine": machine() | {"server_cores": options["server_cores"]},
         "options": options,
         "reference": report.reference,
         "figures": [
@@ -232,7 +236,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--runtime",
         action="append",
         choices=[*RUNTIMES, *[name + servers.WITH_H11 for name in RUNTIMES], "relay"],
-        help="what to measure, may be repeated (default: trio and quart); those with -h11 as if httptools was not"
+        help="what to measure, may be repeated (default: all of them); those with -h11 as if httptools was not"
         " installed; relay is a bare proxy on trio and h11",
     )
     parser.add_argument(
@@ -306,8 +310,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
-    show(report)
-    print(disturbance(report), file=sys.stderr)
+    show(*table(report), "one core, median (min..max) of the rounds")
+    print(disturbance(report.passes), file=sys.stderr)
     if options.json:
         chosen = {
             "awake": not options.allow_sleep,

@@ -15,7 +15,9 @@ WORDS = "The quick brown fox jumps over the lazy dog while the band plays on and
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _MODEL = re.compile(rb'"model"\s*:\s*"mock-(plain|burst|paced)(?:-(\d+))?"')
 _HEAD = b"HTTP/1.1 200 OK\r\n"
-_EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+_EMPTY = (
+    _HEAD + b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
+)  # what routers ask of their workers
 _NOT_UNDERSTOOD = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 # x-accel-buffering makes nginx pass on what it has read at once, as its proxy_buffering off does.
 _STREAM_HEAD = (
@@ -123,9 +125,13 @@ class Provider(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Serve on a port of the system's choice, printed in one line, until standard input ends."""
+    """Serve on the port named on the command line, or one of the system's choice, until standard input ends.
+
+    The port is printed in one line.
+    """
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Provider, "127.0.0.1", 0, backlog=4096)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    server = await loop.create_server(Provider, "127.0.0.1", port, backlog=4096)
     over = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), over.set)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -78,11 +79,11 @@ def on(cores: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def helper(module: str) -> Iterator[subprocess.Popen[bytes]]:
+def helper(module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process of the harness itself, off the server's core; it ends when its standard input does."""
     with on(OTHER_CORES):
         process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
     with process:
         yield process
@@ -101,11 +102,14 @@ def awake() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def provider() -> Iterator[int]:
-    """The mock provider; its port."""
-    with helper("benchmarks.provider") as process:
+def provider(port: int = 0) -> Iterator[int]:
+    """The mock provider; its port, of the system's choice unless given."""
+    with helper("benchmarks.provider", str(port)) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline())
+        line = process.stdout.readline()
+        if not line:
+            raise BenchmarkError(f"the mock provider cannot listen on port {port}")
+        yield int(line)
 
 
 class Generator:
@@ -196,42 +200,83 @@ def serving(
         "XDG_STATE_HOME": str(directory),
         **(settings or {}),
     }
+    chat = load.request(load.Job(port, 0, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
+    try:
+        with started(argv, environment, directory, port, "/livez", chat, cores=cores) as server:
+            yield server
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{name}: {error}") from None
+
+
+@contextlib.contextmanager
+def started(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    port: int,
+    ready: str,
+    chat: bytes,
+    limit: float = START_LIMIT,
+    cwd: Path | None = None,
+    cores: set[int] = SERVER_CORES,
+) -> Iterator[Server]:
+    """Run ``argv`` alone on its core (or ``cores``), wait until ``ready`` and then ``chat`` is answered, and stop it at the end.
+
+    Raises :class:`BenchmarkError` with the end of its log when either has no 200 in time.
+    """
     log = directory / "log"
     with log.open("wb") as output, on(cores):
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            argv, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
+        begun = time.perf_counter()
+        try:
+            process = subprocess.Popen(
+                argv,
+                env=environment,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BenchmarkError(f"cannot start {argv[0]}: {error.strerror}") from None
     try:
+        until = begun + limit
         try:
-            listening = first_answer(process, port, b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
-            chat = load.request(load.Job(port, process.pid, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
-            answered = first_answer(process, port, chat)
+            probe = f"GET {ready} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
+            listening = first_answer(process, port, probe.encode(), until)
+            answered = first_answer(process, port, chat, until)
         except BenchmarkError as error:
-            raise BenchmarkError(f"{name}: {error}\n{log.read_text(errors='replace')[-2000:]}") from None
-        yield Server(port, process.pid, listening - started, answered - started)
+            raise BenchmarkError(f"{error}\n{log.read_text(errors='replace')[-2000:]}".rstrip()) from None
+        yield Server(port, process.pid, listening - begun, answered - begun)
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
-def first_answer(process: subprocess.Popen[bytes], port: int, request: bytes) -> float:
-    """Ask until the answer is a 200; the instant it came."""
-    deadline = time.perf_counter() + START_LIMIT
-    answer = b"nothing"
-    while time.perf_counter() < deadline and process.poll() is None:
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process to end; kill it, and whatever it leaves behind, when it does not."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with contextlib.suppress(ProcessLookupError):  # as a rule nothing is left
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def first_answer(process: subprocess.Popen[bytes], port: int, request: bytes, until: float) -> float:
+    """Ask until the answer is a 200; the instant it came. A server that starts may refuse for a while."""
+    answer = b""
+    while (left := until - time.perf_counter()) > 0 and process.poll() is None:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=START_LIMIT) as connection:
+            with socket.create_connection(("127.0.0.1", port), timeout=left) as connection:
                 connection.sendall(request)
                 answer = connection.recv(4096)
-        except ConnectionError:
-            time.sleep(0.002)
-            continue
+        except OSError:
+            pass
         if answer.startswith(b"HTTP/1.1 200 "):
             return time.perf_counter()
-        raise BenchmarkError(f"the first answer is {answer!r}")
-    raise BenchmarkError("ended at its start" if process.poll() is not None else "does not answer")
+        time.sleep(0.002)
+    if process.poll() is not None:
+        raise BenchmarkError("ended at its start")
+    raise BenchmarkError(f"its last answer is {answer!r}" if answer else "does not answer")

@@ -26,7 +26,7 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ServerSettings(Section, frozen=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8080  # 0 = any free one
-    runtime: Literal["quart", "trio"] = "quart"
+    runtime: Literal["quart", "trio", "asyncio"] = "quart"
     workers: Annotated[int, Meta(ge=1)] = 1
     public_stats: bool = False
     trusted_proxies: tuple[str, ...] = ()

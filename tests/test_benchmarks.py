@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import codecs, load, micro, overhead, provider
+from benchmarks import answers, codecs, load, micro, overhead, provider
 from gwproto.wire.dialects import DIALECTS
 
 
@@ -18,12 +18,12 @@ def body_of(answer: bytes) -> bytes:
 
 
 PLAIN = body_of(provider.PLAIN)
-STREAM = load.unchunked(body_of(provider.burst(3, False)), 0) or b""
+STREAM = answers.unchunked(body_of(provider.burst(3, False)), 0) or b""
 
 
 def test_a_whole_answer_passes() -> None:
-    load.check(STREAM, 3)
-    load.check(PLAIN, 0)
+    answers.check(STREAM, 3)
+    answers.check(PLAIN, 0)
 
 
 @pytest.mark.parametrize(
@@ -39,17 +39,17 @@ def test_a_whole_answer_passes() -> None:
     ],
 )
 def test_a_wrong_answer_does_not(body: bytes, events: int) -> None:
-    with pytest.raises(load.Wrong):
-        load.check(body, events)
+    with pytest.raises(answers.Wrong):
+        answers.check(body, events)
 
 
 def test_a_chunked_body_is_whole_only_with_its_last_chunk() -> None:
     data = provider.burst(5, True)
     start = data.index(b"\r\n\r\n") + 4
-    whole = load.unchunked(data, start)
+    whole = answers.unchunked(data, start)
     assert whole is not None
     assert whole.count(b"data: ") == 7
-    assert {load.unchunked(data[:end], start) for end in range(start, len(data))} == {None}
+    assert {answers.unchunked(data[:end], start) for end in range(start, len(data))} == {None}
 
 
 async def measure_provider(model: str, events: int) -> load.Measurement:
@@ -84,7 +84,7 @@ def test_every_kind_of_answer_is_measured(model: str, events: int) -> None:
 @pytest.mark.sockets
 @pytest.mark.parametrize(("model", "events"), [("mock-burst-50", 49), ("mock-burst-50", 0), ("other", 0)])
 def test_a_job_with_wrong_answers_has_no_figures(model: str, events: int) -> None:
-    with pytest.raises(load.Wrong):
+    with pytest.raises(answers.Wrong):
         asyncio.run(measure_provider(model, events))
 
 
@@ -115,7 +115,7 @@ def test_the_core_is_measured_in_pieces(tmp_path: Path, capsys: pytest.CaptureFi
     report = tmp_path / "micro.json"
     assert micro.main(["--seconds", "0.0001", "--repeats", "1", "--json", str(report)]) == 0
     figures = json.loads(report.read_text())
-    assert len(capsys.readouterr().out.splitlines()) == len(figures) == 12 + 3 * len(micro.CODECS)
+    assert len(capsys.readouterr().out.splitlines()) == len(figures) == 18 + 3 * len(micro.CODECS)
     assert all(value > 0 for value in figures.values())
 
 

@@ -509,7 +509,7 @@ def chat(url: str, key: str, model: str = "auto") -> tuple[dict[str, str], dict[
 
 
 @pytest.mark.sockets
-@pytest.mark.parametrize("runtime", ["quart", "trio"])
+@pytest.mark.parametrize("runtime", ["quart", "trio", "asyncio"])
 class TestServe:
     def test_without_credentials_it_answers_from_simulated_providers(self, runtime: str) -> None:
         with running("serve", "--port", "0", "--runtime", runtime) as process:
@@ -638,6 +638,10 @@ def test_a_second_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         (("serve",), "server.runtime: quart needs anyio: pip install 'gwproto[quart]'"),
         (("serve", "--runtime", "trio"), "server.runtime: trio needs trio: pip install 'gwproto[trio]'"),
+        (
+            ("serve", "--runtime", "asyncio"),
+            "server.runtime: asyncio needs anyio: pip install 'gwproto[asyncio]'",
+        ),
         (("providers-sim",), "providers-sim: needs anyio: pip install 'gwproto[io]'"),
         (("providers-sim", "--help"), ""),
         (("check",), ""),

@@ -140,7 +140,7 @@ def test_bodies_without_a_journal(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "--journal-bodies: says nothing without --journal\n"
 
 
-@pytest.mark.parametrize("runtime", ["quart", "trio"])
+@pytest.mark.parametrize("runtime", ["quart", "trio", "asyncio"])
 def test_a_journal_that_is_there_already_is_never_written_over(
     journal: Path, runtime: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

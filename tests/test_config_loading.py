@@ -198,7 +198,7 @@ class TestProblems:
             ("timeout", "unknown key; the nearest known one is timeouts"),
             ("server.prot", "unknown key; the nearest known one is port"),
             ("server.port", "expected int, got str"),
-            ("server.runtime", "expected one of quart, trio"),
+            ("server.runtime", "expected one of quart, trio, asyncio"),
             ("server.workers", "expected int >= 1"),
             ("server.cors_origins", "expected array, got str"),
             ("auth.keys[0].labl", "unknown key; the nearest known one is label"),
@@ -273,7 +273,7 @@ class TestProblems:
             ("GWPROTO_AUTH__KEYS", "holds tables, which only a file can"),
             ("GWPROTO_SERVER__PORT", "expected int, got str"),
             ("GWPROTO_SERVER__PROT", "unknown variable; the nearest known one is GWPROTO_SERVER__PORT"),
-            ("GWPROTO_SERVER__RUNTIME", "expected one of quart, trio"),
+            ("GWPROTO_SERVER__RUNTIME", "expected one of quart, trio, asyncio"),
             ("retry.max_attempts", "expected int >= 1"),
         )
 

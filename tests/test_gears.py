@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gwproto.exchange import gears
 from gwproto.exchange.body import MAX_BODY, choose
-from gwproto.exchange.gears import MAX_PREAMBLE, Body, StreamBody, learn
+from gwproto.exchange.gears import MAX_PREAMBLE, MAX_TAIL, Body, StreamBody, learn
 from gwproto.failures import FailureClass
 from gwproto.wire.dialect import ChunkDecoder
 from gwproto.wire.dialects import DIALECTS
@@ -41,9 +41,9 @@ def run(
     return bytes(out), body.complete, None if body.failure is None else body.failure.kind
 
 
-def transcoded(pieces: Iterable[bytes]) -> tuple[bytes, bool, FailureClass | None]:
+def transcoded(pieces: Iterable[bytes], *, cut: bool = False) -> tuple[bytes, bool, FailureClass | None]:
     with patch.object(gears, "learn", lambda raw, sent, text: None):
-        return run(pieces)
+        return run(pieces, cut=cut)
 
 
 def events(data: bytes) -> list[object]:
@@ -116,6 +116,7 @@ def splits(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 @given(frames, st.lists(st.integers(0, 1 << 16), max_size=6), st.booleans())
 @example([b"\n"], [], False)
 @example([chunk({"content": "ab"}).replace(b"ab", b"a\xffb")], [], False)
+@example([text("a"), text("b"), chunk({"content": "ab"}).replace(b"ab", b"a\xffb")], [], False)
 @example([text("a"), text("b"), ODD[4], text("c")], [], False)
 @example([text("日本"), text("日本"), text("日本")], [420], False)
 def test_relaying_and_splitting_change_nothing(
@@ -128,6 +129,20 @@ def test_relaying_and_splitting_change_nothing(
     assert relayed_end == end
     split, *split_end = run(splits(data, cuts))
     assert split == relayed
+    assert split_end == end
+
+
+@settings(max_examples=400, deadline=None)
+@given(frames, st.lists(st.integers(0, 1 << 16), max_size=6), st.integers(1, 1 << 16), st.booleans())
+@example([STOP, text("a"), text("b")], [300, 500], 8, True)
+def test_relaying_changes_nothing_about_streams_that_break_off(
+    made: list[bytes], cuts: list[int], missing: int, cut: bool
+) -> None:
+    data = ROLE + text("a") + b"".join(made)
+    data = data[: -(missing % len(data)) or None]
+    reference, *end = transcoded([data], cut=cut)
+    split, *split_end = run(splits(data, cuts), cut=cut)
+    assert events(split) == events(reference)
     assert split_end == end
 
 
@@ -153,6 +168,50 @@ def test_relaying_returns_the_very_read() -> None:
     with patch.object(body._decoder, "receive", lambda data: pytest.fail("transcoded")):
         assert body.receive(read) == read
     assert body.progress
+
+
+@pytest.mark.parametrize("usage", [{}, {"usage": None}])
+def test_a_frame_that_reads_have_cut_is_passed_on_without_a_look(usage: dict[str, None]) -> None:
+    """Once the shape is known: wherever the cut is, and in however many pieces the frame comes."""
+    first, second = chunk({"content": "b"}, **usage), chunk({"content": "日本\\n"}, **usage)
+    body = stream_body()
+    body.receive(ROLE + chunk({"content": "a"}, **usage))
+    with patch.object(body._decoder, "receive", lambda data: pytest.fail("transcoded")):
+        whole = body.receive(first + second)
+        assert whole == text("b") + text("日本\\n")
+        for cut in range(1, len(second)):
+            assert body.receive(first + second[:cut]) == text("b")
+            assert body.progress
+            assert not body.finished
+            assert body.receive(second[cut:] + first) == text("日本\\n") + text("b")
+        for at in range(len(second) - 1):
+            assert body.receive(second[at : at + 1]) == b""
+            assert not body.progress
+        assert body.receive(second[-1:]) == text("日本\\n")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        text("x" * MAX_TAIL)[:-1],  # too long to be kept
+        b": a comment",
+        text("b")[:-2] + b"\r",  # may have ended the frame
+    ],
+)
+def test_only_what_may_fit_is_kept_from_the_decoder(part: bytes) -> None:
+    body = stream_body()
+    body.receive(ROLE + text("a"))
+    with patch.object(body._decoder, "receive", wraps=body._decoder.receive) as receive:
+        body.receive(part)
+        receive.assert_called_once_with(part)
+        assert body._within
+
+
+def test_what_is_not_utf8_is_repaired_among_frames_that_fit() -> None:
+    body = stream_body()
+    body.receive(ROLE + text("a"))
+    assert body.receive(text("b") + text("c?d").replace(b"?", b"\xff")) == text("b") + text("c\ufffdd")
+    assert body.receive(text("日本")) == text("日本")
 
 
 def test_splicing_moves_the_text_into_the_clients_shape() -> None:
@@ -181,6 +240,8 @@ def test_a_frame_whose_text_cannot_be_located_teaches_nothing() -> None:
         (ROLE, FailureClass.TRUNCATED),
         (ROLE + text("a"), FailureClass.TRUNCATED),
         (ROLE + text("a") + STOP + b"data: {", FailureClass.TRUNCATED),
+        (ROLE + text("a") + text("b")[:-2], FailureClass.TRUNCATED),
+        (ROLE + text("a") + STOP + text("b") + text("c")[:-9], FailureClass.TRUNCATED),
         (ROLE + text("a") + STOP[:-1], None),
         (ROLE + text("a") + STOP, None),
         (ROLE + text("a") + b"data: [DONE]", None),

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import trio
 
+import gwproto_asyncio
 import gwproto_quart
 import gwproto_trio
 from gwproto.testing import Knobs
@@ -131,6 +132,8 @@ def run(runtime: str, made: Deployment, reloader: Reloader, during: Callable[[in
 
     if runtime == "trio":
         trio.run(partial(gwproto_trio.serve, made, on_listening=on_listening, reloader=reloader))
+    elif runtime == "asyncio":
+        gwproto_asyncio.run(gwproto_asyncio.serve(made, on_listening=on_listening, reloader=reloader))
     else:
         asyncio.run(gwproto_quart.serve(made, on_listening=on_listening, reloader=reloader))
     if errors:

@@ -64,10 +64,26 @@ def test_turns_differ_by_at_most_one_failovers_included(
     for attempts in requests:
         left = set(keys)
         for _ in range(min(attempts, size)):
-            chosen = rotation.turn(keys, [1.0] * size, left)
+            # The first may go to anybody, as in the router.
+            chosen = rotation.turn(keys, [1.0] * size, left if len(left) < size else None)
             left.remove(chosen)
             turns[chosen] += 1
         assert max(turns.values()) - min(turns.values()) <= 1
+
+
+def test_turns_in_a_circle_are_made_good_like_any_others() -> None:
+    rotation, weights = Rotation(), [1.0] * 4
+    assert [rotation.turn("abcd", weights) for _ in range(6)] == list("abcdab")
+    # A failover from "b": of those who have waited, "d" alone is allowed.
+    assert rotation.turn("abcd", weights, "ad") == "d"
+    assert [rotation.turn("abcd", weights) for _ in range(6)] == list("cabcda")
+    # Another set begins where this one is.
+    assert rotation.turn("abd", [1.0] * 3) == "b"
+
+
+def test_a_circle_survives_lists_that_are_made_anew() -> None:
+    rotation = Rotation()
+    assert [rotation.turn(list("abc"), [1.0] * 3) for _ in range(5)] == list("abcab")
 
 
 def test_the_band_is_wider_for_those_inside() -> None:

@@ -16,6 +16,7 @@ from scenarios.in_memory import on_driver
 from scenarios.in_simulator import run
 from scenarios.model import KEY, SECRET, Report, Scenario, rendered
 from scenarios.on_asgi import on_asgi, on_quart
+from scenarios.on_asyncio import on_asyncio
 from scenarios.on_trio import on_trio
 from scenarios.parts import answer, reply
 from scenarios.table import TABLE
@@ -71,7 +72,15 @@ def test_trio_server(scenario: Scenario) -> None:
     assert rendered(scenario, report) == golden(scenario)
 
 
-@pytest.mark.parametrize("run_on", [on_driver, on_asgi, on_quart, on_trio], ids=lambda run: run.__name__)
+@each
+def test_asyncio_server(scenario: Scenario) -> None:
+    report = run_virtually("asyncio", on_asyncio, scenario)
+    assert rendered(scenario, report) == golden(scenario)
+
+
+@pytest.mark.parametrize(
+    "run_on", [on_driver, on_asgi, on_quart, on_trio, on_asyncio], ids=lambda run: run.__name__
+)
 def test_an_answer_compressed_unasked(run_on: Callable[[Scenario], Awaitable[Report]]) -> None:
     """Content codings end at the connection: what follows is as if there had been none."""
     plain = next(scenario for scenario in TABLE if scenario.name == "plain")
@@ -91,6 +100,7 @@ def test_an_answer_compressed_unasked(run_on: Callable[[Scenario], Awaitable[Rep
         (on_asgi, "trio"),
         (on_quart, "asyncio"),
         (on_trio, "trio"),
+        (on_asyncio, "asyncio"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )

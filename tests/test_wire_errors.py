@@ -462,6 +462,9 @@ def test_any_bytes_are_classified(body: bytes, header: str) -> None:
         (b"[" + b"[],{}," * 1000 + b"[]]", False),
         (b'["' + b"[" * 1000 + b'\\"' + b"{" * 1000 + b'"]', False),
         (b'["\\\\",' + b"[" * 200 + b'"]"' + b"]" * 200 + b"]", True),
+        (b"[" + b" " * 5000 + b"[" * (MAX_DEPTH - 1) + b"]" * MAX_DEPTH, False),
+        (b"[" + b" " * 5000 + b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH + b"]", True),
+        (b"[" + b"[],{}," * 1000 + b'"' + b" " * 5000 + b'"]', False),
     ],
 )
 def test_depth(document: bytes, deep: bool) -> None:

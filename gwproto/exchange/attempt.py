@@ -53,6 +53,7 @@ class Attempt:
     __slots__ = (
         "_asked",
         "_dialect",
+        "_idle",
         "_reading",
         "body",
         "deadline",
@@ -106,6 +107,7 @@ class Attempt:
         self.reused: bool | None = None
         self.body: Body | None = None
         self.phase = Phase.OPENING
+        self._idle = timeouts.idle
         self.total_at = now + timeouts.total
         self.deadline = min(now + timeouts.connect, self.total_at)
 
@@ -141,38 +143,32 @@ class Attempt:
         content_at = self.opened_at + timeouts.first_content if self._asked.stream else math.inf
         self.deadline = min(content_at, self.total_at)
 
-    def receive(self, data: bytes, request_id: str, now: float, wall: float) -> bytes:
-        """Pass on what one read of the body delivered: bytes for the client, ``b""`` before the commit point."""
-        body = self.body
-        if body is None:
-            asked = self._asked
-            body = self.body = choose(
-                data,
-                self._dialect,
-                envelope_of(request_id, self.ticket.target, wall),
-                self._reading,
-                stream=asked.stream,
-                include_usage=asked.include_usage,
-                legacy=asked.legacy_functions,
-            )
-            if body is None:
-                return b""
-            data = data.lstrip(BLANK)  # as those before it were, in reads of their own
-        out = body.receive(data)
-        if body.progress and self.phase is Phase.CONTENT:
-            self._progressed(now)
-        return out
+    def begin_body(self, data: bytes, request_id: str, wall: float) -> bytes:
+        """Choose the body for an answer that begins with ``data``, unless that is but blanks, and say what it gets."""
+        asked = self._asked
+        self.body = choose(
+            data,
+            self._dialect,
+            envelope_of(request_id, self.ticket.target, wall),
+            self._reading,
+            stream=asked.stream,
+            include_usage=asked.include_usage,
+            legacy=asked.legacy_functions,
+        )
+        return data.lstrip(BLANK)  # as those before it were, in reads of their own
 
     def committed(self, now: float) -> None:
         """The first content has gone to the client; from here on the idle and the stream's total clocks run."""
         self.phase = Phase.CONTENT
         self.first_content_at = now
         self.total_at = self.started_at + self.ticket.target.provider.timeouts.stream_total
-        self._progressed(now)
+        self.progressed(now)
 
-    def _progressed(self, now: float) -> None:
+    def progressed(self, now: float) -> None:
         """Content came (comments are not progress)."""
-        self.deadline = min(now + self.ticket.target.provider.timeouts.idle, self.total_at)
+        if self.phase is Phase.CONTENT:
+            deadline = now + self._idle
+            self.deadline = deadline if deadline < self.total_at else self.total_at
 
     def restart(self, number: int, now: float) -> None:
         """The same try on a fresh connection, as ``number``."""

@@ -27,10 +27,23 @@ class Verdict(Struct, frozen=True, gc=False):
 class Course:
     """One request's way through the router. Settings are those it began with."""
 
-    __slots__ = ("_again", "_demand", "_hedging", "_history", "_kind", "_max_attempts", "_plan", "_shared")
+    __slots__ = (
+        "_again",
+        "_demand",
+        "_hedging",
+        "_history",
+        "_kind",
+        "_max_attempts",
+        "_plan",
+        "_shared",
+        "request",
+    )
 
-    def __init__(self, plan: Plan, demand: Demand, history: History, shared: Shared, stream: bool) -> None:
-        self._kind = demand.model, stream
+    def __init__(
+        self, plan: Plan, demand: Demand, history: History, shared: Shared, request: ChatRequest
+    ) -> None:
+        self.request = request
+        self._kind = demand.model, request.stream
         self._hedging = shared.hedging if shared.settings.hedge.enabled else None
         self._plan = plan
         self._demand = demand
@@ -101,14 +114,14 @@ class Course:
             hedging.spend()
         return ticket
 
-    def simplifies(self, target: Target, request: ChatRequest, failure: Failure, now: float) -> bool:
+    def simplifies(self, target: Target, failure: Failure, now: float) -> bool:
         """Was it only a field that ``target`` does not take? Takes a try without it from the budget if so."""
         return (
             failure.kind is FailureClass.INVALID
-            and not request.require_params
+            and not self.request.require_params
             and self._history.served is None
             and self._history.attempts < self._max_attempts
-            and self._shared.refusals.learn(target.refuses, request.fields, failure)
+            and self._shared.refusals.learn(target.refuses, self.request.fields, failure)
             and self._shared.budget.take(now)
         )
 

@@ -101,16 +101,13 @@ class ChatExchange(Exchange):
 
     @property
     def deadline(self) -> float:
-        return min(
-            self._body_at,
-            self._total_at,
-            self._heartbeat_at,
-            self._hedge_at,
-            self._retry_at,
-            self._drain_at,
-            self._linger_at,
-            *[attempt.deadline for attempt in self._attempts.live.values()],
-        )
+        earliest = min(self._heartbeat_at, self._drain_at, self._linger_at)
+        if self._history.served is None:  # before the commit point
+            earliest = min(earliest, self._body_at, self._total_at, self._hedge_at, self._retry_at)
+        for attempt in self._attempts.live.values():
+            if attempt.deadline < earliest:
+                earliest = attempt.deadline
+        return earliest
 
     # Inputs
 
@@ -126,7 +123,9 @@ class ChatExchange(Exchange):
     def receive(self, event: Event, now: float) -> Sequence[Command]:
         if self.finished:
             raise LocalProtocolError(f"{type(event).__name__} after the end of an exchange")
-        if isinstance(event, _OF_THE_CLIENT):
+        if not isinstance(event, UpstreamData) and isinstance(
+            event, _OF_THE_CLIENT
+        ):  # most are data: look once
             return self._on_client(event, now)
         attempt = self._attempts.live.get(event.attempt)
         if attempt is None:
@@ -224,7 +223,7 @@ class ChatExchange(Exchange):
     def _serve(self, plan: Plan, demand: Demand, now: float) -> Sequence[Command]:
         """The request is understood, and there are targets for it."""
         assert self._request is not None
-        self._course = Course(plan, demand, self._history, self._shared, self._request.stream)
+        self._course = Course(plan, demand, self._history, self._shared, self._request)
         self._shared.asked(now)
         self._total_at = self.began_at + (self._settings.timeouts.total or math.inf)
         if self._request.stream:
@@ -248,18 +247,16 @@ class ChatExchange(Exchange):
         return self._answer(choice.failure, choice.status, now, type=choice.type)
 
     def _open(self, ticket: Ticket, now: float) -> Sequence[Command]:
-        assert self._request is not None
         assert self._course is not None
         self._hedge_at = self._course.slow_at(now)
-        return [self._attempts.open(ticket, self._request, now)]
+        return [self._attempts.open(ticket, self._course.request, now)]
 
     def _hedge(self, now: float) -> Sequence[Command]:
         """The attempt is slow: another one joins it, where there is one to be had."""
-        assert self._request is not None
         assert self._course is not None
         self._hedge_at = math.inf
         ticket = self._course.hedge(now)
-        return [] if ticket is None else [self._attempts.open(ticket, self._request, now, hedge=True)]
+        return [] if ticket is None else [self._attempts.open(ticket, self._course.request, now, hedge=True)]
 
     # The provider
 
@@ -272,10 +269,15 @@ class ChatExchange(Exchange):
     def _on_data(self, attempt: Attempt, data: bytes, now: float) -> Sequence[Command]:
         if self._linger_at < math.inf:  # whatever follows the end marker is not wanted
             return self._release(now, Ending.COMPLETED)
-        out = attempt.receive(data, self.request_id, now, now + self._shared.epoch)
         if attempt.body is None:
+            data = attempt.begin_body(data, self.request_id, now + self._shared.epoch)
+        body = attempt.body
+        if body is None:
             return []
-        return self._pass_on(attempt, attempt.body, out, now, open=True)
+        out = body.receive(data)
+        if body.progress:
+            attempt.progressed(now)
+        return self._pass_on(attempt, body, out, now, open=True)
 
     def _pass_on(
         self, attempt: Attempt, body: Body, out: bytes, now: float, *, open: bool
@@ -308,7 +310,6 @@ class ChatExchange(Exchange):
 
     def _commit(self, attempt: Attempt, length: int, now: float) -> Sequence[Command]:
         """The first content: from here on there is no way back."""
-        assert self._request is not None
         assert self._course is not None
         self._course.content(self._attempts, now)
         commands = self._attempts.win(attempt, now)
@@ -319,7 +320,7 @@ class ChatExchange(Exchange):
         self._hedge_at = self._total_at = math.inf  # the attempt's own clocks run on
         upstream_time = history.upstream_time(now)
         own_time = max(0.0, now - self.began_at - upstream_time)
-        size = None if self._request.stream else length
+        size = None if self._course.request.stream else length
         return [*commands, *self._response.commit(attempt, history.attempts, own_time, upstream_time, size)]
 
     def _on_end(self, attempt: Attempt, now: float) -> Sequence[Command]:
@@ -345,10 +346,9 @@ class ChatExchange(Exchange):
 
     def _failed(self, attempt: Attempt, failure: Failure, now: float, *, close: bool) -> Sequence[Command]:
         """An attempt ended badly: go elsewhere, wait, or answer. ``close``: its connection is still open."""
-        assert self._request is not None
         assert self._course is not None
-        if self._course.simplifies(attempt.ticket.target, self._request, failure, now):
-            return self._attempts.simplify(attempt, failure, self._request, now, close=close)
+        if self._course.simplifies(attempt.ticket.target, failure, now):
+            return self._attempts.simplify(attempt, failure, self._course.request, now, close=close)
         commands = self._attempts.lose(attempt, failure, now, close=close)
         if self._history.served is not None:
             return [*commands, *self._answer(failure, failure.reaction.status, now)]

@@ -24,6 +24,7 @@ from gwproto.wire.thinking import settled
 from gwproto.wire.translate import decoder_of, frames_of, named
 
 MAX_PREAMBLE = 1 << 20  # bytes held back for a client while no content comes
+MAX_TAIL = 1 << 12  # bytes kept of a frame that may fit when the rest of it has come
 
 # What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
 _TEXT = re.compile(
@@ -75,12 +76,14 @@ class Body(ABC):
 
 
 class Shape(Struct, frozen=True, gc=False):
-    """A proven frame around its text: what comes in before and after it, and what goes out."""
+    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out."""
 
     prefix: bytes
     suffix: bytes
+    between: bytes
     out_prefix: bytes
     out_suffix: bytes
+    out_between: bytes
     relay: bool  # in and out are the same
 
 
@@ -92,9 +95,16 @@ def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
     token = b'"%b"' % text.encode()
     if b"\\" in raw or raw.count(token) != 1 or sent.count(token) != 1:
         return None
-    prefix, _, suffix = raw.partition(token)
-    out_prefix, _, out_suffix = sent.partition(token)
-    return Shape(prefix + b'"', b'"' + suffix, out_prefix + b'"', b'"' + out_suffix, raw == sent)
+    prefix, suffix = _around(raw, token)
+    out_prefix, out_suffix = _around(sent, token)
+    return Shape(
+        prefix, suffix, suffix + prefix, out_prefix, out_suffix, out_suffix + out_prefix, raw == sent
+    )
+
+
+def _around(frame: bytes, token: bytes) -> tuple[bytes, bytes]:
+    prefix, _, suffix = frame.partition(token)
+    return prefix + b'"', b'"' + suffix
 
 
 class StreamBody(Body):
@@ -109,6 +119,8 @@ class StreamBody(Body):
         "_normaliser",
         "_preamble",
         "_shape",
+        "_tail",
+        "_within",
     )
 
     def __init__(
@@ -131,51 +143,93 @@ class StreamBody(Body):
         self._held: list[bytes] = []
         self._preamble = 0  # bytes that went or will go into it
         self._shape: Shape | None = None
+        self._tail = b""  # the beginning of a frame that may fit, unseen by the decoder
+        self._within = False  # the decoder has the beginning of a frame
 
     def receive(self, data: bytes) -> bytes:
         self.progress = False
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
         out: list[bytes] = []
         try:
-            if self._decoder.pending:  # finish the frame that the last read cut
-                start = data.find(b"\n\n") + 2
-                self._transcode(data[:start] if start > 1 else data, out)
-                data = data[start:] if start > 1 else b""
-            end = data.rfind(b"\n\n") + 2
-            if end > 1 and _is_utf8(data[:end]):
-                self._relay(data, end, out)
-                data = data[end:]
-            if data:
-                self._transcode(data, out)
+            position = self._finish(data, out) if self._within else 0
+            if self._shape is not None:
+                position = self._run(self._shape, data, position, out)
+            if position < len(data):
+                self._look(data, position, out)
+            elif len(out) == 1 and self.content:
+                return out[0]  # the steady state
         except WireError as error:
             self._fail(str(error))
         return self._release(out)
 
-    def _relay(self, data: bytes, end: int, out: list[bytes]) -> None:
-        """Copy the frames that fit the shape, transcode the others. ``data[:end]`` ends with a frame."""
-        position = 0
-        while position < end:
-            shape = None if self._decoder.pending else self._shape
-            run = position  # data[run:position] fits
-            while shape is not None and data.startswith(shape.prefix, position):
-                begin = position + len(shape.prefix)
-                text = _TEXT(data, begin)
-                if text is None or not data.startswith(shape.suffix, text.end()):
-                    break
-                position = text.end() + len(shape.suffix)
-                if not shape.relay:
-                    out.append(b"%b%b%b" % (shape.out_prefix, text[0], shape.out_suffix))
-            if run < position:
-                self.progress = True
-                if shape is not None and shape.relay:
-                    out.append(data[run:position])
-            if position < end:
-                blank = data.find(b"\n\n", position)
-                after = end if blank < 0 else blank + 2  # of three line ends the last stands alone
-                self._transcode(data[position:after], out)
-                position = after
+    def _finish(self, data: bytes, out: list[bytes]) -> int:
+        """Transcode the frame that the last read has cut, and say where the next one begins."""
+        end = data.find(b"\n\n") + 2
+        if end == 1:
+            end = len(data)
+        self._transcode(data[:end], out)
+        return end
+
+    def _look(self, data: bytes, position: int, out: list[bytes]) -> None:
+        """Transcode the frame at ``position``, and all after it that fit no shape."""
+        while (end := data.find(b"\n\n", position) + 2) > 1:
+            self._transcode(data[position:end], out)
+            position = end
+            if self._shape is not None:
+                position = self._run(self._shape, data, position, out)
+        if position < len(data):
+            self._begin(data[position:], out)
+
+    def _run(self, shape: Shape, data: bytes, position: int, out: list[bytes]) -> int:
+        """Pass on the frames that fit ``shape``, from ``position`` on, and say where the next one begins."""
+        if not data.startswith(shape.prefix, position):
+            return position
+        texts: list[bytes] | None = None if shape.relay else []
+        between = shape.between
+        gap = len(between)
+        begin = position + len(shape.prefix)
+        while (text := _TEXT(data, begin)) is not None:
+            end = text.end()
+            follows = data.startswith(between, end)  # one comparison for two, of what mostly comes
+            if not follows and not data.startswith(shape.suffix, end):
+                break
+            if texts is not None:
+                texts.append(text[0])
+            begin = end + gap
+            if not follows:
+                break
+        end = begin - len(shape.prefix)
+        if end == position:
+            return position
+        run = data[position:end]
+        if run.isascii() or _is_utf8(run):
+            self.progress = True
+            if texts is not None:
+                run = b"%b%b%b" % (shape.out_prefix, shape.out_between.join(texts), shape.out_suffix)
+            out.append(run)
+        else:
+            self._transcode(run, out)
+        return end
+
+    def _begin(self, part: bytes, out: list[bytes]) -> None:
+        """The beginning of a frame. If it may fit it waits for its end; the decoder would have to be given both."""
+        shape = self._shape
+        if (
+            shape is not None
+            and len(part) <= MAX_TAIL
+            and (part.startswith(shape.prefix) or shape.prefix.startswith(part))
+            and b"\r" not in part  # which may have ended it
+        ):
+            self._tail = part
+        else:
+            self._transcode(part, out)
 
     def _transcode(self, data: bytes, out: list[bytes]) -> None:
-        for frame in self._decoder.receive(data):
+        frames = self._decoder.receive(data)
+        self._within = self._decoder.pending
+        for frame in frames:
             if self.complete or self.failure is not None:
                 return
             self._take(frame, out)
@@ -188,42 +242,42 @@ class StreamBody(Body):
             return
         normaliser = self._normaliser
         chunks = normaliser.receive(chunk)
-        if chunks:
-            self.progress = True
         self.usage = normaliser.usage
         if normaliser.failure is not None:
             self.failure = normaliser.failure
             return
-        envelope = self._envelope
-        if envelope is None:
-            envelope = named(chunk, self._expected)
-            if chunks:  # a chunk that is dropped may not know them yet
-                self._envelope = envelope
-        as_sent = (
-            len(chunks) == 1
-            and chunks[0] is chunk
-            and chunk.verbatim
-            and frame.raw.startswith(b"data: ")
-            and chunk.id == envelope.id
-            and chunk.created == envelope.created
-            and chunk.model == envelope.model
-        )
-        before = len(out)
-        if as_sent:
-            out.append(frame.raw)
-        else:
-            out.extend(encode_chunk(one, envelope) for one in chunks)
-        if not normaliser.content:
-            self._preamble += sum(map(len, out[before:]))
-            if self._preamble > MAX_PREAMBLE:
-                self._fail("The provider's answer begins with too much.")
-                return
+        for one in chunks:
+            self._give(one, chunk, frame.raw, out)
+        if self._preamble > MAX_PREAMBLE:
+            self._fail("The provider's answer begins with too much.")
+            return
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
             if text and not chunk.remembered and settled(self._decode):
-                self._shape = learn(frame.raw, out[before], text)
+                self._shape = learn(frame.raw, out[-1], text)
         if normaliser.done:
             self._complete(out)
+
+    def _give(self, chunk: Chunk, came: Chunk, raw: bytes, out: list[bytes]) -> None:
+        """``chunk``, which goes to the client, as it ``came`` if it can: in the event ``raw``."""
+        self.progress = True
+        envelope = self._envelope
+        if envelope is None:  # not before something goes out: a chunk that is dropped may not know them yet
+            envelope = self._envelope = named(came, self._expected)
+        if (
+            chunk is came
+            and chunk.verbatim
+            and raw.startswith(b"data: ")
+            and chunk.id == envelope.id
+            and chunk.created == envelope.created
+            and chunk.model == envelope.model
+        ):
+            sent = raw
+        else:
+            sent = encode_chunk(chunk, envelope)
+        out.append(sent)
+        if not self._normaliser.content:
+            self._preamble += len(sent)
 
     def _complete(self, out: list[bytes]) -> None:
         """The format's end marker, or an end after every finish."""
@@ -232,7 +286,7 @@ class StreamBody(Body):
             self._fail_empty()
             return
         envelope = self._envelope or self._expected
-        out.extend(encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True))
+        out += [encode_chunk(chunk, envelope) for chunk in normaliser.end(complete=True)]
         out.append(DONE)
         self.usage = normaliser.usage
         self.complete = True
@@ -240,6 +294,7 @@ class StreamBody(Body):
     def end(self) -> bytes:
         out: list[bytes] = []
         try:
+            self._decoder.receive(self._tail)
             frame = self._decoder.end()
             if frame is not None:
                 self._take(frame, out)
@@ -256,7 +311,7 @@ class StreamBody(Body):
 
     @property
     def finished(self) -> bool:
-        return self._normaliser.finished and not self._decoder.pending
+        return self._normaliser.finished and not self._tail and not self._within
 
     def cut(self) -> bytes:
         out: list[bytes] = []
@@ -291,8 +346,6 @@ def _only_text(chunk: Chunk) -> str:
 
 
 def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
     try:
         str(data, "utf-8")
     except UnicodeDecodeError:

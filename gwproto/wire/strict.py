@@ -8,6 +8,8 @@ from gwproto.failures import WireError
 
 MAX_DEPTH = 128
 
+#: From so many bytes on, looking for one bracket after the other is faster than counting them all.
+_LONG = 4096
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -19,7 +21,7 @@ def too_deep(document: bytes) -> bool:
     Counting openers settles almost every document. Otherwise strings go, only brackets stay, and each pass removes the
     innermost level of all of them at once, so a flat document of any length costs one pass.
     """
-    if document.count(b"[") + document.count(b"{") <= MAX_DEPTH:
+    if _few(document):
         return False
     brackets = _STRING.sub(b"", document).translate(_TO_SQUARE, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
@@ -27,6 +29,21 @@ def too_deep(document: bytes) -> bool:
             return False
         brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
+
+
+def _few(document: bytes) -> bool:
+    """Are there so few openers that they cannot nest too deeply?"""
+    if len(document) < _LONG:
+        return document.count(b"[") + document.count(b"{") <= MAX_DEPTH
+    left = MAX_DEPTH
+    for opener in (b"[", b"{"):
+        at = document.find(opener)
+        while at >= 0:
+            left -= 1
+            if left < 0:
+                return False
+            at = document.find(opener, at + 1)
+    return True
 
 
 def _finite(number: str) -> float | None:

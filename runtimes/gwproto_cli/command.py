@@ -47,7 +47,9 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     _add_sources(serve)
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on, 0 for any free one (default 8080)")
-    serve.add_argument("--runtime", choices=("quart", "trio"), help="server to use (default quart)")
+    serve.add_argument(
+        "--runtime", choices=("quart", "trio", "asyncio"), help="server to use (default quart)"
+    )
     serve.add_argument("--workers", type=int, metavar="N", help="processes that serve (default 1)")
     serve.add_argument("--no-access-log", action="store_true", help="log no requests")
     serve.add_argument(

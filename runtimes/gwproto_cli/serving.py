@@ -140,6 +140,10 @@ def run_in(server: ServerSettings, main: Callable[[AsyncExitStack], Awaitable[No
         import trio
 
         error = trio.run(guarded)
+    elif server.runtime == "asyncio":
+        import gwproto_asyncio
+
+        error = gwproto_asyncio.run(guarded())
     else:
         import asyncio
 
@@ -192,6 +196,10 @@ def server_of(runtime: str) -> Serve:
             import gwproto_trio
 
             return gwproto_trio.serve
+        if runtime == "asyncio":
+            import gwproto_asyncio
+
+            return gwproto_asyncio.serve
         import gwproto_quart
 
         return gwproto_quart.serve

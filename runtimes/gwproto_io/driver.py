@@ -26,7 +26,7 @@ from gwproto import (
 logger = logging.getLogger("gwproto")
 
 Send = SendHead | SendData | SendEnd | Delegate
-_SENDS = (SendHead, SendData, SendEnd, Delegate)
+SENDS = (SendHead, SendData, SendEnd, Delegate)
 
 
 class Client(Protocol):
@@ -144,7 +144,7 @@ async def drive(
 async def _perform(commands: Sequence[Command], client: Client, upstreams: Upstreams) -> None:
     sends: list[Send] = []
     for command in commands:
-        if isinstance(command, _SENDS):
+        if isinstance(command, SENDS):
             sends.append(command)
         elif isinstance(command, OpenUpstream):
             if sends:

@@ -101,9 +101,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "heartbeats in the middle of a flowing stream",
     ),
     Mutant(
-        "exchange/attempt.py",
-        "        if body.progress and self.phase is Phase.CONTENT:\n",
-        "        if self.phase is Phase.CONTENT:\n",
+        _EXCHANGE,
+        "        if body.progress:\n            attempt.progressed(now)\n",
+        "        attempt.progressed(now)\n",
         "comments keep a stalled stream alive",
     ),
     Mutant(
@@ -177,8 +177,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "target.refuses, request.fields, failure)\n            and self._shared.budget.take(now)\n",
-        "target.refuses, request.fields, failure)\n",
+        "target.refuses, self.request.fields, failure)\n            and self._shared.budget.take(now)\n",
+        "target.refuses, self.request.fields, failure)\n",
         "tries without a refused field, and without a budget",
     ),
     Mutant(

@@ -3,6 +3,7 @@
 Only for scenarios in which nothing takes time; their clients come one after another.
 """
 
+import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -89,6 +90,23 @@ async def on_trio_sockets(scenario: Scenario) -> Report:
         await nursery.start(server.serve, [sock])
         responses = await _visited(scenario, port)
         server.drain()
+    return _report(responses, outcomes, providers)
+
+
+async def on_asyncio_sockets(scenario: Scenario) -> Report:
+    import asyncio
+
+    from gwproto_asyncio import Server
+
+    providers = _Providers(scenario)
+    outcomes: list[Outcome] = []
+    async with providers.listening() as urls:
+        server = Server(deployment(scenario, urls), record=outcomes.append, rng=random.Random(1))
+        sock, port = _listener()
+        serving = asyncio.create_task(server.serve([sock]))
+        responses = await _visited(scenario, port)
+        server.drain()
+        await serving
     return _report(responses, outcomes, providers)
 
 

@@ -55,15 +55,24 @@ class MemoryStream(ByteStream):
         await checkpoint()
         if self.closed:
             raise ClosedResourceError
-        if self._outgoing.ended or self._outgoing.broken:
+        if not self.give(item):
             raise BrokenResourceError
+
+    def give(self, item: bytes) -> bool:
+        """Send at once; False: there is nobody any more."""
+        if self._outgoing.ended or self._outgoing.broken:
+            return False
         self._outgoing.buffer += item
         self._outgoing.changed()
+        return True
 
     async def send_eof(self) -> None:
+        self.give_eof()
+        await checkpoint()
+
+    def give_eof(self) -> None:
         self._outgoing.ended = True
         self._outgoing.changed()
-        await checkpoint()
 
     async def aclose(self) -> None:
         if not self.closed:

@@ -23,7 +23,7 @@ from gwproto_cli.simulated import hosted
 ROOT = Path(__file__).parent.parent.parent
 KEY = "gw-key-of-the-client"
 CHAT = "/v1/chat/completions"
-RUNTIMES = ("quart", "trio")
+RUNTIMES = ("quart", "trio", "asyncio")
 FIVE_HEADERS = (
     "x-gateway-provider",
     "x-gateway-model",

@@ -43,6 +43,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._now
 
+    def pass_time(self, seconds: float) -> None:
+        """As if something had kept the loop busy."""
+        self._now += seconds
+
     def jump(self) -> None:
         """To the next timer."""
         if not self._scheduled or self._scheduled[0].when() == math.inf:  # so anyio sleeps for ever

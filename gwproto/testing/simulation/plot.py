@@ -14,7 +14,7 @@ FOOT = 36
 # Told apart by people who see no red or no green, on white and on black (Okabe and Ito, 2008, and greys beside).
 _COLOURS = ("#2a8fd0", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
 _DASHES = ("", "6 3", "2 2", "8 3 2 3")
-_STYLE = """
+STYLE = """
 text{font:12px system-ui,sans-serif;fill:#24292f}
 .title{font-size:16px;font-weight:600}
 .note{fill:#57606a}
@@ -38,8 +38,8 @@ def plot(results: Sequence[Result]) -> str:
     total = sum(heights) or 1
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {total}" width="{WIDTH}" height="{total}" '
-        f'role="img" aria-label="{_safe("Simulation: " + ", ".join(r.scenario for r in results))}">',
-        f"<style>{_STYLE}</style>",
+        f'role="img" aria-label="{safe("Simulation: " + ", ".join(r.scenario for r in results))}">',
+        f"<style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{total}"/>',
     ]
     top = 0
@@ -55,15 +55,15 @@ def _height(result: Result) -> int:
 
 
 def _scenario(result: Result) -> Iterator[str]:
-    yield f'<text class="title" x="{LEFT}" y="24">{_safe(result.scenario)}</text>'
-    yield f'<text class="note" x="{LEFT}" y="43">{_safe(_short(result.description, 130))}</text>'
+    yield f'<text class="title" x="{LEFT}" y="24">{safe(result.scenario)}</text>'
+    yield f'<text class="note" x="{LEFT}" y="43">{safe(short(result.description, 130))}</text>'
     x = LEFT
     for index, figures in enumerate(result.policies):
         yield (
-            f'<line x1="{x}" y1="58" x2="{x + 26}" y2="58" stroke="{_colour(index)}" stroke-width="2" '
+            f'<line x1="{x}" y1="58" x2="{x + 26}" y2="58" stroke="{colour(index)}" stroke-width="2" '
             f'stroke-dasharray="{_DASHES[index % len(_DASHES)]}"/>'
         )
-        yield f'<text x="{x + 32}" y="62">{_safe(figures.policy)}</text>'
+        yield f'<text x="{x + 32}" y="62">{safe(figures.policy)}</text>'
         x += 56 + 8 * len(figures.policy)
     if result.phases:
         yield f'<rect class="trouble" x="{x}" y="51" width="26" height="14"/>'
@@ -78,7 +78,7 @@ def _scenario(result: Result) -> Iterator[str]:
     delays = [figures.course.ttft_p95 for figures in result.policies]
     highest = max((value for course in delays for value in course if value is not None), default=1.0)
     yield from _panel(
-        result, top, "time to first content of streams, 95th percentile (s)", delays, 0.0, _above(highest)
+        result, top, "time to first content of streams, 95th percentile (s)", delays, 0.0, above(highest)
     )
     for index in range(len(result.policies)):
         top += PANEL + GAP
@@ -108,7 +108,7 @@ def _panel(
             pieces[-1].append(f"{_x(bucket + 0.5, len(values)):.1f},{top + PANEL * (1.0 - part):.1f}")
         for piece in filter(None, pieces):
             yield (
-                f'<polyline fill="none" stroke="{_colour(index)}" stroke-width="2" stroke-linejoin="round" '
+                f'<polyline fill="none" stroke="{colour(index)}" stroke-width="2" stroke-linejoin="round" '
                 f'stroke-dasharray="{_DASHES[index % len(_DASHES)]}" points="{" ".join(piece)}"/>'
             )
 
@@ -124,20 +124,20 @@ def _shares(result: Result, index: int, top: int) -> Iterator[str]:
         edge = [f"{_x(b + 0.5, len(roof)):.1f},{top + PANEL * (1 - v):.1f}" for b, v in enumerate(roof)]
         base = [f"{_x(b + 0.5, len(floor)):.1f},{top + PANEL * (1 - v):.1f}" for b, v in enumerate(floor)]
         points = " ".join([*edge, *reversed(base)])
-        yield f'<polygon fill="{_colour(number)}" fill-opacity="{_opacity(number)}" points="{points}"/>'
+        yield f'<polygon fill="{colour(number)}" fill-opacity="{_opacity(number)}" points="{points}"/>'
         floor = roof
 
 
 def _frame(result: Result, top: int, title: str, low: float, high: float, *, percent: bool) -> Iterator[str]:
     """Axes, shading and title of a panel."""
     width = WIDTH - LEFT - RIGHT
-    yield f'<text x="{LEFT}" y="{top - 6}">{_safe(title)}</text>'
+    yield f'<text x="{LEFT}" y="{top - 6}">{safe(title)}</text>'
     for start, until, what in _troubled(result.phases):
         left, right = _x(start, result.seconds), _x(until, result.seconds)
         for above, height, name in ((top, PANEL, "trouble"), (top + PANEL, 4, "mark")):
             yield (
                 f'<rect class="{name}" x="{left:.1f}" y="{above}" width="{max(1.0, right - left):.1f}" '
-                f'height="{height}"><title>{_safe(what)}</title></rect>'
+                f'height="{height}"><title>{safe(what)}</title></rect>'
             )
     for part in (0.0, 0.5, 1.0):
         y = top + PANEL * (1.0 - part)
@@ -175,10 +175,10 @@ def _providers(result: Result, top: int) -> Iterator[str]:
     for number, name in enumerate(result.policies[0].shares):
         x, y = LEFT + number % 6 * 146, top + number // 6 * 18
         yield (
-            f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{_colour(number)}" '
+            f'<rect x="{x}" y="{y - 10}" width="12" height="12" fill="{colour(number)}" '
             f'fill-opacity="{_opacity(number)}"/>'
         )
-        yield f'<text x="{x + 18}" y="{y}">{_safe(_short(name, 18))}</text>'
+        yield f'<text x="{x + 18}" y="{y}">{safe(short(name, 18))}</text>'
 
 
 def _legend_lines(result: Result) -> int:
@@ -201,7 +201,7 @@ def _ticks(seconds: float) -> tuple[float, float, str]:
     return (step, 60.0, "min") if step < 3600.0 else (step, 3600.0, "h")
 
 
-def _above(value: float) -> float:
+def above(value: float) -> float:
     """A round number that is not below ``value``."""
     scale = 0.01
     while True:
@@ -211,7 +211,7 @@ def _above(value: float) -> float:
         scale *= 10.0
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
     return _COLOURS[index % len(_COLOURS)]
 
 
@@ -220,11 +220,11 @@ def _opacity(index: int) -> str:
     return "0.85" if index < len(_COLOURS) else "0.45"
 
 
-def _short(text: str, length: int) -> str:
+def short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     for plain, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
         text = text.replace(plain, written)
     return text

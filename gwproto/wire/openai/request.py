@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from gwproto.config import STANDARD, Quirks
 from gwproto.failures import Failure, FailureClass
@@ -111,7 +111,7 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
         if too_deep(body):
             return refusal("invalid_json", f"The request body is nested more than {MAX_DEPTH} levels deep.")
         typed = _body_decoder.decode(body)
-        return _understand(typed, fields, b'"extra_content"' in body)
+        return _understand(typed, fields)
     except msgspec.ValidationError as error:
         return _explain(error)
     except UnicodeDecodeError:
@@ -126,7 +126,7 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
         return refused.failure
 
 
-def _understand(body: Body, fields: RawFields, extra_content: bool) -> ChatRequest:
+def _understand(body: Body, fields: RawFields) -> ChatRequest:
     for name in [name for name, value in fields.items() if value == _NULL]:
         del fields[name]
     for name in GATEWAY_FIELDS:
@@ -140,6 +140,7 @@ def _understand(body: Body, fields: RawFields, extra_content: bool) -> ChatReque
         fields["messages"] = Raw(_encoder.encode([{"role": "user", "content": body.prompt}]))
     needs: set[str] = set()
     saved = attachments = 0
+    extra_content = False
     for position, message in enumerate(body.messages):
         content = message.content
         if content is None or type(content) is not str or message.role in ("tool", "function"):
@@ -151,8 +152,12 @@ def _understand(body: Body, fields: RawFields, extra_content: bool) -> ChatReque
                     if length:
                         attachments += 1
                     needs.update(found)
+        if message.extra_content is not UNSET:
+            extra_content = True
         if message.tool_calls:
             _check_calls(position, message)
+            if any(call.extra_content is not UNSET for call in message.tool_calls):
+                extra_content = True
     _check_options(body, fields, needs)
     characters = len(memoryview(fields["messages"])) - saved
     tools = fields.get("tools")

@@ -6,7 +6,7 @@ are known to take more (content part types, response formats, tool names) only t
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Limit = Annotated[int, Meta(ge=1)]
@@ -51,6 +51,7 @@ class Call(Struct, gc=False):
     type: str = "function"
     function: CalledFunction | None = None
     custom: AnyObject | None = None
+    extra_content: Raw | UnsetType = UNSET  # what a provider added to its answer
 
 
 class Message(Struct, gc=False):
@@ -63,6 +64,7 @@ class Message(Struct, gc=False):
     refusal: str | None = None
     audio: AnyObject | None = None
     reasoning_content: str | None = None
+    extra_content: Raw | UnsetType = UNSET
 
 
 class Function(Struct, gc=False):

@@ -1,0 +1,169 @@
+"""The callback driver: whoever has news of an exchange performs it. The contract it keeps is ``docs/driving.md``."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from gwproto import (
+    Abort,
+    ClientGone,
+    CloseUpstream,
+    Command,
+    Draining,
+    Event,
+    Exchange,
+    OpenUpstream,
+    UpstreamRequest,
+)
+from gwproto_asyncio.loops import Alarm
+from gwproto_io.driver import SENDS, Send
+
+logger = logging.getLogger("gwproto")
+
+
+class Client(Protocol):
+    """The client's side of one exchange. Nothing here waits, or raises for what a network does."""
+
+    @property
+    def writable(self) -> bool:
+        """Has everything been taken that was sent? While it has not, the exchange stands still."""
+        ...
+
+    def take(self) -> Event | None:
+        """The next ``ClientData``, ``ClientEnd`` or ``ClientGone``, if there is one."""
+        ...
+
+    def send(self, commands: Sequence[Send]) -> None:
+        """Write these in one go. A client that is gone is not an error here."""
+        ...
+
+    def abort(self) -> None:
+        """Break the response off so that the client notices. Idempotent."""
+        ...
+
+    def exchanged(self, exchange: Exchange) -> None:
+        """The exchange has ended."""
+        ...
+
+
+class Upstreams(Protocol):
+    """The upstream attempts of one exchange. Nothing here waits, or raises for what a network does."""
+
+    def open(self, attempt: int, request: UpstreamRequest) -> None:
+        """Start an attempt; a dial or a handshake goes on elsewhere."""
+        ...
+
+    def close(self, attempt: int) -> None:
+        """Close an attempt's connection, however far it is. Unknown attempts are ignored."""
+        ...
+
+    def take(self) -> Event | None:
+        """The next event of any attempt, if there is one."""
+        ...
+
+    def close_all(self) -> None:
+        """Close whatever is still open."""
+        ...
+
+
+class Driver:
+    """Performs ``exchange`` to its end. ``alarm`` is to call :meth:`run`."""
+
+    def __init__(self, exchange: Exchange, client: Client, upstreams: Upstreams, alarm: Alarm) -> None:
+        self._exchange, self._client, self._upstreams = exchange, client, upstreams
+        self._alarm, self._clock = alarm, alarm.clock
+        self._pending: deque[ClientGone | Draining] = deque()
+        self._deadline = math.inf  # as it was after the last input
+        self._started = self._busy = False
+        if exchange.wakeable:
+            exchange.wake = self._wake
+
+    def post(self, event: ClientGone | Draining) -> None:
+        """What may happen to an exchange at any moment, also while nothing can be written."""
+        self._pending.append(event)
+        self.run()
+
+    def run(self) -> None:
+        """Give the exchange all there is for it: something has come, or the deadline, or room to write.
+
+        Performing may call back and so come here again: whoever is at it will look for more.
+        """
+        exchange = self._exchange
+        if self._busy or exchange.finished:
+            return
+        self._busy = True
+        try:
+            self._run(exchange)
+        except Exception:
+            logger.exception("exchange failed inside the gateway")
+            self.abandon()
+            return
+        self._busy = False
+        if exchange.finished:
+            self._end()
+        elif self._client.writable:
+            self._alarm.set(self._deadline)
+
+    def abandon(self) -> None:
+        """End now, however far it is."""
+        self._busy = True
+        try:
+            self._perform(self._exchange.abandon(self._clock()))
+        except Exception:
+            logger.exception("exchange failed inside the gateway once more")
+            self._client.abort()
+        self._end()
+
+    def _run(self, exchange: Exchange) -> None:
+        client, upstreams, pending = self._client, self._upstreams, self._pending
+        if not self._started:
+            self._started = True
+            self._perform(exchange.start(self._clock()))
+            self._deadline = exchange.deadline
+        elif exchange.wakeable:
+            self._deadline = exchange.deadline
+        while not exchange.finished:
+            now = self._clock()
+            if pending:
+                commands = exchange.receive(pending.popleft(), now)
+            elif not client.writable:
+                return
+            elif now >= self._deadline:
+                commands = exchange.tick(now)
+            else:
+                event = client.take() if exchange.receiving else upstreams.take()
+                if event is None:
+                    return
+                commands = exchange.receive(event, now)
+            if commands:
+                self._perform(commands)
+            self._deadline = exchange.deadline
+
+    def _perform(self, commands: Sequence[Command]) -> None:
+        sends: list[Send] = []  # what is together is written together
+        for command in commands:
+            if isinstance(command, SENDS):
+                sends.append(command)
+                continue
+            if sends and not isinstance(command, CloseUpstream):
+                self._client.send(sends)
+                sends = []
+            if isinstance(command, OpenUpstream):
+                self._upstreams.open(command.attempt, command.request)
+            elif isinstance(command, CloseUpstream):
+                self._upstreams.close(command.attempt)
+            else:
+                assert isinstance(command, Abort)
+                self._client.abort()
+        if sends:
+            self._client.send(sends)
+
+    def _wake(self) -> None:
+        if not self._busy and self._client.writable:  # else the deadline will be read again anyway
+            self._alarm.set(self._clock())
+
+    def _end(self) -> None:
+        self._upstreams.close_all()
+        self._client.exchanged(self._exchange)
