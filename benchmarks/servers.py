@@ -220,7 +220,9 @@ def started(
     cwd: Path | None = None,
     cores: set[int] = SERVER_CORES,
 ) -> Iterator[Server]:
-    """Run ``argv`` alone on its core (or ``cores``), wait until ``ready`` and then ``chat`` is answered, and stop it at the end.
+    """Run ``argv`` alone on its core, wait until ``ready`` and then ``chat`` is answered, and stop it at the end.
+
+    ``cores``: others than its own.
 
     Raises :class:`BenchmarkError` with the end of its log when either has no 200 in time.
     """

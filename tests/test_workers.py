@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
+from test_ops_metrics import OF_WORKERS
 
 from gwproto import ConfigurationError
 from gwproto_ops import access
@@ -190,7 +191,6 @@ def samples(page: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 NONE: frozenset[tuple[str, str]] = frozenset()
-OTHERS = {"gwproto_workers", "gwproto_workers_silent", "gwproto_worker_restarts_total"}
 
 
 def test_the_page_of_all_is_the_sum() -> None:
@@ -205,7 +205,7 @@ def test_the_page_of_all_is_the_sum() -> None:
     for (name, labels), value in expected.items():
         if not name.startswith("process_"):
             assert found[name, labels] == pytest.approx(value), name
-    assert {name for name, _ in found} == {name for name, _ in expected} | OTHERS
+    assert {name for name, _ in found} == {name for name, _ in expected} | OF_WORKERS
     alone = samples(page_of_all(encoded(one), Gathered(1, [], b"", 1, 0, 0)))
     memory = ("process_resident_memory_bytes", NONE)
     assert found[memory] == pytest.approx(2 * alone[memory], rel=0.2)
