@@ -1,6 +1,7 @@
 """When workers are started again, what they tell each other, and what several of them add up to."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -227,6 +228,16 @@ def test_of_the_dead_only_counters_remain() -> None:
     memory = ("process_resident_memory_bytes", NONE)
     assert found[memory] == pytest.approx(alone[memory], rel=0.2)
     assert found["process_cpu_seconds_total", NONE] > 2.5 * alone["process_cpu_seconds_total", NONE]
+
+
+def test_promtool_has_no_complaint() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (it comes with Prometheus)")
+    others = Gathered(1, [encoded(snapshot(2))], past([encoded(snapshot(3))]), 2, 0, 1)
+    page = page_of_all(encoded(snapshot(1)), others)
+    checked = subprocess.run((promtool, "check", "metrics"), input=page, capture_output=True, timeout=30)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_what_is_no_sum_is_that_of_the_worst() -> None:
