@@ -76,6 +76,7 @@ def run(
     duration: float,
     awake: bool,
     more: Sequence[str],
+    cores: set[int],
     progress: Callable[[str], None],
 ) -> Report:
     """Measure. Raises :class:`servers.BenchmarkError` when a server does not start or answers wrongly."""
@@ -100,7 +101,9 @@ def run(
                 memory: dict[str, int] = {}
                 for name in names:
                     progress(f"round {number + 1}: starting {name}")
-                    server = stack.enter_context(servers.serving(name, Path(directory), provider_port, more))
+                    server = stack.enter_context(
+                        servers.serving(name, Path(directory), provider_port, more, cores=cores)
+                    )
                     running[name] = server
                     add(name, LISTENING, "s", server.start_to_listening)
                     add(name, START, "s", server.start_to_answer)
@@ -206,7 +209,7 @@ def machine() -> dict[str, Any]:
 
 def as_json(report: Report, options: dict[str, Any]) -> dict[str, Any]:
     return {
-        "machine": machine(),
+        "machine": machine() | {"server_cores": options["server_cores"]},
         "options": options,
         "reference": report.reference,
         "figures": [
@@ -260,6 +263,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="OPTION",
         help="one more option for gwproto serve, as --serve-option=--no-access-log",
     )
+    parser.add_argument(
+        "--all-cores",
+        action="store_true",
+        help="let the servers run on every core, beside everything else: for --serve-option=--workers=2. CPU per"
+        " request is then that of all workers; of the throughput the client takes its part",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     options = parser.parse_args(argv)
     if options.quick:
@@ -273,6 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     wanted = options.scenario or [""]
     scenarios = [scenario for scenario in SCENARIOS if any(part in scenario.name for part in wanted)]
+    cores = set(servers.CORES) if options.all_cores else servers.SERVER_CORES
     total = options.rounds * (len(options.runtime) + 1) * (len(scenarios) + 1)
     done = 0
 
@@ -291,6 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             duration=options.duration,
             awake=not options.allow_sleep,
             more=options.serve_option,
+            cores=cores,
             progress=progress,
         )
     except servers.BenchmarkError as error:
@@ -305,6 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = {
             "awake": not options.allow_sleep,
             "serve_options": options.serve_option,
+            "server_cores": sorted(cores),
             "rounds": options.rounds,
             "duration": options.duration,
             "scenarios": [s.name for s in scenarios],

@@ -183,10 +183,11 @@ def serving(
     provider_port: int,
     more: Sequence[str],
     settings: Mapping[str, str] | None = None,
+    cores: set[int] = SERVER_CORES,
 ) -> Iterator[Server]:
     """Start the server called ``name`` alone on its core, wait for its first answers, and stop it at the end.
 
-    ``settings``: ``GWPROTO_`` variables for a gateway.
+    ``settings``: ``GWPROTO_`` variables for a gateway. ``cores``: others than its own, for several workers.
     """
     directory = directory / name
     directory.mkdir(exist_ok=True)
@@ -201,7 +202,7 @@ def serving(
     }
     chat = load.request(load.Job(port, 0, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
     try:
-        with started(argv, environment, directory, port, "/livez", chat) as server:
+        with started(argv, environment, directory, port, "/livez", chat, cores=cores) as server:
             yield server
     except BenchmarkError as error:
         raise BenchmarkError(f"{name}: {error}") from None
@@ -217,13 +218,16 @@ def started(
     chat: bytes,
     limit: float = START_LIMIT,
     cwd: Path | None = None,
+    cores: set[int] = SERVER_CORES,
 ) -> Iterator[Server]:
     """Run ``argv`` alone on its core, wait until ``ready`` and then ``chat`` is answered, and stop it at the end.
+
+    ``cores``: others than its own.
 
     Raises :class:`BenchmarkError` with the end of its log when either has no 200 in time.
     """
     log = directory / "log"
-    with log.open("wb") as output, on(SERVER_CORES):
+    with log.open("wb") as output, on(cores):
         begun = time.perf_counter()
         try:
             process = subprocess.Popen(

@@ -450,3 +450,24 @@ def test_a_servers_tables_that_are_gone(postgres: Server) -> None:
     try_again(keeper, now)
     assert stored(source) == ids(SECOND)
     keeper.close()
+
+
+def test_what_another_process_has_begun_stays(
+    keeper: Keeper, source: Source, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have met the damage; the other one was faster."""
+    work_and_see(keeper, FIRST, 0.0)
+    other = Keeper(source, retention_days=30, limit=1000)
+    writer = keeper._writer
+    assert writer is not None
+
+    def write(outcomes: object) -> None:
+        path.rename(path.with_name("records.db.damaged"))
+        work_and_see(other, SECOND, 0.0)
+        raise Corrupt("it is damaged")
+
+    monkeypatch.setattr(writer, "write", write, raising=True)
+    work_and_see(keeper, THIRD, 1.0)
+    assert stored(source) == [*ids(SECOND), *ids(THIRD)]
+    assert list(path.parent.glob("records.db.corrupt-*")) == []
+    other.close()

@@ -226,6 +226,25 @@ def test_what_cannot_change_while_a_process_runs() -> None:
     assert len(list(at_next_start(running, other))) == 7
 
 
+def test_who_waits_hears_of_every_reading(files: Files) -> None:
+    heard: list[str] = []
+    files.reloader.settled = lambda: heard.append(files.reloader.status.last_error)
+    files.reloader.reload()
+    files.keys.write_text("keys = [")
+    files.reloader.reload()
+    files.keys.write_text(entry("one"))
+
+    def fails(made: Deployment) -> None:
+        raise ValueError
+
+    files.reloader.attach(fails, lambda function: function())
+    files.reloader.reload()
+    good, broken, not_applied = heard
+    assert good == ""
+    assert "not TOML" in broken
+    assert "put in force: ValueError" in not_applied
+
+
 def test_asked_without_any_file() -> None:
     environ = {"GATEWAY_API_KEY": "a", "GROQ_API_KEY": "b"}
     source = Source(environ=lambda: environ)

@@ -50,7 +50,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     serve.add_argument(
         "--runtime", choices=("quart", "trio", "asyncio"), help="server to use (default quart)"
     )
-    serve.add_argument("--workers", type=int, metavar="N", help="processes (this release runs one)")
+    serve.add_argument("--workers", type=int, metavar="N", help="processes that serve (default 1)")
     serve.add_argument("--no-access-log", action="store_true", help="log no requests")
     serve.add_argument(
         "--journal", metavar="FILE", help="write every input there, for replay; texts are replaced"

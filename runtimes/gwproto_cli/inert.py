@@ -5,9 +5,6 @@ from collections.abc import Iterator
 from gwproto.config import ProviderSettings
 from gwproto.loading import Loaded
 
-INERT = {
-    "server.workers": "one process runs",
-}
 INERT_FOR_PROVIDERS = {
     "proxy": "connections are direct",
     "ca_file": "the system's authorities are used",
@@ -16,9 +13,6 @@ INERT_FOR_PROVIDERS = {
 
 def inert(loaded: Loaded) -> Iterator[tuple[str, str]]:
     """The settings somebody made in vain: path and what happens instead."""
-    for path, note in INERT.items():
-        if loaded.origins[path] != "default":
-            yield path, note
     for provider in loaded.settings.providers:
         for key, note in INERT_FOR_PROVIDERS.items():
             if getattr(provider, key) != getattr(_NOTHING, key):

@@ -20,7 +20,7 @@ from gwproto.config import (
 from gwproto.loading import PROVIDERS_VARIABLE, Loaded
 from gwproto.policy.auth import ClientKey
 from gwproto_cli.environment import environment
-from gwproto_cli.inert import INERT, INERT_FOR_PROVIDERS
+from gwproto_cli.inert import INERT_FOR_PROVIDERS
 from gwproto_cli.serving import is_loopback
 from gwproto_cli.tables import print_table
 from gwproto_ops import deployment
@@ -61,7 +61,7 @@ def check(config: str | None, env_file: str | None, *, as_json: bool) -> None:
 
 
 def _inert(path: str) -> bool:
-    return path in INERT or path.startswith("providers.")
+    return path.startswith("providers.")
 
 
 def _rows(
@@ -90,7 +90,7 @@ def _rows(
             shown = _shown(value)
             if path == "analytics.database":  # a password may stand in its query, too
                 shown = str(shown).partition("?")[0]
-            yield path, shown, origin, INERT.get(path, "")
+            yield path, shown, origin, ""
     for provider in settings.providers:
         where = f"providers.{provider.name}"
         for key in provider.__struct_fields__:

@@ -5,16 +5,17 @@ import ipaddress
 import logging
 import os
 import shlex
+import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gwproto.config import ModelSettings, ProviderSettings, Quirks, Settings, Tier
+from gwproto.config import ModelSettings, ProviderSettings, Quirks, ServerSettings, Settings, Tier
 from gwproto.failures import ConfigurationError
 from gwproto.loading import Loaded
 from gwproto_cli.environment import environment
@@ -40,6 +41,7 @@ class Serve(Protocol):
         deployment: Deployment,
         *,
         on_listening: Callable[[list[str]], None],
+        sockets: Sequence[socket.socket] | None = None,
         telemetry: Telemetry | None = None,
         state: StateFile | None = None,
         journal: "Journal | None" = None,
@@ -59,56 +61,77 @@ def serve(
     """Run the gateway until a signal stops it. ``journal``: a file to write every input to."""
     environ = environment(env_file)
     path = config or environ.get("GWPROTO_CONFIG") or None
-    source = Source(
-        path,
-        environ=lambda: environment(env_file),
-        files=() if env_file is None else (env_file,),
-        flags=flags,
-    )
+    source = source_of(path, env_file, flags)
     loaded = source.load()
     server = loaded.settings.server
     source.make_key = is_loopback(server.host)
     simulated = not loaded.settings.providers and path is None
     # Whatever is wrong shows before anything starts.
     ready = None if simulated else source.read()
-    tracer = tracing.from_environment(os.environ)
     locate(loaded.settings.analytics.database, server.state_dir, environ)
-    run = _server(server.runtime)
+    if server.workers > 1:
+        if journal is not None:
+            problem = "is one process's, in the order of its events: it needs server.workers = 1"
+            raise ConfigurationError((("--journal", problem),))
+        from gwproto_cli.workers import supervise
+
+        supervise(source, ready, path=path, env_file=env_file, flags=flags, access_log=access_log)
+        return
+    tracer = tracing.from_environment(os.environ)
+    run = server_of(server.runtime)
     for setting, instead in inert(loaded):
         print(f"{setting}: does nothing yet: {instead}", file=sys.stderr)
 
-    async def main() -> OSError | ConfigurationError | None:
+    async def main(stack: AsyncExitStack) -> None:
+        if simulated:
+            from gwproto_cli.simulated import demo_providers, hosted
+
+            providers = demo_providers()
+            source.complete = with_simulated(await stack.enter_async_context(hosted(providers)))
+        chosen = ready or source.read()
+        log(stack, requests=access_log)
+        kept = None if simulated else state_file(chosen, environ)
+        book = None
+        if journal is not None:
+            from gwproto_ops import journal as journals
+
+            book = stack.enter_context(journals.opened(journal, bodies=journal_bodies))
+        settings = chosen.configuration.settings
+        if simulated and loaded.origins["analytics.database"] == "default":
+            settings = with_database(settings, stack.enter_context(passing_database()))
+        reloader = Reloader(source, chosen)
+        await run(
+            chosen,
+            on_listening=lambda urls: announce(urls, chosen, environ, simulated),
+            telemetry=Telemetry(settings, environ=environ, tracer=tracer, reloads=lambda: reloader.status),
+            state=kept,
+            journal=book,
+            reloader=reloader,
+        )
+
+    run_in(server, main)
+
+
+def source_of(
+    path: str | None, env_file: str | None, flags: Mapping[str, object], *, made_key: str = ""
+) -> Source:
+    """Where the configuration comes from, of one process or each of several."""
+    return Source(
+        path,
+        environ=lambda: environment(env_file),
+        files=() if env_file is None else (env_file,),
+        flags=flags,
+        made_key=made_key,
+    )
+
+
+def run_in(server: ServerSettings, main: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
+    """Run ``main`` on the runtime's event loop. Raises ``ConfigurationError``, also where nothing can listen."""
+
+    async def guarded() -> OSError | ConfigurationError | None:
         async with AsyncExitStack() as stack:
             try:
-                if simulated:
-                    source.complete = await _with_simulated(stack)
-                chosen = ready or source.read()
-                logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-                notices.setLevel(logging.INFO)
-                if access_log:
-                    stack.enter_context(access.enabled())
-                kept = None if simulated else _state_file(chosen, environ)
-                book = None
-                if journal is not None:
-                    from gwproto_ops import journal as journals
-
-                    book = stack.enter_context(journals.opened(journal, bodies=journal_bodies))
-                settings = chosen.configuration.settings
-                if simulated and loaded.origins["analytics.database"] == "default":
-                    # What was only simulated is no part of anybody's figures.
-                    place = stack.enter_context(TemporaryDirectory(prefix="gwproto-"))
-                    settings = _with_database(settings, f"sqlite:///{place}/gwproto.db")
-                reloader = Reloader(source, chosen)
-                await run(
-                    chosen,
-                    on_listening=lambda urls: _announce(urls, chosen, environ, simulated),
-                    telemetry=Telemetry(
-                        settings, environ=environ, tracer=tracer, reloads=lambda: reloader.status
-                    ),
-                    state=kept,
-                    journal=book,
-                    reloader=reloader,
-                )
+                await main(stack)
             except (OSError, ConfigurationError) as error:
                 return error  # the simulated providers' task group would wrap it
         return None
@@ -116,28 +139,43 @@ def serve(
     if server.runtime == "trio":
         import trio
 
-        error = trio.run(main)
+        error = trio.run(guarded)
     elif server.runtime == "asyncio":
         import gwproto_asyncio
 
-        error = gwproto_asyncio.run(main())
+        error = gwproto_asyncio.run(guarded())
     else:
         import asyncio
 
-        error = asyncio.run(main())
+        error = asyncio.run(guarded())
     if isinstance(error, OSError):
-        raise _cannot_listen(server.host, server.port, error)
+        raise cannot_listen(server.host, server.port, error)
     if error is not None:
         raise error
 
 
-def _with_database(settings: Settings, database: str) -> Settings:
+def log(stack: AsyncExitStack, *, requests: bool, piece: int = 0) -> None:
+    """Write notices, and with ``requests`` the access log, to standard error; ``piece``: see :class:`access.Writer`."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    notices.setLevel(logging.INFO)
+    if requests:
+        stack.enter_context(access.enabled(piece=piece))
+
+
+@contextmanager
+def passing_database() -> Iterator[str]:
+    """The URL of one that is gone afterwards: what was only simulated is no part of anybody's figures."""
+    with TemporaryDirectory(prefix="gwproto-") as place:
+        yield f"sqlite:///{place}/gwproto.db"
+
+
+def with_database(settings: Settings, database: str) -> Settings:
     analytics = msgspec.structs.replace(settings.analytics, database=database)
     return msgspec.structs.replace(settings, analytics=analytics)
 
 
-def _state_file(deployment: Deployment, environ: Mapping[str, str]) -> StateFile | None:
-    """Where to keep what is known of the providers; None: nowhere."""
+def state_file(deployment: Deployment, environ: Mapping[str, str], number: int = 1) -> StateFile | None:
+    """Where the worker of this ``number`` keeps what is known of the providers; None: nowhere."""
     server = deployment.configuration.settings.server
     if not server.state_file:
         return None
@@ -146,10 +184,13 @@ def _state_file(deployment: Deployment, environ: Mapping[str, str]) -> StateFile
     except OSError as error:
         print(f"server.state_dir: nothing is kept over a restart: {error}", file=sys.stderr)
         return None
+    if number > 1:  # what each has seen and used is its own
+        path = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return StateFile(path, deployment.credentials)
 
 
-def _server(runtime: str) -> Serve:
+def server_of(runtime: str) -> Serve:
+    """Raises ``ConfigurationError`` where what it needs is not installed."""
     try:
         if runtime == "trio":
             import gwproto_trio
@@ -167,12 +208,11 @@ def _server(runtime: str) -> Serve:
         raise ConfigurationError((("server.runtime", problem),)) from None
 
 
-async def _with_simulated(stack: AsyncExitStack) -> Callable[[Loaded], Loaded]:
-    """What adds simulated providers, which run on loopback sockets until ``stack`` is closed, where there are none."""
-    from gwproto_cli.simulated import demo_providers, hosted
+def with_simulated(urls: Sequence[str]) -> Callable[[Loaded], Loaded]:
+    """What adds the simulated providers at ``urls`` where there are none."""
+    from gwproto_cli.simulated import demo_providers
 
     simulated = demo_providers()
-    urls = await stack.enter_async_context(hosted(simulated))
     known = deployment.known_providers()
     providers = []
     for provider, url, tier in zip(simulated, urls, _TIERS, strict=True):
@@ -203,7 +243,7 @@ def _model(name: str, tier: Tier) -> ModelSettings:
     return ModelSettings(id=name, tier=tier, quirks=quirks)
 
 
-def _announce(urls: list[str], deployment: Deployment, environ: Mapping[str, str], simulated: bool) -> None:
+def announce(urls: list[str], deployment: Deployment, environ: Mapping[str, str], simulated: bool) -> None:
     """Say where the gateway is, what it found and how to try it."""
     settings = deployment.configuration.settings
     print(f"gwproto listens on {', '.join(urls)} ({settings.server.runtime})")
@@ -297,7 +337,7 @@ def _chosen(formats: list[str] | None) -> Sequence[tuple[str, str, str]]:
     ]
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
+def cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
     # asyncio adds words of its own to the system's.
     problem = os.strerror(error.errno) if error.errno else str(error)
     return ConfigurationError(((f"{host}:{port}", problem),))

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TextIO
@@ -38,10 +38,10 @@ def dropped() -> int:
 
 
 @contextmanager
-def enabled(stream: TextIO | None = None) -> Iterator["Writer"]:
+def enabled(stream: TextIO | None = None, *, piece: int = 0) -> Iterator["Writer"]:
     """Write the access log to ``stream`` (standard error by default): JSON, or short lines on a terminal."""
     global _writer
-    _writer = writer = Writer(stream if stream is not None else sys.stderr)
+    _writer = writer = Writer(stream if stream is not None else sys.stderr, piece=piece)
     try:
         yield writer
     finally:
@@ -60,8 +60,11 @@ class Writer:
     PAUSE = 0.05  # seconds in which lines gather
     PATIENCE = 1.0  # seconds to wait at the end for a stream that takes nothing
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, piece: int = 0) -> None:
+        """``piece``: bytes that are written at a time, if more than one line is; 0: as many as there are. What several
+        processes write to one pipe stays whole up to ``select.PIPE_BUF``."""
         self._stream = stream
+        self._piece = piece
         self._format = short_line if stream.isatty() else json_line
         self._waiting: deque[Outcome] = deque()
         self._news = threading.Event()
@@ -98,12 +101,31 @@ class Writer:
                 lines.append(f"access log: {missing} lines dropped, the output was too slow")
                 self._told += missing
             try:
-                self._stream.write("".join([f"{line}\n" for line in lines]))
-                self._stream.flush()
+                for text in pieces(lines, self._piece):
+                    self._stream.write(text)
+                    self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more; the requests go on
                 return
             if ending:
                 return
+
+
+def pieces(lines: Sequence[str], limit: int) -> Iterator[str]:
+    """Whole lines together, of at most ``limit`` bytes in UTF-8 where one alone is not longer; 0: all of them."""
+    if not limit:
+        yield "".join([f"{line}\n" for line in lines])
+        return
+    piece: list[str] = []
+    length = 0
+    for text in lines:
+        size = len(text.encode(errors="backslashreplace")) + 1
+        if piece and length + size > limit:
+            yield "".join(piece)
+            piece, length = [], 0
+        piece.append(f"{text}\n")
+        length += size
+    if piece:
+        yield "".join(piece)
 
 
 def short_line(outcome: Outcome) -> str:

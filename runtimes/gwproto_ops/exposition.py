@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
+from typing import Literal
 
 from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -22,14 +23,29 @@ from gwproto_ops.metrics import Histogram, Metrics, Value
 _KINDS = ("prompt", "completion", "cached", "reasoning")  # in the order of Metrics.tokens
 _STATUSES = ("available", "degraded", "cooldown", "half_open", "exhausted")
 _USABLE = ("available", "degraded")
+_OVER: dict[str, Literal["min"]] = {"process_start_time_seconds": "min", "process_max_fds": "min"}
 _process = ProcessCollector(registry=None)  # reads /proc; nothing where there is none
 
 
-def exposition(metrics: Metrics, targets: Sequence[TargetStatus], values: Sequence[Value]) -> bytes:
-    """The whole page."""
-    return generate_latest(
-        _Page([*_counted(metrics), *_of_targets(targets), *map(_plain, values), *_about()])
-    )
+def exposition(
+    metrics: Metrics,
+    targets: Sequence[TargetStatus],
+    values: Sequence[Value],
+    process: Sequence[Value] | None = None,
+) -> bytes:
+    """The whole page. ``process``: what :func:`of_process` gives, or several of them together."""
+    plain = [_plain(f"gwproto_{value.name}", value) for value in values]
+    own = [_plain(value.name, value) for value in (of_process() if process is None else process)]
+    return generate_latest(_Page([*_counted(metrics), *_of_targets(targets), *plain, _build(), *own]))
+
+
+def of_process() -> list[Value]:
+    """Memory, CPU and open files, by their whole names."""
+    return [
+        Value(one.name, family.documentation, one.value, family.type == "counter", _OVER.get(one.name, "sum"))
+        for family in _process.collect()
+        for one in family.samples
+    ]
 
 
 class _Page(Collector):
@@ -127,13 +143,12 @@ def _of_targets(targets: Sequence[TargetStatus]) -> Iterator[Metric]:
     yield from (usable, cooldown, busy, headroom, of_providers)
 
 
-def _about() -> Iterator[Metric]:
+def _build() -> Metric:
     build = GaugeMetricFamily(
         "gwproto_build_info", "Which version this is; always 1.", labels=("version", "python")
     )
     build.add_metric((_version(), platform.python_version()), 1)
-    yield build
-    yield from _process.collect()
+    return build
 
 
 @cache
@@ -162,6 +177,6 @@ def _histogram(name: str, help: str, histogram: Histogram) -> Metric:
     return family
 
 
-def _plain(value: Value) -> Metric:
+def _plain(name: str, value: Value) -> Metric:
     family = CounterMetricFamily if value.counter else GaugeMetricFamily
-    return family(f"gwproto_{value.name}", value.help, value=value.value)
+    return family(name, value.help, value=value.value)

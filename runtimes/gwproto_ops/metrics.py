@@ -6,8 +6,8 @@ by those of the catalog.
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 from gwproto import AttemptRecord, Ending, Gateway, Outcome
 from gwproto.routing.status import TargetStatus
@@ -33,12 +33,21 @@ class Records(Protocol):
 
 
 class Value(NamedTuple):
-    """A metric without labels, as it is just now."""
+    """A metric without labels, as it is just now. ``over``: what it is of several processes."""
 
     name: str
     help: str
     value: float
     counter: bool = False
+    over: Literal["sum", "max", "min"] = "sum"
+
+
+class Snapshot(NamedTuple):
+    """What a page is made of."""
+
+    metrics: "Metrics"
+    targets: Sequence[TargetStatus]
+    values: Sequence[Value]
 
 
 class Histogram:
@@ -121,7 +130,7 @@ class Metrics:
             if one.cost is not None:
                 self.costs[target] += one.cost
 
-    def page(
+    def snapshot(
         self,
         gateway: Gateway,
         now: float,
@@ -130,15 +139,15 @@ class Metrics:
         recorder: Records | None,
         log_dropped: int,
         gauges: Mapping[str, tuple[str, float]] = {},
-    ) -> Callable[[], bytes]:
-        """What makes the page, in any thread. Called itself on the event loop's, whose the gateway is.
+    ) -> Snapshot:
+        """What :func:`written` makes a page of, in any thread. Called itself on the event loop's, whose the gateway is.
 
         ``gauges``: more of them, with their helps, by name without the prefix.
         """
         targets = gateway.shared.router.statuses(now)
         values = _values(gateway, now, connections, recorder, log_dropped)
-        values += [Value(name, help, value) for name, (help, value) in gauges.items()]
-        return lambda: self._written(targets, values)
+        values += [Value(name, help, value, over=_over(name)) for name, (help, value) in gauges.items()]
+        return Snapshot(self, targets, values)
 
     def text(
         self,
@@ -151,15 +160,29 @@ class Metrics:
         gauges: Mapping[str, tuple[str, float]] = {},
     ) -> bytes:
         """The page at once."""
-        return self.page(
-            gateway, now, connections=connections, recorder=recorder, log_dropped=log_dropped, gauges=gauges
-        )()
+        return written(
+            self.snapshot(
+                gateway,
+                now,
+                connections=connections,
+                recorder=recorder,
+                log_dropped=log_dropped,
+                gauges=gauges,
+            )
+        )
 
-    def _written(self, targets: Sequence[TargetStatus], values: Sequence[Value]) -> bytes:
-        # prometheus_client takes 70 ms to import, most of it a web server: only who is scraped pays for it.
-        from gwproto_ops.exposition import exposition
 
-        return exposition(self, targets, values)
+def written(snapshot: Snapshot) -> bytes:
+    """The page."""
+    # prometheus_client takes 70 ms to import, most of it a web server: only who is scraped pays for it.
+    from gwproto_ops.exposition import exposition
+
+    return exposition(*snapshot)
+
+
+def _over(gauge: str) -> Literal["max", "min"]:
+    """Processes read one configuration: the one that is furthest behind, or had the most trouble, tells of all."""
+    return "min" if gauge.endswith("_timestamp_seconds") else "max"
 
 
 def result_of(attempt: AttemptRecord, ending: Ending) -> str:
@@ -180,7 +203,9 @@ def _values(
     statistics = gateway.statistics(now)
     values = [
         Value("requests_in_flight", "Chat completions begun and not finished.", statistics.in_flight),
-        Value("draining", "1 while the process is stopping.", statistics.draining_for is not None),
+        Value(
+            "draining", "1 while the process is stopping.", statistics.draining_for is not None, over="max"
+        ),
         Value("open_connections", "Connections of clients.", connections),
         Value(
             "access_log_lines_dropped_total",
@@ -198,6 +223,8 @@ def _values(
             Value(
                 "records_dropped_total", "Records lost: the queue was full.", recorder.dropped, counter=True
             ),
-            Value("store_failing", "1 while the database cannot be written.", bool(recorder.failed)),
+            Value(
+                "store_failing", "1 while the database cannot be written.", bool(recorder.failed), over="max"
+            ),
         ]
     return values

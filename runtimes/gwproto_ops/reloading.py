@@ -49,7 +49,8 @@ class Source:
     """Where a deployment comes from: files, variables and flags, to be read as often as need be.
 
     ``environ`` gives the variables, each time anew; ``files`` are those it reads, beside the one at ``path``. With
-    ``make_key`` one client key is made where none is configured, the first time, and kept.
+    ``make_key`` one client key is made where none is configured, the first time, and kept; ``made_key``, if it has been
+    made elsewhere.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Source:
         files: Sequence[str] = (),
         flags: Mapping[str, object] | None = None,
         make_key: bool = False,
+        made_key: str = "",
     ) -> None:
         self._own = (*filter(None, (path,)), *files)
         self._path = path
@@ -67,7 +69,7 @@ class Source:
         self._flags = flags
         self._known = deployment.known_providers()
         self._seen: dict[str, Stamp] = {}
-        self._made_key = ""
+        self._made_key = made_key
         self.make_key = make_key
         self.complete: Callable[[Loaded], Loaded] = lambda loaded: (
             loaded
@@ -121,6 +123,9 @@ class Reloader:
         self._asked = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
+        self.settled: Callable[[], object] = lambda: (
+            None
+        )  # called, in any thread, after each time that it was read
 
     @property
     def status(self) -> Reloads:
@@ -132,6 +137,10 @@ class Reloader:
         """``apply`` puts a deployment in force, on the event loop's thread; ``soon`` has something called there."""
         self._apply = apply
         self._soon = soon
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """Have something called on the event loop's thread. Raises ``RuntimeError`` at the loop's end."""
+        self._soon(call)
 
     def start(self) -> None:
         """Begin to look. The reloader is attached."""
@@ -181,6 +190,7 @@ class Reloader:
         notices.info("the configuration was read again and is in force")
         for path in at_next_start(self._started_with, made.configuration.settings):
             logger.warning("%s: takes effect at the next start", path)
+        self.settled()
 
     def _failed(self, problems: str) -> None:
         self._failures += 1
@@ -188,6 +198,7 @@ class Reloader:
         logger.warning(
             "the configuration was read again and is not used, the one before stays:\n%s", problems
         )
+        self.settled()
 
     def _run(self) -> None:
         while True:

@@ -10,13 +10,14 @@ from gwproto.config import AnalyticsSettings, Settings
 from gwproto.wire.openai.errors import encode_error
 from gwproto_ops import access, console, openapi
 from gwproto_ops.audit import audit
-from gwproto_ops.metrics import CONTENT_TYPE, Metrics
+from gwproto_ops.metrics import CONTENT_TYPE, Metrics, Snapshot, written
 from gwproto_ops.records.locating import locate
 from gwproto_ops.records.recorder import Recorder, Sink
 from gwproto_ops.tracing import Tracer
 
 if TYPE_CHECKING:
     from gwproto_ops.reloading import Reloads
+    from gwproto_ops.workers.messages import Gathered
 
 logger = logging.getLogger("gwproto")
 
@@ -40,8 +41,10 @@ class Telemetry:
         environ: Mapping[str, str] | None = None,
         tracer: Tracer | None = None,
         reloads: "Callable[[], Reloads] | None" = None,
+        gather: "Callable[[bytes], Gathered | None] | None" = None,
     ) -> None:
         """``environ`` says where the state directory is; ``reloads``, how reading the configuration again went.
+        ``gather``: this is one of several workers, and that gives the figures of the others for its own; it may block.
 
         Raises ``ConfigurationError`` for a database that can never be used.
         """
@@ -51,6 +54,7 @@ class Telemetry:
         locate(self._analytics.database, self._state_dir, environ)
         self._tracer = tracer
         self._reloads = reloads
+        self._gather = gather
         self._metrics = Metrics()
         self._recorder: Recorder | None = None
         self._needed = bool(self._analytics.metrics or self._analytics.database or tracer)
@@ -76,6 +80,11 @@ class Telemetry:
             return console.answer(query)
         page = self._page(name, query)
         return partial(_safely, name, page)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway has been asked to stop. From any thread."""
+        return self._gateway.statistics(0.0).draining_for is not None
 
     @property
     def open(self) -> bool:
@@ -125,7 +134,17 @@ class Telemetry:
     def _exposition(self) -> Callable[[], Response]:
         if not self._analytics.metrics:
             return partial(error, 503, "not_available", "Metrics are off: analytics.metrics is false.")
-        page = self._metrics.page(
+        snapshot = self._snapshot()
+        return partial(self._of_one if self._gather is None else self._of_all, snapshot)
+
+    def report(self) -> "Callable[[], bytes]":
+        """What makes the figures of this process alone, for another one; as for pages."""
+        from gwproto_ops.merging import encoded
+
+        return partial(encoded, self._snapshot())
+
+    def _snapshot(self) -> Snapshot:
+        return self._metrics.snapshot(
             self._gateway,
             self._clock(),
             connections=self._connections(),
@@ -133,7 +152,19 @@ class Telemetry:
             log_dropped=access.dropped(),
             gauges={} if self._reloads is None else gauges_of(self._reloads()),
         )
-        return lambda: response(200, page(), CONTENT_TYPE)
+
+    def _of_one(self, snapshot: Snapshot) -> Response:
+        return response(200, written(snapshot), CONTENT_TYPE)
+
+    def _of_all(self, snapshot: Snapshot) -> Response:
+        from gwproto_ops.merging import encoded, page_of_all
+
+        assert self._gather is not None
+        own = encoded(snapshot)
+        gathered = self._gather(own)
+        if gathered is None:  # own figures alone would look like counters that began anew
+            return error(503, "not_available", "The supervisor of the workers does not answer.")
+        return response(200, page_of_all(own, gathered), CONTENT_TYPE)
 
 
 def gauges_of(reloads: "Reloads") -> Mapping[str, tuple[str, float]]:

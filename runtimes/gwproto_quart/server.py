@@ -50,6 +50,9 @@ async def serve(
     gateway = gateway_of(app)
     if sockets is None:
         sockets = [listening_socket(settings.host, settings.port)]
+    else:
+        for sock in sockets:
+            _tune(sock)
     connections = Connections(app, hypercorn_config())
     asked, at_once = asyncio.Event(), asyncio.Event()
 
@@ -125,15 +128,20 @@ def listening_socket(host: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            # A response that was broken off leaves a full buffer, and Hypercorn waits for it to empty: of a client
-            # that reads no more only the kernel can rid it.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_TIMEOUT * 1000))
+        _tune(sock)
         sock.bind((host, port))
         sock.listen(BACKLOG)  # what is taken shows here: SO_REUSEADDR lets two sockets bind
-        sock.setblocking(False)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _tune(sock: socket.socket) -> None:
+    """For what it will accept."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A response that was broken off leaves a full buffer, and Hypercorn waits for it to empty: of a client that
+        # reads no more only the kernel can rid it.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_TIMEOUT * 1000))

@@ -207,8 +207,9 @@ def serving(
     environ: Mapping[str, str] | None = None,
     flags: Sequence[str] = (),
     notices: str = "",
+    code: int = 0,
 ) -> Iterator[GatewayProcess]:
-    """Run the command on a free port, and see to it that it ends well: by SIGTERM, with code 0 and no traceback.
+    """Run the command on a free port, and see to it that it ends well: by SIGTERM, with ``code`` and no traceback.
 
     ``config`` is TOML, None for none at all. ``notices``: a regular expression for lines it may write beside the access
     log.
@@ -244,7 +245,7 @@ def serving(
             gateway = GatewayProcess(process, announced, log)
             yield gateway
             gateway.terminate()
-            assert gateway.wait() == 0
+            assert gateway.wait() == code
         finally:
             process.kill()
     for line in gateway.log.splitlines():

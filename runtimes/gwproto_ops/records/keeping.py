@@ -151,9 +151,13 @@ class Keeper:
 
     def _set_aside(self, error: Corrupt) -> Writer:
         """Begin anew beside what is damaged."""
+        replaced = self._writer is not None and self._writer.database.stale  # another process was faster
         self._disconnect()
-        where = self._source.set_aside()
-        logger.error("%s is damaged (%s): it is now %s, and a new one has begun", self._source, error, where)
+        if not replaced:
+            where = self._source.set_aside()
+            logger.error(
+                "%s is damaged (%s): it is now %s, and a new one has begun", self._source, error, where
+            )
         return self._connect()
 
     def _disconnect(self) -> None:
