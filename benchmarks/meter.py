@@ -43,6 +43,18 @@ def usage(pid: int) -> Usage:
     return Usage(cpu, waited)
 
 
+def by_thread(pid: int) -> tuple[float, float]:
+    """CPU seconds of the main thread of ``pid``, and of its living other ones; by the scheduler's clock."""
+    main = others = 0.0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        ran = int((task / "schedstat").read_text().split()[0]) / 1e9
+        if task.name == str(pid):
+            main += ran
+        else:
+            others += ran
+    return main, others
+
+
 def rss_bytes(pid: int) -> int:
     """Resident memory of ``pid`` and its descendants; pages they share are counted once for each."""
     total = 0

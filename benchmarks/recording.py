@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import load, servers
+from benchmarks import load, meter, servers
 from benchmarks.overhead import RUNTIMES
 
 DATABASE = "GWPROTO_ANALYTICS__DATABASE"
@@ -30,16 +30,25 @@ ROOM = 256 * 1024  # bytes that a file may have when there is no more room
 
 
 class Cost(NamedTuple):
-    """CPU seconds a request, one value per round."""
+    """CPU seconds a request, one value per round. ``beside``: those of the threads beside the event loop's, where all
+    but an append to a queue is done; unlike the difference of two servers' figures it hardly depends on the machine's
+    mood."""
 
     runtime: str
     without: list[float]
     recording: list[float]
+    beside: list[float]
 
     @property
     def ratio(self) -> float:
         pairs = zip(self.recording, self.without, strict=True)
         return statistics.median(recording / without for recording, without in pairs)
+
+    @property
+    def share(self) -> float:
+        """Of what the event loop's own thread needs."""
+        pairs = zip(self.recording, self.beside, strict=True)
+        return statistics.median(beside / (recording - beside) for recording, beside in pairs)
 
 
 class Suffered(NamedTuple):
@@ -141,7 +150,7 @@ def measure_cost(
     progress: Callable[[str], None],
 ) -> Cost:
     """Both servers run all the time, on the same core, and are asked in turns."""
-    cost = Cost(runtime, [], [])
+    cost = Cost(runtime, [], [], [])
     options = ["--no-access-log"]
     kinds = {"without": WITHOUT, "recording": {DATABASE: f"sqlite:///{directory / 'cost.db'}"}}
     with contextlib.ExitStack() as stack:
@@ -155,9 +164,14 @@ def measure_cost(
             order = list(running) if number % 2 else list(reversed(running))
             for kind in order:
                 progress(f"{runtime}: {kind}, round {number + 1}")
+                before = meter.by_thread(running[kind].pid)
                 measured = generator.measure(job(running[kind], connections, duration))
                 values: list[float] = getattr(cost, kind)
                 values.append(measured.cpu / measured.answers)
+                if kind == "recording":
+                    after = meter.by_thread(running[kind].pid)
+                    loop, others = (now - then for now, then in zip(after, before, strict=True))
+                    cost.beside.append(values[-1] * others / (loop + others))
     return cost
 
 
@@ -279,10 +293,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
-    print(f"{'CPU per request [us]':24}{'without':>10}{'recording':>12}{'ratio':>8}")
+    print(f"{'CPU per request [us]':24}{'without':>10}{'recording':>12}{'ratio':>8}{'thread':>9}{'share':>9}")
     for cost in costs:
         without, recording = statistics.median(cost.without), statistics.median(cost.recording)
-        print(f"{cost.runtime:24}{without * 1e6:10.1f}{recording * 1e6:12.1f}{cost.ratio:8.3f}")
+        thread = statistics.median(cost.beside)
+        print(
+            f"{cost.runtime:24}{without * 1e6:10.1f}{recording * 1e6:12.1f}{cost.ratio:8.3f}"
+            f"{thread * 1e6:9.1f}{cost.share:9.1%}"
+        )
     if suffered:
         print(f"\n{'fault':34}{'answers':>9}{'p50 [ms]':>10}{'p99 [ms]':>10}{'written':>9}{'dropped':>9}")
     for one in suffered:

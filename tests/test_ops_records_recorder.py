@@ -65,7 +65,7 @@ def test_all_that_was_put_is_kept_at_the_end(tmp_path: Path) -> None:
         records.put(outcome)
     records.close()
     assert [o.request_id for batch in sink.batches for o in batch] == ids(outcomes)
-    assert max(map(len, sink.batches)) <= 100
+    assert max(map(len, sink.batches)) <= recorder.PIECE
     assert (records.written, records.dropped, records.waiting, records.failed) == (1234, 0, 0, "")
     assert stored(tmp_path / "r.db") == 1234
     assert json.loads(records.analytics('{"days":7}')[2])["total_requests"] == 1234

@@ -27,7 +27,7 @@ Sink = Callable[[Sequence[Outcome]], None]
 #: Seconds in which outcomes gather.
 PAUSE = 0.5
 #: Outcomes that sinks are given at a time: the interpreter would let the event loop wait for 5 ms.
-PIECE = 100
+PIECE = 500
 #: Seconds that a question waits for those before it.
 TURN = 15.0
 

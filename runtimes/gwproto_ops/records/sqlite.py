@@ -20,6 +20,8 @@ READ_LIMIT = 10.0
 ROWS = 64
 #: Bytes that the write-ahead log keeps when it has been longer.
 WAL_KEPT = 16 * 1024 * 1024
+#: Pages in it that are moved to the file together: the last ones are written again with every batch.
+WAL_PAGES = 4000
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -53,6 +55,7 @@ class SQLite(Database):
                 # A commit is in the system's hands, not on the disk: safe from our death, not from a power cut.
                 self.run("PRAGMA synchronous=NORMAL")
                 self.run(f"PRAGMA journal_size_limit={WAL_KEPT}")
+                self.run(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         except BaseException:
             self.close()
             raise

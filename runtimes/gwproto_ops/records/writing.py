@@ -28,7 +28,7 @@ WAITING_SUMS = 2000
 WAITING_SECONDS = 30.0
 
 #: Records that are made at a time: the interpreter would let the event loop wait for 5 ms.
-PIECE = 50
+PIECE = 250
 
 _RECORDS = """gwproto_records
     (at, request_id, key, project_id, provider, model, ending, status, decision, failed, line)"""
