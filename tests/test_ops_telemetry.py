@@ -14,7 +14,8 @@ from gwproto import ConfigurationError, Delegate, Outcome
 from gwproto.config import AnalyticsSettings, ServerSettings, Settings
 from gwproto.queries import AnalyticsQuery, NoQuery, Query, RequestsQuery, StatsQuery
 from gwproto_ops.reloading import Reloads
-from gwproto_ops.telemetry import Response, Telemetry
+from gwproto_ops.responses import Response
+from gwproto_ops.telemetry import Telemetry
 from support.conversation import START, answer, begin, body, completion, feed, gateway, head
 
 NOTHING = NoQuery()

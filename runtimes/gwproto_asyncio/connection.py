@@ -23,7 +23,7 @@ from gwproto_asyncio.loops import Alarm, address_of, prepare, reset
 from gwproto_asyncio.upstream import Upstreams
 from gwproto_io.driver import Send
 from gwproto_io.http1_server import CONTINUE, BadRequest, RequestParser, ResponseWriter
-from gwproto_ops.telemetry import Response
+from gwproto_ops.responses import Response
 
 if TYPE_CHECKING:
     from gwproto_asyncio.server import Server

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from gwproto import Headers
 from gwproto.queries import PageQuery
-from gwproto.wire.openai.errors import encode_error
+from gwproto_ops.responses import Response, error, response
 
 # Nothing is inline and nothing comes from elsewhere. uPlot moves what it draws by the CSSOM, which this allows.
 POLICY = (
@@ -26,31 +25,27 @@ _TYPES = {
 }
 
 
-def answer(query: str) -> tuple[int, Headers, bytes]:
+def answer(query: str) -> Response:
     """Status, headers and body for ``Delegate("console", query)``."""
     name = msgspec.json.decode(query, type=PageQuery).file
     found = _files().get(name)
     if found is not None:
-        return 200, *found
-    body = encode_error("There is no such page.", "invalid_request_error", "unknown_url", None)
-    return 404, ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))), body
+        return found
+    return error(404, "unknown_url", "There is no such page.", type="invalid_request_error")
 
 
 @cache
-def _files() -> dict[str, tuple[Headers, bytes]]:
-    """Headers and body by name. Read once: no name that a client sends is ever made part of a path."""
+def _files() -> dict[str, Response]:
+    """By name. Read once: no name that a client sends is ever made part of a path."""
     folder = Path(__file__).parent / "console"
     return {file.name: _page(file) for file in folder.iterdir() if file.suffix in _TYPES}
 
 
-def _page(file: Path) -> tuple[Headers, bytes]:
-    body = file.read_bytes()
+def _page(file: Path) -> Response:
     headers = (
-        (b"content-type", _TYPES[file.suffix]),
-        (b"content-length", b"%d" % len(body)),
         (b"content-security-policy", POLICY),
         (b"x-content-type-options", b"nosniff"),
         (b"referrer-policy", b"no-referrer"),
         (b"cache-control", b"no-cache"),
     )
-    return headers, body
+    return response(200, file.read_bytes(), _TYPES[file.suffix], headers)

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gwproto import Gateway, Headers, Outcome
+from gwproto import Gateway, Outcome
 from gwproto.config import AnalyticsSettings, Settings
-from gwproto.wire.openai.errors import encode_error
 from gwproto_ops import access, console, openapi
 from gwproto_ops.audit import audit
 from gwproto_ops.metrics import CONTENT_TYPE, Metrics, Snapshot, written
 from gwproto_ops.records.locating import locate
 from gwproto_ops.records.recorder import Recorder, Sink
+from gwproto_ops.responses import Response, error, response
 from gwproto_ops.tracing import Tracer
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gwproto")
 
-Response = tuple[int, Headers, bytes]
 #: A page, or what makes it by waiting for a disk: to be called in a thread.
 Page = Response | Callable[[], Response]
 
@@ -189,13 +188,3 @@ def _safely(name: str, page: Callable[[], Response]) -> Response:
     except Exception:
         logger.exception("the page %s failed inside the gateway", name)
         return error(500, "internal_error", "Internal error of the gateway.", type="server_error")
-
-
-def response(status: int, body: bytes, content_type: bytes = b"application/json") -> Response:
-    """A page of a known length."""
-    return status, ((b"content-type", content_type), (b"content-length", b"%d" % len(body))), body
-
-
-def error(status: int, code: str, message: str, *, type: str = "service_unavailable") -> Response:
-    """An error page of the runtime's, in the words of all others."""
-    return response(status, encode_error(message, type, code, None))

@@ -4,24 +4,17 @@ from functools import cache
 
 import msgspec
 
-from gwproto import Headers
+from gwproto_ops.responses import Response, response
 
 
-def answer(query: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body for ``Delegate("openapi", query)``. The same for every gateway of a version."""
-    return 200, *_page()
+def answer(query: str) -> Response:
+    """The response to ``Delegate("openapi", query)``. The same for every gateway of a version."""
+    return _page()
 
 
 @cache
-def _page() -> tuple[Headers, bytes]:
-    from gwproto_ops.openapi.document import (
-        document,
-    )  # only where somebody asks: the start need not wait for it
+def _page() -> Response:
+    # Only where somebody asks: the start need not wait for it.
+    from gwproto_ops.openapi.document import document
 
-    body = msgspec.json.encode(document())
-    headers = (
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-cache"),
-    )
-    return headers, body
+    return response(200, msgspec.json.encode(document()), headers=((b"cache-control", b"no-cache"),))

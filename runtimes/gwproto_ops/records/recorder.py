@@ -9,19 +9,18 @@ from typing import TypeVar
 
 import msgspec
 
-from gwproto import Headers, Outcome
+from gwproto import Outcome
 from gwproto.queries import AnalyticsQuery, Query, RequestsQuery, StatsQuery
 from gwproto.routing.status import TargetStatus
-from gwproto.wire.openai.errors import encode_error
 from gwproto_ops.records import reading
 from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable
 from gwproto_ops.records.keeping import Keeper
 from gwproto_ops.records.locating import locate
 from gwproto_ops.records.record import CHAT
+from gwproto_ops.responses import Response, error, response
 
 logger = logging.getLogger("gwproto")
 
-Response = tuple[int, Headers, bytes]
 Sink = Callable[[Sequence[Outcome]], None]
 
 #: Seconds in which outcomes gather.
@@ -125,26 +124,26 @@ class Recorder:
 
     def _answer(self, ask: Callable[[Database], object]) -> Response:
         if self._source is None or self._keeper is None:
-            return _error(503, "not_available", "No records are kept: analytics.database is empty.")
+            return error(503, "not_available", "No records are kept: analytics.database is empty.")
         if not (self._begun.wait(TURN) and self._turn.acquire(timeout=TURN)):
-            return _error(503, "not_available", "Too many questions to the records at once.")
+            return error(503, "not_available", "Too many questions to the records at once.")
         try:
             database = self._source.connect(readonly=True)
             try:
-                return _json(200, _encode(ask(database)))
+                return response(200, _encode(ask(database)))
             finally:
                 database.close()
         except reading.BadCursor:
             message = "Invalid value for 'before': expected the next of an earlier page."
-            return _error(400, "invalid_value", message, type="invalid_request_error", param="before")
-        except Unavailable as error:
-            if isinstance(error, Corrupt):
+            return error(400, "invalid_value", message, type="invalid_request_error", param="before")
+        except Unavailable as problem:
+            if isinstance(problem, Corrupt):
                 self._keeper.distrust()
             self._news.set()  # the writer may be able to do something about it
-            return _error(503, "not_available", f"The records cannot be read: {error}.")
+            return error(503, "not_available", f"The records cannot be read: {problem}.")
         except Exception:  # of ours, or of rows that another hand has written
             logger.exception("records could not be read")
-            return _error(503, "not_available", "The records cannot be read: see the log.")
+            return error(503, "not_available", "The records cannot be read: see the log.")
         finally:
             self._turn.release()
 
@@ -187,13 +186,3 @@ class Recorder:
 
 def _decoded(query: str, kind: type[Q]) -> Q:
     return msgspec.json.decode(query, type=kind)
-
-
-def _json(status: int, body: bytes) -> Response:
-    return status, ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))), body
-
-
-def _error(
-    status: int, code: str, message: str, *, type: str = "service_unavailable", param: str | None = None
-) -> Response:
-    return _json(status, encode_error(message, type, code, param))
