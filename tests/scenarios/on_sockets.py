@@ -85,7 +85,7 @@ async def on_trio_sockets(scenario: Scenario) -> Report:
     providers = _Providers(scenario)
     outcomes: list[Outcome] = []
     async with providers.listening() as urls, trio.open_nursery() as nursery:
-        server = Server(deployment(scenario, urls), record=outcomes.append)
+        server = Server(deployment(scenario, urls), record=outcomes.append, rng=random.Random(1))
         sock, port = _listener()
         await nursery.start(server.serve, [sock])
         responses = await _visited(scenario, port)
