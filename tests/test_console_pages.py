@@ -340,6 +340,7 @@ def test_the_playground_by_keyboard_alone(page: Page) -> None:
     expect(page.get_by_label("Message", exact=True)).to_be_focused()
     tab_to("model")
     page.keyboard.type("alpha")
+    expect(page.locator("#model-list li").first).to_be_visible()  # also if they come later than what is typed
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.keyboard.press("Shift+Tab")  # Settings
@@ -352,6 +353,18 @@ def test_the_playground_by_keyboard_alone(page: Page) -> None:
     page.keyboard.type(KEY)
     page.keyboard.press("Enter")
     expect(page.locator(".assistant")).to_contain_text("and alpha heard you.")
+
+
+def test_suggestions_that_come_late_are_offered_all_the_same(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/v1/models", lambda route: held.append(route))  # playwright counts parameters
+    with page.expect_request("**/v1/models"):
+        page.get_by_role("link", name="Playground").click()
+    page.locator("#model").focus()
+    page.keyboard.type("alph")
+    expect(page.locator("#model-list li")).to_have_count(0)
+    held[0].continue_()
+    expect(page.locator("#model-list li").first).to_contain_text("alpha")
 
 
 @pytest.mark.parametrize("name", ["Status", "Playground"])

@@ -8,6 +8,7 @@ export class Combobox {
   #options = []; // {value, detail, state}
   #shown = [];
   #active = -1;
+  #typed = null; // while the list is wanted
 
   constructor(input, list) {
     this.#input = input;
@@ -20,10 +21,13 @@ export class Combobox {
   }
 
   offer(options) {
+    const late = !this.#options.length && this.#typed !== null && document.activeElement === this.#input;
     this.#options = options;
+    if (late) this.#open(this.#typed); // somebody types faster than the suggestions come
   }
 
   #open(typed) {
+    this.#typed = typed;
     const words = typed.toLowerCase().split(/\s+/).filter(Boolean);
     this.#shown = this.#options.filter(({ value, detail }) => {
       const text = `${value} ${detail}`.toLowerCase();
@@ -46,6 +50,7 @@ export class Combobox {
   }
 
   #close() {
+    this.#typed = null;
     this.#list.hidden = true;
     this.#active = -1;
     this.#input.setAttribute("aria-expanded", "false");
