@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gwproto import AttemptRecord, Ending, Gateway, Outcome, Usage
 from gwproto.config import ModelSettings
 from gwproto.failures import FailureClass
-from gwproto_ops.metrics import DURATION, FIRST_CONTENT, Metrics
+from gwproto_ops.metrics import DURATION, FIRST_CONTENT, Metrics, written
 from gwproto_ops.reloading import Reloads
 from gwproto_ops.telemetry import gauges_of
 from support.conversation import (
@@ -77,13 +77,15 @@ def page(
     log_dropped: int = 0,
     gauges: Mapping[str, tuple[str, float]] | None = None,
 ) -> bytes:
-    return metrics.text(
-        made or gateway(),
-        now,
-        connections=connections,
-        recorder=recorder,
-        log_dropped=log_dropped,
-        gauges=gauges or {},
+    return written(
+        metrics.snapshot(
+            made or gateway(),
+            now,
+            connections=connections,
+            recorder=recorder,
+            log_dropped=log_dropped,
+            gauges=gauges or {},
+        )
     )
 
 

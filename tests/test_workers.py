@@ -20,7 +20,7 @@ from test_ops_metrics import OF_WORKERS
 from gwproto import ConfigurationError
 from gwproto_ops import access
 from gwproto_ops.merging import encoded, page_of_all, past
-from gwproto_ops.metrics import Metrics, Snapshot, Value
+from gwproto_ops.metrics import Metrics, Snapshot, Value, written
 from gwproto_ops.workers import supervisor
 from gwproto_ops.workers.link import Link
 from gwproto_ops.workers.messages import (
@@ -198,7 +198,9 @@ def test_the_page_of_all_is_the_sum() -> None:
     one, two = snapshot(1), snapshot(2)
     together = Metrics()
     together.count([*random_outcomes(20, seed=1), *random_outcomes(20, seed=2)])
-    expected = samples(together.text(gateway(), START, connections=3, recorder=None, log_dropped=3))
+    expected = samples(
+        written(together.snapshot(gateway(), START, connections=3, recorder=None, log_dropped=3))
+    )
     found = samples(page_of_all(encoded(one), Gathered(1, [encoded(two)], b"", 2, 0, 7)))
     assert found["gwproto_workers", NONE] == 2
     assert found["gwproto_workers_silent", NONE] == 0
@@ -220,7 +222,7 @@ def test_of_the_dead_only_counters_remain() -> None:
     all = Metrics()
     for seed in (1, 2, 3):
         all.count(random_outcomes(20, seed=seed))
-    expected = samples(all.text(gateway(), START, connections=1, recorder=None, log_dropped=6))
+    expected = samples(written(all.snapshot(gateway(), START, connections=1, recorder=None, log_dropped=6)))
     for (name, labels), value in expected.items():
         if not name.startswith("process_"):
             assert found[name, labels] == pytest.approx(value), name

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gwproto")
 
 MAX_BUFFERED = 65536  # bytes read ahead; beyond them the client waits
-MAX_UNREAD = 65536  # bytes of an unwanted body that are read to keep the connection
 IDLE_TIMEOUT = 75.0  # seconds between requests, as nginx's
 HEAD_TIMEOUT = 10.0  # seconds from a head's first byte to its last
 WRITE_TIMEOUT = 60.0  # seconds a client may take none of what is sent to it
@@ -316,13 +315,7 @@ class Connection(asyncio.Protocol):
 
     def _head(self, status: int, headers: Headers) -> bytes:
         self._begun = True
-        parser = self._parser
-        if not parser.complete:
-            # An answer before the end of the request: read a short rest, give up on a long one.
-            left = parser.left
-            if parser.expects_continue or left is None or left > MAX_UNREAD:
-                self._closing = True
-        if self._server.draining or (b"connection", b"close") in headers:
+        if self._parser.gives_up or self._server.draining or (b"connection", b"close") in headers:
             self._closing = True
         return self._writer.head(status, headers, close=self._closing)
 

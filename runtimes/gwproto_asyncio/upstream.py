@@ -16,7 +16,7 @@ from gwproto_io import upstream
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser
 from gwproto_io.pool import Leases
-from gwproto_io.upstream import Credentials, Keyring, loss_reason
+from gwproto_io.upstream import Credentials, Keyring, Keyrings, loss_reason
 
 logger = logging.getLogger("gwproto")
 
@@ -287,7 +287,7 @@ class Upstreams:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._keyrings: tuple[Keyring, ...] = ()  # those in force since the exchange began, the newest first
+        self._keyrings = Keyrings(pool.keyring)
         self._live: dict[int, Connection] = {}
         self._notify: Callable[[], None] = _nobody
         self.inbox: deque[Event] = deque()
@@ -296,15 +296,12 @@ class Upstreams:
     def begin(self, notify: Callable[[], None]) -> None:
         """Another exchange begins. ``notify`` is called when there are events."""
         self._notify = notify
-        self._keyrings = (self._pool.keyring,)
+        self._keyrings = Keyrings(self._pool.keyring)
 
     def open(self, attempt: int, request: UpstreamRequest) -> None:
         pool = self._pool
-        if pool.keyring is not self._keyrings[0]:
-            self._keyrings = (pool.keyring, *self._keyrings)
-        # A request that was planned before a reload may have to go where only the secrets of then may.
-        keyring = next((one for one in self._keyrings if one.serves(request)), None)
-        if keyring is None:  # they have come and gone since the exchange began
+        keyring = self._keyrings.serving(request, pool.keyring)
+        if keyring is None:
             self.post((UpstreamLost(attempt, LossReason.UNREACHABLE),))
             return
         data, secret = keyring.encode(request), keyring.secret(request)
@@ -325,7 +322,6 @@ class Upstreams:
             self.close(next(iter(self._live)))
         self.inbox.clear()
         self._notify = _nobody
-        self._keyrings = ()
 
     def pause(self) -> None:
         self.paused = True

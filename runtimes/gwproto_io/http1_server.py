@@ -16,6 +16,7 @@ from gwproto_io.codec.heads import MAX_HEAD, head_length, request_line
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+MAX_UNREAD = 65536  # bytes of an unwanted body that are read to keep the connection
 
 _REFUSALS = {
     400: "Malformed HTTP request.",
@@ -77,6 +78,14 @@ class RequestParser:
     def left(self) -> int | None:
         """How many bytes of the body are yet to be taken; None: unknown."""
         return None if self._chunks is not None and not self.complete else self._left
+
+    @property
+    def gives_up(self) -> bool:
+        """Does an answer now end the connection? Of a body that nobody wants a short rest is read, no long one."""
+        if self.complete:
+            return False
+        left = self.left
+        return self.expects_continue or left is None or left > MAX_UNREAD
 
     def receive(self, data: bytes | bytearray) -> None:
         self._buffer += data

@@ -153,6 +153,25 @@ class Keyring:
         return self._secrets.get(request.credential, b"")
 
 
+class Keyrings:
+    """Those that were in force while an exchange ran, the newest first."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._known: tuple[Keyring, ...] = (keyring,)
+
+    def serving(self, request: UpstreamRequest, newest: Keyring) -> Keyring | None:
+        """The newest one that has the credential of ``request`` for where it goes.
+
+        A request that was planned before a reload may have to go where only the secrets of then may; None: those
+        have come and gone since it began.
+        """
+        if newest is not self._known[0]:
+            self._known = (newest, *self._known)
+        return next((keyring for keyring in self._known if keyring.serves(request)), None)
+
+
 class Pool:
     """The connections of one event loop. ``credentials`` holds the header field of each credential by its name."""
 
@@ -222,14 +241,14 @@ class Upstreams:
 
     def __init__(self, pool: Pool, spawn: Spawn) -> None:
         self._pool = pool
-        self._keyrings: tuple[Keyring, ...] = (pool.keyring,)  # the newest first
+        self._keyrings = Keyrings(pool.keyring)
         self._spawn = spawn
         self._attempts: dict[int, _Attempt] = {}
         self._inbox: deque[Event] = deque()
         self._arrival: Flag | None = None
 
     async def open(self, attempt: int, request: UpstreamRequest) -> None:
-        keyring = self._keyring_for(request)
+        keyring = self._keyrings.serving(request, self._pool.keyring)
         if keyring is None:
             self._post(UpstreamLost(attempt, LossReason.UNREACHABLE))
             return
@@ -241,17 +260,6 @@ class Upstreams:
         else:
             current.opening = CancelScope()
             self._spawn(self._connect, current, current.opening, data)
-
-    def _keyring_for(self, request: UpstreamRequest) -> Keyring | None:
-        """The newest one that has its credential for where it goes.
-
-        A request that was planned before a reload may have to go where only the secrets of then may; None: those
-        have come and gone since it began.
-        """
-        newest = self._pool.keyring
-        if newest is not self._keyrings[0]:
-            self._keyrings = (newest, *self._keyrings)
-        return next((keyring for keyring in self._keyrings if keyring.serves(request)), None)
 
     async def close(self, attempt: int) -> None:
         current = self._attempts.pop(attempt, None)

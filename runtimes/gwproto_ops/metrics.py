@@ -149,28 +149,6 @@ class Metrics:
         values += [Value(name, help, value, over=_over(name)) for name, (help, value) in gauges.items()]
         return Snapshot(self, targets, values)
 
-    def text(
-        self,
-        gateway: Gateway,
-        now: float,
-        *,
-        connections: int,
-        recorder: Records | None,
-        log_dropped: int,
-        gauges: Mapping[str, tuple[str, float]] = {},
-    ) -> bytes:
-        """The page at once."""
-        return written(
-            self.snapshot(
-                gateway,
-                now,
-                connections=connections,
-                recorder=recorder,
-                log_dropped=log_dropped,
-                gauges=gauges,
-            )
-        )
-
 
 def written(snapshot: Snapshot) -> bytes:
     """The page."""
