@@ -19,8 +19,9 @@ from benchmarks import load
 START_LIMIT = 20.0  # seconds until a server must answer
 WITH_H11 = "-h11"  # ends the name of a runtime that is to do without httptools
 CLIENT_KEY = "bench-client-key"
-PROVIDERS = ("north", "east", "west")
-MODELS = ("mock-plain", "mock-burst-50", "mock-burst-500", "mock-paced-50")
+PROVIDERS = 12
+MODELS = 10  # of each provider
+SHARED = ("mock-plain", "mock-burst-50", "mock-burst-500", "mock-paced-50")  # models that every provider has
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES = {CORES[0]}
@@ -140,19 +141,23 @@ def nginx_path() -> str | None:
     return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
-def configuration(provider_port: int) -> str:
-    """Three providers that share each model, so that every request is routed."""
-    lines = ["[analytics]", 'database = ""']
-    for name in PROVIDERS:
+def configuration(provider_port: int, providers: int = PROVIDERS, models: int = MODELS) -> str:
+    """Providers that share the models asked for, so that every request is routed, and have others beside them.
+
+    All that a deployment has is on: keys, records in a database, the access log, metrics.
+    """
+    lines: list[str] = []
+    for number in range(providers):
         lines += [
             "[[providers]]",
-            f'name = "{name}"',
+            f'name = "provider-{number}"',
             'format = "openai"',
             f'base_url = "http://127.0.0.1:{provider_port}/v1"',
             'api_key_env = "BENCH_PROVIDER_KEY"',
         ]
-        for model in MODELS:
-            lines += ["[[providers.models]]", f'id = "{name}-{model}"', f'upstream = "{model}"']
+        names = [*SHARED, *(f"other-{other}" for other in range(models - len(SHARED)))]
+        for model in names[:models]:
+            lines += ["[[providers.models]]", f'id = "{number}-{model}"', f'upstream = "{model}"']
     return "\n".join(lines) + "\n"
 
 
