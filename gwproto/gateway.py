@@ -8,6 +8,7 @@ import msgspec
 
 from gwproto.answers import Probe, health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
+from gwproto.compiling import mypyc_attr
 from gwproto.exchange.account import open_account
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
@@ -46,6 +47,7 @@ class _Route:
         self.answer = answer
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Gateway:
     """One per process. ``epoch`` turns monotonic into wall time: wall = ``now + epoch``.
 

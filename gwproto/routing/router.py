@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Collection, Iterable
 
+from gwproto.compiling import mypyc_attr
 from gwproto.config import Settings
 from gwproto.failures import Effect, Failure, FailureClass, LocalProtocolError, Scope
 from gwproto.routing.affinity import Affinity
@@ -53,6 +54,7 @@ FINAL = frozenset(
 MAX_ROTATIONS = 1024
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Router:
     """Picks targets of one catalog and remembers how they did. ``epoch``: wall time at ``now`` = 0."""
 
