@@ -17,6 +17,8 @@ from gwproto_io.codec.heads import MAX_HEAD, head_length, request_line
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CHUNKED = (b"transfer-encoding", b"chunked")
+_CLOSE = (b"connection", b"close")
 MAX_UNREAD = 65536  # bytes of an unwanted body that are read to keep the connection
 MAX_KNOWN = 4096  # bytes of a head that is worth remembering: one per connection is
 
@@ -220,37 +222,36 @@ class RequestParser:
 class ResponseWriter:
     """Frames the response to one request (RFC 9112, 6): by its content-length, chunked, or by the connection's end."""
 
-    __slots__ = ("_bodiless", "_chunked", "_version", "until_close")
+    __slots__ = ("_bodiless", "_chunked", "_version", "closes", "until_close")
 
     def __init__(self, method: str, http_version: str) -> None:
         self._version = http_version
         self._bodiless = method == "HEAD"
         self._chunked = False
+        self.closes = False  # the connection ends with this response, says its head
         self.until_close = False  # only the connection's end will tell that the body is complete
 
     def head(self, status: int, headers: Headers, *, close: bool) -> bytes:
-        """The response head; ``close`` announces that the connection ends with this response."""
-        lines = [b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, _REASONS.get(status, b""), _date())]
+        """The response head; ``close``, or a field that says so, announces that the connection ends with this response."""
+        named = dict(headers)
+        if b"connection" in named:  # it is the connection's business, and of all that may be said only this
+            close = close or _CLOSE in headers
+            headers = tuple([field for field in headers if field[0] != b"connection"])
+        self.closes = close
         sized = self._bodiless or status == 204 or status == 304
         self._bodiless = sized
-        for name, value in headers:
-            if name == b"content-length":
-                sized = True
-            elif name == b"connection":
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not sized:
+        if not sized and b"content-length" not in named:
             self._chunked = self._version != "1.0"
             self.until_close = not self._chunked
             if self._chunked:
-                lines.append(b"transfer-encoding: chunked\r\n")
+                headers = (*headers, _CHUNKED)
         if close:
-            lines.append(b"connection: close\r\n")
-        head = b"".join(lines)
-        breaks = len(lines) + 1
-        if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
+            headers = (*headers, _CLOSE)
+        lines = (_opening(status, int(time.time())), *map(b": ".join, headers))
+        head = b"%b\r\n\r\n" % b"\r\n".join(lines)
+        if len(head) - len(head.translate(None, b"\r\n")) != 2 * (len(headers) + 3):
             raise ValueError("a response head with a line break where none may be")
-        return head + b"\r\n"
+        return head
 
     def data(self, data: bytes) -> bytes:
         if self._bodiless:
@@ -265,12 +266,12 @@ _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 
-def _date() -> bytes:
-    """The wall clock as RFC 9110, 5.6.7 writes it."""
-    return _format_date(int(time.time()))
+@functools.lru_cache(maxsize=16)
+def _opening(status: int, second: int) -> bytes:
+    """The first two lines: the status, and the wall clock as RFC 9110, 5.6.7 writes it."""
+    return b"HTTP/1.1 %d %b\r\ndate: %b" % (status, _REASONS.get(status, b""), _format_date(second))
 
 
-@functools.lru_cache(maxsize=1)
 def _format_date(second: int) -> bytes:
     t = time.gmtime(second)  # strftime would speak the locale's language
     return b"%b, %02d %b %d %02d:%02d:%02d GMT" % (
