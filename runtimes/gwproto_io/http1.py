@@ -46,7 +46,12 @@ def host_header(origin: Origin) -> bytes:
 
 
 def encode_request(request: UpstreamRequest, credential: tuple[bytes, bytes] | None) -> bytes:
-    """``request`` as bytes, head and body, with its credential's header field.
+    """``request`` as bytes, head and body, with its credential's header field. Raises like :func:`encode_head`."""
+    return joined(encode_head(request, credential), request)
+
+
+def encode_head(request: UpstreamRequest, credential: tuple[bytes, bytes] | None) -> bytes:
+    """The head of ``request`` without what depends on its body.
 
     A field that ``request`` has takes the place of the one that would be added here. Raises :class:`ValueError` for
     what would break out of its field or line.
@@ -58,15 +63,21 @@ def encode_request(request: UpstreamRequest, credential: tuple[bytes, bytes] | N
             fields.append(field)
     if credential is not None:
         fields.append(credential)
-    if request.body or request.method == "POST":
-        fields.append((b"content-length", b"%d" % len(request.body)))
     lines = [b"%b: %b\r\n" % field for field in fields]
-    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), request.target.encode(), b"".join(lines))
-    breaks = len(lines) + 2
+    head = b"%b %b HTTP/1.1\r\n%b" % (request.method.encode(), request.target.encode(), b"".join(lines))
+    breaks = len(lines) + 1
     spaces = head.count(b" ", 0, head.index(b"\r"))
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or spaces != 2 or b"\0" in head:
         raise ValueError("a request head with a line break, a NUL or a space where none may be")
-    return head + request.body
+    return head
+
+
+def joined(head: bytes, request: UpstreamRequest) -> bytes:
+    """``head``, what ``request`` adds to it, and the body."""
+    body = request.body
+    if body or request.method == "POST":
+        return b"".join((head, b"content-length: %d\r\n\r\n" % len(body), body))
+    return head + b"\r\n"
 
 
 class ResponseParser:
