@@ -315,7 +315,8 @@ def steps(options: argparse.Namespace) -> int:
         "prompts": names + len(SIZES) * len(KINDS) * options.passes * names,
     }
     core = len(SIZES) * len(KINDS) if "prompts" in options.part else 0
-    return core + options.rounds * sum(of_round[part] for part in options.part)
+    total: int = core + options.rounds * sum(of_round[part] for part in options.part)
+    return total
 
 
 def main(argv: Sequence[str] | None = None) -> int:
