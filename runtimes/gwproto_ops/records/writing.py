@@ -11,7 +11,8 @@ from gwproto import Outcome
 from gwproto.values import Candidate
 from gwproto_ops.records.database import Database, Row
 from gwproto_ops.records.figures import DAY, HOUR, Sums, add, encode, of_attempts, of_requests
-from gwproto_ops.records.record import CHAT, Line, kept, named, plain, values
+from gwproto_ops.records.lines import Line
+from gwproto_ops.records.record import CHAT, kept, named, plain, values
 
 #: Names of projects come from clients. A day has so many in its roll-ups; all others are one more, of this name.
 PROJECTS = 500
