@@ -24,8 +24,8 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 def too_deep(document: bytes) -> bool:
     """Is a JSON document nested deeper than ``MAX_DEPTH``? Of a malformed one: might a parser get that deep?
 
-    Counting openers settles almost every document. What has more is taken apart some levels deep, which leaves text out:
-    it may be code.
+    Counting openers settles almost every document. Those with more are taken apart some levels deep, which leaves text
+    out: it may be code.
     """
     if _few(document, MAX_DEPTH):
         return False
@@ -68,7 +68,7 @@ def _deeper(document: bytes, limit: int) -> bool:
 
 
 def _members(document: bytes, limit: int) -> list[Raw] | None:
-    """The values inside an array or object that may be deep; None where others may be, too: of keys that are there twice
+    """The values inside an array or object that may be deep; None where others may be: of keys that are there twice
     only the last one shows. Raises :class:`msgspec.DecodeError` for what is neither."""
     if document.startswith(b"["):
         members = _decode_list(document)
