@@ -10,11 +10,11 @@ decoded and checked before.
 import re
 from abc import ABC, abstractmethod
 
-from msgspec import Struct
-
+from gwproto.exchange.values import Shape
 from gwproto.failures import Failure, FailureClass, WireError
-from gwproto.sse.decoder import Decoder, Frame
+from gwproto.sse.decoder import Decoder
 from gwproto.sse.encoder import DONE
+from gwproto.sse.frame import Frame
 from gwproto.values import Usage
 from gwproto.wire.dialects import Dialect
 from gwproto.wire.neutral import UNREAD, Chunk, Envelope, Reading
@@ -74,24 +74,6 @@ class Body(ABC):
 
     def _fail_empty(self) -> None:
         self._fail("The provider's answer was empty.", FailureClass.EMPTY)
-
-
-class Shape(Struct, frozen=True, gc=False):
-    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out.
-
-    A frame may have a second string that is always another, padding that hides how long the text is: ``middle`` then
-    stands between the two.
-    """
-
-    prefix: bytes
-    middle: bytes
-    suffix: bytes
-    between: bytes
-    out_prefix: bytes
-    out_middle: bytes
-    out_suffix: bytes
-    out_between: bytes
-    relay: bool  # in and out are the same
 
 
 def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | None:
