@@ -6,47 +6,47 @@ A line holds what the record of a request holds, and that is never a prompt, an 
 import logging
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TextIO
 
-from msgspec.json import Encoder
-
 from gwproto import Outcome
-from gwproto_ops.records.record import line
+from gwproto_ops.records.record import Finished, shown, values
 
 logger = logging.getLogger("gwproto.access")
 
-
-_encode = Encoder().encode
-_writer: "Writer | None" = None
+#: Lines that are made at a time: the interpreter would let the event loop wait for 5 ms.
+PIECE = 250
+#: What :func:`enabled` has made.
+writer: "Writer | None" = None
 
 
 def log_outcome(outcome: Outcome) -> None:
     """Log a finished request: to what :func:`enabled` writes to, else to the logger."""
-    if _writer is not None:
-        _writer.put(outcome)
+    if writer is not None:
+        writer.put(outcome)
     elif logger.isEnabledFor(logging.INFO):
         logger.info("%s", json_line(outcome), extra={"outcome": outcome})
 
 
 def dropped() -> int:
     """Lines that what :func:`enabled` writes to was too slow for."""
-    return 0 if _writer is None else _writer.dropped
+    return 0 if writer is None else writer.dropped
 
 
 @contextmanager
 def enabled(stream: TextIO | None = None, *, piece: int = 0) -> Iterator["Writer"]:
     """Write the access log to ``stream`` (standard error by default): JSON, or short lines on a terminal."""
-    global _writer
-    _writer = writer = Writer(stream if stream is not None else sys.stderr, piece=piece)
+    global writer
+    writer = made = Writer(stream if stream is not None else sys.stderr, piece=piece)
     try:
-        yield writer
+        yield made
     finally:
-        _writer = None
-        writer.close()
+        writer = None
+        made.close()
 
 
 class Writer:
@@ -65,8 +65,9 @@ class Writer:
         processes write to one pipe stays whole up to ``select.PIPE_BUF``."""
         self._stream = stream
         self._piece = piece
-        self._format = short_line if stream.isatty() else json_line
-        self._waiting: deque[Outcome] = deque()
+        self._format = short_lines if stream.isatty() else json_lines
+        self._waiting: deque[Finished] = deque()
+        self._pulls: list[Callable[[], None]] = []
         self._news = threading.Event()
         self._closing = threading.Event()
         self.dropped = 0
@@ -75,10 +76,21 @@ class Writer:
         self._thread.start()
 
     def put(self, outcome: Outcome) -> None:
+        self.take((outcome, ()))
+        self.wake()
+
+    def follow(self, pull: Callable[[], None]) -> None:
+        """``pull`` is called before lines are written, and may give some to :meth:`take`."""
+        self._pulls.append(pull)
+
+    def take(self, finished: Finished) -> None:
+        """From one thread at a time. What the line holds may be missing, and is made then."""
         if len(self._waiting) >= self.LIMIT:
             self.dropped += 1
-            return
-        self._waiting.append(outcome)
+        else:
+            self._waiting.append(finished)
+
+    def wake(self) -> None:
         if not self._news.is_set():
             self._news.set()
 
@@ -94,14 +106,10 @@ class Writer:
             self._closing.wait(self.PAUSE)
             self._news.clear()
             ending = self._closing.is_set()
-            lines: list[str] = []
-            while self._waiting:
-                lines.append(self._format(self._waiting.popleft()))
-            if missing := self.dropped - self._told:
-                lines.append(f"access log: {missing} lines dropped, the output was too slow")
-                self._told += missing
+            for pull in self._pulls:
+                pull()
             try:
-                for text in pieces(lines, self._piece):
+                for text in pieces(self._text(), self._piece):
                     self._stream.write(text)
                     self._stream.flush()
             except (OSError, ValueError):  # nobody reads any more; the requests go on
@@ -109,23 +117,36 @@ class Writer:
             if ending:
                 return
 
+    def _text(self) -> str:
+        """The lines that wait."""
+        waiting = self._waiting
+        texts: list[str] = []
+        while waiting:
+            texts.append(self._format([waiting.popleft() for _ in range(min(PIECE, len(waiting)))]))
+            time.sleep(0)  # let the event loop's thread run
+        if missing := self.dropped - self._told:
+            texts.append(f"access log: {missing} lines dropped, the output was too slow\n")
+            self._told += missing
+        return "".join(texts)
 
-def pieces(lines: Sequence[str], limit: int) -> Iterator[str]:
-    """Whole lines together, of at most ``limit`` bytes in UTF-8 where one alone is not longer; 0: all of them."""
+
+def pieces(text: str, limit: int) -> Iterator[str]:
+    """Whole lines of ``text`` together, of at most ``limit`` bytes in UTF-8 where one alone is not longer; 0: all."""
     if not limit:
-        yield "".join([f"{line}\n" for line in lines])
+        yield text
         return
-    piece: list[str] = []
-    length = 0
-    for text in lines:
-        size = len(text.encode(errors="backslashreplace")) + 1
-        if piece and length + size > limit:
-            yield "".join(piece)
-            piece, length = [], 0
-        piece.append(f"{text}\n")
-        length += size
-    if piece:
-        yield "".join(piece)
+    data = text.encode(errors="backslashreplace")
+    start = 0
+    while start < len(data):
+        end = len(data)
+        if end - start > limit:
+            end = data.rfind(b"\n", start, start + limit) + 1 or data.index(b"\n", start + limit) + 1
+        yield data[start:end].decode()
+        start = end
+
+
+def short_lines(finished: Sequence[Finished]) -> str:
+    return "".join([f"{short_line(outcome)}\n" for outcome, _ in finished])
 
 
 def short_line(outcome: Outcome) -> str:
@@ -146,6 +167,10 @@ def short_line(outcome: Outcome) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(parts))
 
 
-def json_line(outcome: Outcome) -> str:
+def json_lines(finished: Sequence[Finished]) -> str:
     """For a program."""
-    return _encode(line(outcome)).decode()
+    return shown([made or values(outcome) for outcome, made in finished])
+
+
+def json_line(outcome: Outcome) -> str:
+    return shown([values(outcome)])[:-1]
