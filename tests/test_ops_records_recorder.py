@@ -237,15 +237,14 @@ def test_what_nobody_has_looked_at_is_missing_in_the_log_as_well(stream: Stream)
     assert stream.getvalue().splitlines()[2:] == ["access log: 3 lines dropped, the output was too slow"]
 
 
-def test_an_outcome_of_which_no_record_can_be_made_is_lost_alone(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_no_record_can_be_made_of_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     records = Recorder(f"sqlite:///{tmp_path}/r.db", wall=at_noon)
-    records.put(replace(PLAIN, provider=None))
+    records.put(replace(PLAIN, duration=None))
+    records.pull()  # so that they are no batch
     records.put(PLAIN)
     records.close()
     assert (records.written, records.dropped) == (1, 1)
-    assert "a record could not be made inside the gateway" in caplog.text
+    assert "1 records could not be made inside the gateway" in caplog.text
 
 
 def test_a_locked_store_holds_up_neither_requests_nor_sinks_nor_readers(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TextIO
 
 from gwproto import Outcome
-from gwproto_ops.records.record import Finished, shown, values
+from gwproto_ops.records.record import Values, shown, values
 
 logger = logging.getLogger("gwproto.access")
 
@@ -66,7 +66,9 @@ class Writer:
         self._stream = stream
         self._piece = piece
         self._format = short_lines if stream.isatty() else json_lines
-        self._waiting: deque[Finished] = deque()
+        self._waiting: deque[Outcome] = deque()
+        self._texts: deque[tuple[str, int]] = deque()  # with the number of lines
+        self._taken = self._written = 0  # lines
         self._pulls: list[Callable[[], None]] = []
         self._news = threading.Event()
         self._closing = threading.Event()
@@ -76,19 +78,23 @@ class Writer:
         self._thread.start()
 
     def put(self, outcome: Outcome) -> None:
-        self.take((outcome, ()))
+        if len(self._waiting) >= self.LIMIT:
+            self.dropped += 1
+            return
+        self._waiting.append(outcome)
         self.wake()
 
     def follow(self, pull: Callable[[], None]) -> None:
         """``pull`` is called before lines are written, and may give some to :meth:`take`."""
         self._pulls.append(pull)
 
-    def take(self, finished: Finished) -> None:
-        """From one thread at a time. What the line holds may be missing, and is made then."""
-        if len(self._waiting) >= self.LIMIT:
-            self.dropped += 1
-        else:
-            self._waiting.append(finished)
+    def take(self, outcomes: Sequence[Outcome], lines: Sequence[Values]) -> None:
+        """Outcomes, and what their lines hold. From one thread at a time."""
+        room = max(0, self.LIMIT - self._taken + self._written)
+        self.dropped += max(0, len(outcomes) - room)
+        if room:
+            self._texts.append((self._format(outcomes[:room], lines[:room]), min(room, len(outcomes))))
+            self._taken += min(room, len(outcomes))
 
     def wake(self) -> None:
         if not self._news.is_set():
@@ -108,6 +114,7 @@ class Writer:
             ending = self._closing.is_set()
             for pull in self._pulls:
                 pull()
+            self._take_own()
             try:
                 for text in pieces(self._text(), self._piece):
                     self._stream.write(text)
@@ -117,13 +124,20 @@ class Writer:
             if ending:
                 return
 
+    def _take_own(self) -> None:
+        waiting = self._waiting
+        while waiting:
+            outcomes = [waiting.popleft() for _ in range(min(PIECE, len(waiting)))]
+            self.take(outcomes, [values(outcome) for outcome in outcomes])
+            time.sleep(0)  # let the event loop's thread run
+
     def _text(self) -> str:
         """The lines that wait."""
-        waiting = self._waiting
         texts: list[str] = []
-        while waiting:
-            texts.append(self._format([waiting.popleft() for _ in range(min(PIECE, len(waiting)))]))
-            time.sleep(0)  # let the event loop's thread run
+        while self._texts:
+            text, lines = self._texts.popleft()
+            texts.append(text)
+            self._written += lines
         if missing := self.dropped - self._told:
             texts.append(f"access log: {missing} lines dropped, the output was too slow\n")
             self._told += missing
@@ -145,8 +159,8 @@ def pieces(text: str, limit: int) -> Iterator[str]:
         start = end
 
 
-def short_lines(finished: Sequence[Finished]) -> str:
-    return "".join([f"{short_line(outcome)}\n" for outcome, _ in finished])
+def short_lines(outcomes: Sequence[Outcome], _: object) -> str:
+    return "".join([f"{short_line(outcome)}\n" for outcome in outcomes])
 
 
 def short_line(outcome: Outcome) -> str:
@@ -167,9 +181,9 @@ def short_line(outcome: Outcome) -> str:
     return "".join(c if c.isprintable() else "?" for c in " ".join(parts))
 
 
-def json_lines(finished: Sequence[Finished]) -> str:
+def json_lines(_: object, lines: Sequence[Values]) -> str:
     """For a program."""
-    return shown([made or values(outcome) for outcome, made in finished])
+    return shown(lines)
 
 
 def json_line(outcome: Outcome) -> str:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from gwproto import AttemptRecord, Ending, Outcome, Usage
 from gwproto.values import Candidate, Decision, Terms
-from gwproto_ops.records.record import Finished, values
+from gwproto_ops.records.record import Finished, kept, values
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 CONSIDERED = (
@@ -57,7 +57,7 @@ PLAIN = Outcome(
 
 def finished(outcomes: Sequence[Outcome]) -> list[Finished]:
     """As the store takes them."""
-    return [(outcome, values(outcome)) for outcome in outcomes]
+    return list(zip(outcomes, kept([values(outcome) for outcome in outcomes]), strict=True))
 
 
 def random_outcomes(

@@ -77,8 +77,8 @@ class Record(Line, frozen=True, gc=False):
 L = TypeVar("L", bound=Line)
 #: A line as it is kept: an array, which is half as long as an object.
 Values = tuple[Any, ...]
-#: An outcome and what its line holds, made once for all who want it.
-Finished = tuple[Outcome, Values]
+#: An outcome, and its line as it is kept.
+Finished = tuple[Outcome, str]
 
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(Values).decode

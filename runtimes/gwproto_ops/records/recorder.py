@@ -16,7 +16,7 @@ from gwproto_ops.records import reading
 from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable
 from gwproto_ops.records.keeping import Keeper
 from gwproto_ops.records.locating import locate
-from gwproto_ops.records.record import CHAT, Finished, values
+from gwproto_ops.records.record import CHAT, Finished, Values, kept, values
 from gwproto_ops.responses import Response, error, response
 
 logger = logging.getLogger("gwproto")
@@ -45,8 +45,8 @@ class Log(Protocol):
     def wake(self) -> None:
         """Something has come. Called on the event loop's thread."""
 
-    def take(self, finished: Finished) -> None:
-        """Called in ``pull``, or in another thread's."""
+    def take(self, outcomes: Sequence[Outcome], lines: Sequence[Values]) -> None:
+        """What their lines hold. Called in ``pull``, or in another thread's."""
 
 
 class Recorder:
@@ -89,7 +89,6 @@ class Recorder:
         self._queue: deque[Finished] = deque()
         self._lost = 0  # in front of either
         self._log = log
-        self._lines = log is not None or self._source is not None  # does anybody want them?
         self._asleep = True  # is there anybody to be told of the next outcome?
         self._pulling = threading.Lock()
         self._news = threading.Event()
@@ -119,23 +118,27 @@ class Recorder:
         """Hand on what has come. From any thread; waits for nothing but another one's pull."""
         with self._pulling:
             self._asleep = True  # before the inbox is looked into: what comes now is told again
-            inbox, queue, log = self._inbox, self._queue, self._log
+            inbox = self._inbox
             while inbox:
-                for _ in range(min(PIECE, len(inbox))):
-                    outcome = inbox.popleft()
-                    try:
-                        finished = outcome, values(outcome) if self._lines else ()
-                    except Exception:  # of ours; the threads must live
-                        logger.exception("a record could not be made inside the gateway")
-                        self._lost += 1
-                        continue
-                    if len(queue) < self._limit:
-                        queue.append(finished)
-                    else:
-                        self._lost += 1
-                    if log is not None:
-                        log.take(finished)
+                outcomes = [inbox.popleft() for _ in range(min(PIECE, len(inbox)))]
+                try:
+                    self._hand_on(outcomes)
+                except Exception:  # of ours; the threads must live
+                    logger.exception("%d records could not be made inside the gateway", len(outcomes))
+                    self._lost += len(outcomes)
                 time.sleep(0)  # let the event loop's thread run
+
+    def _hand_on(self, outcomes: Sequence[Outcome]) -> None:
+        log, texts = self._log, [""] * len(outcomes)
+        if log is not None or self._keeper is not None:
+            lines = [values(outcome) for outcome in outcomes]
+            if self._keeper is not None:
+                texts = kept(lines)
+            if log is not None:
+                log.take(outcomes, lines)
+        room = self._limit - len(self._queue)
+        self._queue.extend(list(zip(outcomes, texts, strict=True))[:room])
+        self._lost += max(0, len(outcomes) - room)
 
     @property
     def dropped(self) -> int:

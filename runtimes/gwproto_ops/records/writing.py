@@ -4,7 +4,6 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from operator import itemgetter
 
 import msgspec
 
@@ -12,7 +11,7 @@ from gwproto import Outcome
 from gwproto.values import Candidate
 from gwproto_ops.records.database import Database, Row
 from gwproto_ops.records.figures import DAY, HOUR, Sums, add, encode, of_attempts, of_requests
-from gwproto_ops.records.record import CHAT, Finished, Line, kept, named, plain
+from gwproto_ops.records.record import CHAT, Finished, named, plain
 
 #: Names of projects come from clients. A day has so many in its roll-ups; all others are one more, of this name.
 PROJECTS = 500
@@ -50,12 +49,6 @@ Entry = tuple[str, int, str, str, str, Sums]
 read_pending = msgspec.json.Decoder(list[Entry]).decode
 
 _json = msgspec.json.Encoder().encode
-_columns = itemgetter(
-    *[
-        Line.__struct_fields__.index(name)
-        for name in ("at", "request_id", "key", "project_id", "provider", "model", "ending", "status")
-    ]
-)
 
 
 class Writer:
@@ -123,8 +116,7 @@ class Writer:
 
     def _rows(self, finished: Sequence[Finished], new: list[Row]) -> list[Row]:
         rows: list[Row] = []
-        texts = kept([line for _, line in finished])
-        for (outcome, line), text in zip(finished, texts, strict=True):
+        for outcome, line in finished:
             decision = outcome.decision
             number, failed = None, ""
             if decision is not None:
@@ -135,7 +127,21 @@ class Writer:
                     number = self._explained(decision.considered, outcome.at, new)
                 if decision.failed:
                     failed = _json(decision.failed).decode()
-            rows.append((*_columns(line), number, failed, text))
+            rows.append(
+                (
+                    (outcome.at * 1e3 + 0.5) // 1 / 1e3,  # as in the line
+                    outcome.request_id,
+                    named[outcome.key],
+                    plain(outcome.project_id) if outcome.project_id else "",
+                    named[outcome.provider],
+                    named[outcome.model],
+                    outcome.ending._value_,
+                    outcome.status,
+                    number,
+                    failed,
+                    line,
+                )
+            )
         return rows
 
     def _explained(self, considered: tuple[Candidate, ...], at: float, new: list[Row]) -> int:
