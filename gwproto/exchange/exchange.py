@@ -41,7 +41,7 @@ from gwproto.exchange.intake import Intake, too_slow
 from gwproto.exchange.response import Response
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, FailureClass, LocalProtocolError, LossReason
-from gwproto.policy.auth import Accepted
+from gwproto.policy.values import Accepted
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan, Ticket, Wait
 from gwproto.values import Ending, RequestHead

@@ -10,11 +10,10 @@ decoded and checked before.
 import re
 from abc import ABC, abstractmethod
 
-from msgspec import Struct
-
+from gwproto.exchange.values import Shape
 from gwproto.failures import Failure, FailureClass, WireError
-from gwproto.sse.decoder import Frame
 from gwproto.sse.encoder import DONE
+from gwproto.sse.frame import Frame
 from gwproto.values import Usage
 from gwproto.wire.dialects import Dialect
 from gwproto.wire.neutral import UNREAD, Chunk, Envelope, Reading
@@ -73,18 +72,6 @@ class Body(ABC):
 
     def _fail_empty(self) -> None:
         self._fail("The provider's answer was empty.", FailureClass.EMPTY)
-
-
-class Shape(Struct, frozen=True, gc=False):
-    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out."""
-
-    prefix: bytes
-    suffix: bytes
-    between: bytes
-    out_prefix: bytes
-    out_suffix: bytes
-    out_between: bytes
-    relay: bool  # in and out are the same
 
 
 def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:

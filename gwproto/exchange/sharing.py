@@ -15,12 +15,13 @@ from gwproto.commands import Abort, Command, SendData, SendEnd, SendHead
 from gwproto.events import ClientData, ClientEnd, ClientGone, Draining, Event
 from gwproto.exchange.account import Account
 from gwproto.exchange.exchange import ChatExchange
-from gwproto.exchange.flight import Flight, Piece, key_of
+from gwproto.exchange.flight import Flight, key_of
 from gwproto.exchange.reply import identity
 from gwproto.exchange.shared import Shared
+from gwproto.exchange.values import Piece
 from gwproto.failures import Failure, FailureClass
-from gwproto.policy.auth import Accepted
 from gwproto.policy.cors import HEADERS as CROSS_ORIGIN
+from gwproto.policy.values import Accepted
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan
 from gwproto.values import Ending, RequestHead

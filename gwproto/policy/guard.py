@@ -7,8 +7,7 @@ chunk extensions) is the server's own business.
 
 import re
 
-from msgspec import Struct
-
+from gwproto.policy.values import Refused
 from gwproto.values import RequestHead
 
 MAX_HEADERS = 100
@@ -26,13 +25,6 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_TOKEN = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _DIGITS = re.compile(rb"[0-9]+\Z")
-
-
-class Refused(Struct, frozen=True, gc=False):
-    """Answer with ``status`` and close: nothing after such a head can be trusted."""
-
-    status: int
-    message: str
 
 
 def guard(head: RequestHead) -> Refused | None:

@@ -11,27 +11,13 @@ like that) are delivered as if they were data.
 
 import re
 
-from msgspec import Struct
-
 from gwproto.failures import WireError
+from gwproto.sse.frame import Frame
 
 MAX_EVENT = 1 << 20  # bytes
 
 _LINE_END = re.compile(rb"\r\n?|\n")
 _BOM = b"\xef\xbb\xbf"
-
-
-class Frame(Struct, frozen=True, gc=False):
-    """One event that has data.
-
-    ``data`` is valid UTF-8 (invalid sequences became U+FFFD); several ``data:`` lines are joined by LF. ``raw`` is the
-    event's exact bytes, blank line included, when they are ``data: `` + ``data`` + two LF, at most with a line
-    ``event: …`` before it; otherwise it is empty.
-    """
-
-    data: bytes
-    event: str = ""
-    raw: bytes = b""
 
 
 def repaired(data: bytes) -> bytes:

@@ -1,9 +1,7 @@
 """Whole answers: a provider's body in, a client's body out."""
 
-from typing import Annotated, Literal
-
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw
 
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse.decoder import repaired
@@ -17,11 +15,10 @@ from gwproto.wire.neutral import (
     ToolFragment,
 )
 from gwproto.wire.normalise import call_id, failed_finish, map_finish
+from gwproto.wire.openai.completion_schema import PlainCompletion
 from gwproto.wire.openai.errors import clean, in_band_failure
 from gwproto.wire.openai.parts import (
-    MAX_CHOICE,
     NULL,
-    CallId,
     answer_fields,
     choice_index,
     created_of,
@@ -40,46 +37,7 @@ from gwproto.wire.strict import repair, too_deep
 _OBJECT = "chat.completion"
 
 
-class _Function(Struct, gc=False, forbid_unknown_fields=True):
-    name: Annotated[str, Meta(min_length=1)]
-    arguments: Annotated[str, Meta(min_length=1)]
-
-
-class _Call(Struct, gc=False, forbid_unknown_fields=True):
-    id: CallId
-    type: Literal["function"]
-    function: _Function
-
-
-class _Message(Struct, gc=False, forbid_unknown_fields=True):
-    role: Literal["assistant"]
-    content: str | None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    annotations: Raw = NULL
-    audio: Raw = NULL
-    tool_calls: Annotated[list[_Call], Meta(min_length=1)] | UnsetType = UNSET
-
-
-class _Choice(Struct, gc=False, forbid_unknown_fields=True):
-    index: Annotated[int, Meta(ge=0, le=MAX_CHOICE)]
-    message: _Message
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
-    logprobs: Raw = NULL
-
-
-class _Completion(Struct, gc=False, forbid_unknown_fields=True):
-    id: Annotated[str, Meta(min_length=1)]
-    object: Literal["chat.completion"]
-    created: int
-    model: Annotated[str, Meta(min_length=1)]
-    choices: Annotated[list[_Choice], Meta(min_length=1)]
-    usage: Raw = NULL
-    system_fingerprint: Raw = NULL
-    service_tier: Raw = NULL
-
-
-_plain_decoder = msgspec.json.Decoder(_Completion)
+_plain_decoder = msgspec.json.Decoder(PlainCompletion)
 
 
 def _bad(message: str) -> Failure:
@@ -103,7 +61,7 @@ def decode_completion(body: bytes, reading: Reading = UNREAD) -> Completion | Fa
         return _bad(f"The provider's answer cannot be read: {error}.")
 
 
-def _decode_plain(plain: _Completion) -> Completion:
+def _decode_plain(plain: PlainCompletion) -> Completion:
     usage, raw_usage = decode_usage(plain.usage) if plain.usage != NULL else (None, None)
     verbatim = raw_usage is not None or plain.usage == NULL
     choices: list[CompletionChoice] = []

@@ -157,11 +157,11 @@ class Writer:
     def _entries(self, outcomes: Sequence[Outcome]) -> list[Entry]:
         """What a batch adds up to."""
         found: list[Entry] = [
-            ("cell", hour, named(provider), named(model), self._project(hour, plain(project)), sums)
+            ("cell", hour, named[provider], named[model], self._project(hour, plain(project)), sums)
             for (hour, provider, model, project), sums in of_requests(outcomes).items()
         ]
         for (hour, provider), sums in of_attempts(outcomes).items():
-            found.append(("attempt", hour, named(provider), "", "", sums))
+            found.append(("attempt", hour, named[provider], "", "", sums))
         return found
 
     def _project(self, hour: int, project: str) -> str:
