@@ -241,12 +241,11 @@ def serving(
     if name.endswith(COMPILED):
         if not COMPILED_PATH.is_dir():
             raise BenchmarkError(f"{name}: nothing is compiled; `make compiled` does it")
-        environment["PYTHONPATH"] = str(COMPILED_PATH)
+        # Without PYTHONSAFEPATH the current directory's modules would come first.
+        environment |= {"PYTHONPATH": str(COMPILED_PATH), "PYTHONSAFEPATH": "1"}
     chat = load.request(load.Job(port, 0, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
     try:
-        # Elsewhere than here, whose modules would come before those of any path.
-        cwd = directory if name.endswith(COMPILED) else None
-        with started(argv, environment, directory, port, "/livez", chat, cwd=cwd, cores=cores) as server:
+        with started(argv, environment, directory, port, "/livez", chat, cores=cores) as server:
             yield server
     except BenchmarkError as error:
         raise BenchmarkError(f"{name}: {error}") from None
