@@ -92,7 +92,8 @@ class Driver:
 
         Performing may call back and so come here again: whoever is at it will look for more.
         """
-        if self._busy or self._exchange.finished:
+        exchange = self._exchange
+        if self._busy or exchange.finished:
             return
         self._busy = True
         try:
