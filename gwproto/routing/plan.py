@@ -5,6 +5,7 @@ Requests repeat, so the answer is kept per *shape*: what a demand has in common 
 
 from bisect import bisect_left
 from collections.abc import Callable
+from typing import ClassVar
 
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import AUTO, CAPABILITIES, Catalog, Target
@@ -41,7 +42,7 @@ class Planner:
     """Makes plans for one catalog."""
 
     #: Clients choose what shapes there are, so their number is bounded.
-    MAX_SHAPES = 512
+    MAX_SHAPES: ClassVar[int] = 512
 
     def __init__(
         self,
