@@ -20,6 +20,16 @@ from gwproto.wire.neutral import ChatRequest, Envelope, Reading, Rendering
 from gwproto.wire.openai.request import parse_request
 
 _PROJECT = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
+_HEEDED = frozenset(
+    (
+        b"traceparent",
+        b"x-gateway-affinity",
+        b"x-gateway-force-model",
+        b"x-gateway-force-provider",
+        b"x-gateway-project-id",
+        b"x-gateway-require-params",
+    )
+)
 _TRUTH = {b"true": True, b"1": True, b"yes": True, b"false": False, b"0": False, b"no": False}
 _SENT = (b"content-type", b"application/json")
 _HEADERS: dict[bool, Headers] = {  # of a request for a stream, or for one object
@@ -58,15 +68,14 @@ class Intake:
     def finish(self) -> tuple[ChatRequest, Demand] | Failure:
         """The body is complete: understand it. What a header and the body both say, the header decides."""
         request = parse_request(self.whole())
-        if isinstance(request, Failure):
+        if not isinstance(request, ChatRequest):
             return request
         provider = model = affinity = ""
-        for name, value in self._head.headers:
-            if not name.startswith(b"x-gateway-"):
-                if name == b"traceparent":
-                    request = structs.replace(request, trace=trace_of(self._head.headers))
-                continue
-            if name == b"x-gateway-project-id":
+        headers = self._head.headers
+        for name, value in () if _HEEDED.isdisjoint(dict(headers)) else headers:
+            if name == b"traceparent":
+                request = structs.replace(request, trace=trace_of(headers))
+            elif name == b"x-gateway-project-id":
                 if _PROJECT.match(value) is None:
                     return _bad_header(
                         "x-gateway-project-id", "1 to 64 of the characters A-Z a-z 0-9 . _ : -"
