@@ -101,7 +101,11 @@ class ChatExchange(Exchange):
 
     @property
     def deadline(self) -> float:
-        earliest = min(self._heartbeat_at, self._drain_at, self._linger_at)
+        earliest = self._heartbeat_at
+        if self._drain_at < earliest:
+            earliest = self._drain_at
+        if self._linger_at < earliest:
+            earliest = self._linger_at
         if self._history.served is None:  # before the commit point
             earliest = min(earliest, self._body_at, self._total_at, self._hedge_at, self._retry_at)
         for attempt in self._attempts.live.values():
@@ -123,15 +127,14 @@ class ChatExchange(Exchange):
     def receive(self, event: Event, now: float) -> Sequence[Command]:
         if self.finished:
             raise LocalProtocolError(f"{type(event).__name__} after the end of an exchange")
-        if not isinstance(event, UpstreamData) and isinstance(
-            event, _OF_THE_CLIENT
-        ):  # most are data: look once
+        if isinstance(event, UpstreamData):
+            attempt = self._attempts.live.get(event.attempt)
+            return [] if attempt is None else self._on_data(attempt, event.data, now)
+        if isinstance(event, _OF_THE_CLIENT):
             return self._on_client(event, now)
         attempt = self._attempts.live.get(event.attempt)
         if attempt is None:
             return []  # late: that attempt is closed
-        if isinstance(event, UpstreamData):
-            return self._on_data(attempt, event.data, now)
         if isinstance(event, UpstreamOpened):
             attempt.opened(now, event.reused)
             return []
@@ -288,7 +291,7 @@ class ChatExchange(Exchange):
         """
         commands: list[Command] = []
         if out:
-            if attempt.phase is not Phase.CONTENT:
+            if attempt.first_content_at is None:
                 commands += self._commit(attempt, len(out), now)
             if self._heartbeat_at < math.inf:
                 self._heartbeat_at = now + self._settings.server.heartbeat_interval
