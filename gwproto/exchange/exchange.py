@@ -31,7 +31,7 @@ from gwproto.events import (
     UpstreamOpened,
 )
 from gwproto.exchange.account import Account
-from gwproto.exchange.attempt import Attempt, Phase
+from gwproto.exchange.attempt import Attempt
 from gwproto.exchange.attempts import Attempts
 from gwproto.exchange.base import Exchange, in_order
 from gwproto.exchange.course import Course
@@ -106,8 +106,10 @@ class ChatExchange(Exchange):
             earliest = self._drain_at
         if self._linger_at < earliest:
             earliest = self._linger_at
-        if self._history.served is None:  # before the commit point
-            earliest = min(earliest, self._body_at, self._total_at, self._hedge_at, self._retry_at)
+        served = self._history.served
+        if served is not None:  # past the commit point no other is live
+            return earliest if earliest < served.deadline else served.deadline
+        earliest = min(earliest, self._body_at, self._total_at, self._hedge_at, self._retry_at)
         for attempt in self._attempts.live.values():
             if attempt.deadline < earliest:
                 earliest = attempt.deadline
@@ -128,8 +130,7 @@ class ChatExchange(Exchange):
         if self.finished:
             raise LocalProtocolError(f"{type(event).__name__} after the end of an exchange")
         if isinstance(event, UpstreamData):
-            attempt = self._attempts.live.get(event.attempt)
-            return [] if attempt is None else self._on_data(attempt, event.data, now)
+            return self._on_data(event, now)
         if isinstance(event, _OF_THE_CLIENT):
             return self._on_client(event, now)
         attempt = self._attempts.live.get(event.attempt)
@@ -269,9 +270,13 @@ class ChatExchange(Exchange):
             return self._failed(attempt, attempt.redirected(), now, close=True)
         return []
 
-    def _on_data(self, attempt: Attempt, data: bytes, now: float) -> Sequence[Command]:
+    def _on_data(self, event: UpstreamData, now: float) -> Sequence[Command]:
+        attempt = self._attempts.live.get(event.attempt)
+        if attempt is None:
+            return []
         if self._linger_at < math.inf:  # whatever follows the end marker is not wanted
             return self._release(now, Ending.COMPLETED)
+        data = event.data
         if attempt.body is None:
             data = attempt.begin_body(data, self.request_id, now + self._shared.epoch)
         body = attempt.body

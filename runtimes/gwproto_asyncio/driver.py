@@ -100,11 +100,12 @@ class Driver:
         if self._busy or exchange.finished:
             return
         self._busy = True
+        more = True
         try:
             if self._deadline == _START:
                 self._perform(exchange.start(self._clock()))
                 self._deadline = exchange.deadline
-            more = not exchange.finished
+                more = not exchange.finished
             while more:
                 now = self._clock()
                 if pending:
