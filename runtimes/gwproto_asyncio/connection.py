@@ -177,7 +177,9 @@ class Connection:
         if self._cut:
             return
         if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
-            self._write(self._writer.data(command.data))
+            data = self._writer.data(command.data)
+            if data:
+                self._transport.write(data)
             return
         parts: list[bytes] = []
         body: list[bytes] = []

@@ -168,7 +168,7 @@ class Connection:
         if not self._announced:
             self._announce(owner)
         secret = self._secret
-        if secret and secret in data:
+        if secret and data.find(secret) >= 0:  # faster than "in"
             data = data.replace(secret, b"*" * len(secret))
         parser = self._parser
         events = parser.receive(data)
@@ -178,7 +178,8 @@ class Connection:
             )  # else the request would go on in it
         elif owner.paused:
             self.pause()
-        owner.post(events)
+        owner.inbox.extend(events)
+        owner.notify()
 
     def eof_received(self) -> None:
         self._lose(reset=False)
@@ -285,19 +286,19 @@ class Upstreams:
     While ``paused`` no provider is read: the client has not taken what it was sent.
     """
 
-    __slots__ = ("_keyrings", "_live", "_notify", "_pool", "inbox", "paused")
+    __slots__ = ("_keyrings", "_live", "_pool", "inbox", "notify", "paused")
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._keyrings = Keyrings(pool.keyring)
         self._live: dict[int, Connection] = {}
-        self._notify: Callable[[], None] = _nobody
+        self.notify: Callable[[], None] = _nobody
         self.inbox: deque[Event] = deque()
         self.paused = False
 
     def begin(self, notify: Callable[[], None]) -> None:
         """Another exchange begins. ``notify`` is called when there are events."""
-        self._notify = notify
+        self.notify = notify
         self._keyrings = Keyrings(self._pool.keyring)
 
     def open(self, attempt: int, request: UpstreamRequest) -> None:
@@ -316,14 +317,11 @@ class Upstreams:
             self._pool.leases.discard()
             connection.close()
 
-    def take(self) -> Event | None:
-        return self.inbox.popleft() if self.inbox else None
-
     def close_all(self) -> None:
         while self._live:
             self.close(next(iter(self._live)))
         self.inbox.clear()
-        self._notify = _nobody
+        self.notify = _nobody
 
     def pause(self) -> None:
         self.paused = True
@@ -339,7 +337,7 @@ class Upstreams:
 
     def post(self, events: Sequence[Event]) -> None:
         self.inbox.extend(events)
-        self._notify()
+        self.notify()
 
     def forget(self, attempt: int) -> None:
         del self._live[attempt]
