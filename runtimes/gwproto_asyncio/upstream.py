@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._parser = ResponseParser(number, request.method, reused=self.used, codec=codec)
         self._announced = False
         if self._transport is not None:
-            self._write(self._transport, data)
+            self._write(self._transport, data)  # whoever performs this looks for events next
             return
         self._data = data
         self._dialling = dialling = asyncio.get_running_loop().create_task(self._pool.dial(self.origin, self))
@@ -157,6 +157,8 @@ class Connection(asyncio.Protocol):
             return
         data, self._data = self._data, b""
         self._write(self._transport, data)
+        if self._announced and self._owner is not None:
+            self._owner.post(())
 
     def data_received(self, data: bytes) -> None:
         owner = self._owner
@@ -199,7 +201,6 @@ class Connection(asyncio.Protocol):
         transport.write(data)
         if not self._full and not self._announced:  # over TLS there may have been room already
             self._announce(self._owner)
-            self._owner.post(())
 
     def _announce(self, owner: "Upstreams") -> None:
         self._announced = True
