@@ -232,7 +232,7 @@ class ResponseWriter:
         self.until_close = False  # only the connection's end will tell that the body is complete
 
     def head(self, status: int, headers: Headers, *, close: bool) -> bytes:
-        """The response head; ``close``, or a field that says so, announces that the connection ends with this response."""
+        """The response head. ``close``, or a field that says so: the connection ends with this response."""
         named = dict(headers)
         if b"connection" in named:  # it is the connection's business, and of all that may be said only this
             close = close or _CLOSE in headers
