@@ -32,7 +32,7 @@ from gwproto.wire.openai.parts import (
     tool_fragment,
 )
 from gwproto.wire.openai.usage import decode_usage
-from gwproto.wire.strict import repair, too_deep
+from gwproto.wire.strict import MAX_DEPTH, repair, too_deep
 
 _OBJECT = "chat.completion"
 
@@ -46,19 +46,34 @@ def _bad(message: str) -> Failure:
 
 def decode_completion(body: bytes, reading: Reading = UNREAD) -> Completion | Failure:
     """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all."""
-    if too_deep(body):
-        return _bad("The provider's answer is cut short or nested too deeply.")
     # msgspec notices invalid UTF-8 only in the strings it looks at.
     valid = body if body.isascii() else repaired(body)
     try:
         if valid is body:
-            return _decode_plain(_plain_decoder.decode(body))
-    except msgspec.DecodeError:
+            plain = _plain_decoder.decode(body)
+            if _shallow(plain) or not too_deep(body):
+                return _decode_plain(plain)
+    except (msgspec.DecodeError, RecursionError):
         pass
+    if too_deep(body):
+        return _bad("The provider's answer is cut short or nested too deeply.")
     try:
         return _decode_odd(valid, reading)
     except WireError as error:
         return _bad(f"The provider's answer cannot be read: {error}.")
+
+
+def _shallow(plain: PlainCompletion) -> bool:
+    """Is what was not looked into too short to be nested deeply?"""
+    unseen = len(memoryview(plain.usage))
+    if plain.system_fingerprint is not NULL or plain.service_tier is not NULL:
+        unseen += len(memoryview(plain.system_fingerprint)) + len(memoryview(plain.service_tier))
+    for choice in plain.choices:
+        message = choice.message
+        if message.annotations is not NULL or message.audio is not NULL or choice.logprobs is not NULL:
+            unseen += len(memoryview(message.annotations)) + len(memoryview(message.audio))
+            unseen += len(memoryview(choice.logprobs))
+    return unseen < MAX_DEPTH
 
 
 def _decode_plain(plain: PlainCompletion) -> Completion:

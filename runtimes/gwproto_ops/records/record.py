@@ -77,8 +77,10 @@ class Record(Line, frozen=True, gc=False):
 L = TypeVar("L", bound=Line)
 #: A line as it is kept: an array, which is half as long as an object.
 Values = tuple[Any, ...]
+#: An outcome, and its line as it is kept.
+Finished = tuple[Outcome, str]
 
-_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(Values).decode
 
 
@@ -86,9 +88,14 @@ def line(outcome: Outcome) -> Line:
     return _line(values(outcome), Line)
 
 
-def kept(values: Values) -> str:
-    """What :func:`read` reads."""
-    return _encode(values).decode()
+def kept(lines: Sequence[Values]) -> list[str]:
+    """What :func:`read` reads, for each of ``lines``."""
+    return _encode_lines(lines).decode().split("\n")[:-1]
+
+
+def shown(lines: Sequence[Values]) -> str:
+    """A line of JSON, an object, for each of ``lines``."""
+    return _encode_lines([_line(values, Line) for values in lines]).decode()
 
 
 def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Sequence[str]] = ()) -> Record:
