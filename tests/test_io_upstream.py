@@ -24,7 +24,8 @@ from gwproto import (
     UpstreamRequest,
 )
 from gwproto_io.http1 import encode_request
-from gwproto_io.upstream import INLINE_SIZE, Keyring, Pool, Upstreams, loss_reason
+from gwproto_io.keyring import Keyring
+from gwproto_io.upstream import INLINE_SIZE, Pool, Upstreams, loss_reason
 from support.codecs import with_each_codec
 from support.memory import MemoryStream, connected
 from support.virtual_loop import run_virtually
@@ -319,7 +320,7 @@ HEADERS = ((), ((b"accept", b"text/event-stream"),))
 @pytest.mark.parametrize("most", [1, 100])
 def test_requests_that_begin_alike(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many heads are kept, each request is as if it was written alone."""
-    monkeypatch.setattr("gwproto_io.upstream.MAX_HEADS", most)
+    monkeypatch.setattr("gwproto_io.keyring.MAX_HEADS", most)
     keyring = Keyring(CREDENTIALS, DESTINATIONS)
     heads = itertools.product((ORIGIN, ELSEWHERE), ("POST", "GET"), ("/v1", "/v2"), HEADERS)
     for head, name, body in itertools.product(

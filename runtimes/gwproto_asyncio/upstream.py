@@ -15,8 +15,9 @@ from gwproto_asyncio.loops import Clock, prepare
 from gwproto_io import upstream
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser
+from gwproto_io.keyring import Credentials, Keyring, Keyrings
 from gwproto_io.pool import Leases
-from gwproto_io.upstream import Credentials, Keyring, Keyrings, loss_reason
+from gwproto_io.upstream import loss_reason
 
 logger = logging.getLogger("gwproto")
 
