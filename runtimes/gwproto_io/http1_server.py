@@ -211,7 +211,7 @@ class RequestParser:
         self.complete = self._chunks is None and not self._left
         head = RequestHead(method.decode(), target.decode(), headers, version, self._client)
         known = self.persistent and self._chunks is None and not self.expects_continue
-        # Each line is a field: so there is one length, and it is not the sum of several fields or of a list.
+        # Each line is a field, so there is one length at most: h11 makes one field of several that say the same.
         if known and len(raw) <= MAX_KNOWN and raw.count(b"\r\n") == len(headers) + 2:
             self._known = _Known(raw, head, length)
         else:
