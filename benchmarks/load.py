@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks import meter
+from benchmarks import meter, prompts
 from benchmarks.answers import Wrong, check, whole
 
 SETTLING = 0.02  # seconds after the last answer, in which a server finishes what it does behind it
@@ -53,6 +53,8 @@ class Job(msgspec.Struct, frozen=True, tag="job"):
     # What an answer must be: the provider's bytes, the same text in whatever frames, or any chat completion.
     expect: Literal["exact", "text", "any"] = "exact"
     tolerant: bool = False  # errors are counted and do not end the job
+    prompt: prompts.Kind = "prose"
+    size: int = 0  # bytes of the prompt; 0: the short one that everybody sends
 
 
 class Measurement(msgspec.Struct, frozen=True, tag="measurement"):
@@ -78,7 +80,7 @@ class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
 
 
 def request(job: Job) -> bytes:
-    """The one request a job sends again and again: about 2 kB."""
+    """The one request a job sends again and again: about 2 kB unless the job has a size."""
     fields = {
         "model": job.model,
         "messages": [
@@ -90,6 +92,8 @@ def request(job: Job) -> bytes:
     }
     if job.events:
         fields["stream"] = True
+    if job.size:
+        fields["messages"] = prompts.messages(job.prompt, job.size)
     body = msgspec.json.encode(fields)
     more = {"authorization": f"Bearer {job.key}"} | job.headers if job.key else job.headers
     head = (

@@ -34,7 +34,7 @@ from gwproto import (
 from gwproto.commands import Command, SendData
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.exchange.gears import StreamBody
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import compile_catalog
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan, Router, Ticket
@@ -167,10 +167,17 @@ class Pieces:
         return self.pick("mock-model-3")
 
     def chat(self, request: bytes, headers: tuple[tuple[bytes, bytes], ...], answer: bytes) -> object:
+        return self.chat_of((request,), headers, answer)
+
+    def chat_of(
+        self, reads: Sequence[bytes], headers: tuple[tuple[bytes, bytes], ...], answer: bytes
+    ) -> object:
+        """The request's body comes in several reads."""
         now = self.now = self.now + 0.001
         exchange = self.gateway.begin(self.head, now)
         exchange.start(now)
-        exchange.receive(ClientData(request), now)
+        for read in reads:
+            exchange.receive(ClientData(read), now)
         exchange.receive(ClientEnd(), now)
         exchange.receive(UpstreamOpened(1, True), now)
         exchange.receive(UpstreamHead(1, 200, headers), now)

@@ -1,19 +1,23 @@
 """A provider that costs next to nothing: it looks at a request's length and model, and answers with ready bytes.
 
 The model's name says what comes: ``mock-plain`` a JSON answer, ``mock-burst-N`` a stream of N events in one write,
-``mock-paced-N`` the same with 10 ms between them. Each event is an HTTP chunk of its own, as servers send them.
+``mock-paced-N`` the same with 10 ms between them, ``mock-every-M-N`` with M ms, and then each event says when it was
+sent, by the monotonic clock that the machine's processes share. Each event is an HTTP chunk of its own, as servers send
+them.
 """
 
 import asyncio
 import functools
 import re
 import sys
+import time
 
 PACE = 0.010  # seconds between the events of a paced stream
+UNSENT = b"0000000000.000000"  # where the instant stands at which an event is sent, in seconds
 WORDS = "The quick brown fox jumps over the lazy dog while the band plays on and on"
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_MODEL = re.compile(rb'"model"\s*:\s*"mock-(plain|burst|paced)(?:-(\d+))?"')
+_MODEL = re.compile(rb'"model"\s*:\s*"mock-(plain|burst|paced|every-(\d+))(?:-(\d+))?"')
 _HEAD = b"HTTP/1.1 200 OK\r\n"
 _EMPTY = (
     _HEAD + b"content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -43,9 +47,10 @@ PLAIN = _json_answer()
 
 
 @functools.cache
-def stream(count: int, usage: bool) -> tuple[bytes, ...]:
+def stream(count: int, usage: bool, stamped: bool = False) -> tuple[bytes, ...]:
     """The writes of a stream of ``count`` events; the last also holds the usage event, if asked for, and the end.
 
+    ``stamped``: with a place for an instant in each but the first and the last.
     Events are of the size and shape OpenAI sends, with ``"usage":null`` in each when usage was asked for.
     """
     tail = b',"usage":null}\n\n' if usage else b"}\n\n"
@@ -60,7 +65,8 @@ def stream(count: int, usage: bool) -> tuple[bytes, ...]:
 
     choice = b'{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}'
     writes = [event(choice % (b'{"role":"assistant","content":"Once","refusal":null}', b"null"))]
-    writes += [event(choice % (b'{"content":" word%d"}' % n, b"null")) for n in range(2, count)]
+    stamp = b" at " + UNSENT if stamped else b""
+    writes += [event(choice % (b'{"content":" word%d%b"}' % (n, stamp), b"null")) for n in range(2, count)]
     last = event(choice % (b"{}", b'"stop"'))
     if usage:
         last += event(b"", b',"usage":{"prompt_tokens":480,"completion_tokens":50,"total_tokens":530}}\n\n')
@@ -77,6 +83,8 @@ class Provider(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.received = b""
+        self.pieces: list[bytes] = []  # of a long body, after what was received first
+        self.missing = 0  # bytes of it
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -88,15 +96,23 @@ class Provider(asyncio.Protocol):
             self.timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self.received:
+        if self.missing > 0:
+            self.pieces.append(data)
+            self.missing -= len(data)
+            if self.missing > 0:
+                return
+            data = self.received + b"".join(self.pieces)
+            self.pieces = []
+        elif self.received:
             data = self.received + data
         head_end = data.find(b"\r\n\r\n")
         if head_end < 0:
             self.received = data
             return
         length = _LENGTH.search(data, 0, head_end)
-        if length is not None and len(data) < head_end + 4 + int(length[1]):
+        if length is not None and len(data) < (end := head_end + 4 + int(length[1])):
             self.received = data
+            self.missing = end - len(data)
             return
         self.received = b""
         if data.startswith(b"GET "):
@@ -111,17 +127,23 @@ class Provider(asyncio.Protocol):
         else:
             usage = b'"include_usage":true' in data
             if model[1] == b"burst":
-                self.transport.write(burst(int(model[2]), usage))
+                self.transport.write(burst(int(model[3]), usage))
             else:
                 self.transport.write(_STREAM_HEAD)
-                self.pace(stream(int(model[2]), usage), 0, asyncio.get_running_loop().time())
+                stamped = model[2] is not None
+                pace = int(model[2]) / 1000 if stamped else PACE
+                writes = stream(int(model[3]), usage, stamped)
+                self.pace(writes, 0, pace, asyncio.get_running_loop().time())
 
-    def pace(self, writes: tuple[bytes, ...], number: int, due: float) -> None:
-        self.transport.write(writes[number])
+    def pace(self, writes: tuple[bytes, ...], number: int, pace: float, due: float) -> None:
+        data = writes[number]
+        if UNSENT in data:
+            data = data.replace(UNSENT, b"%017.6f" % time.monotonic(), 1)
+        self.transport.write(data)
         if number + 1 < len(writes):
-            due += PACE
+            due += pace
             loop = asyncio.get_running_loop()
-            self.timer = loop.call_at(due, self.pace, writes, number + 1, due)
+            self.timer = loop.call_at(due, self.pace, writes, number + 1, pace, due)
 
 
 async def main() -> None:

@@ -21,7 +21,10 @@ WITH_H11 = "-h11"  # ends the name of a runtime that is to do without httptools
 CLIENT_KEY = "bench-client-key"
 PROVIDERS = 12
 MODELS = 10  # of each provider
-SHARED = ("mock-plain", "mock-burst-50", "mock-burst-500", "mock-paced-50")  # models that every provider has
+SLOW = "mock-every-10000-1000"  # a stream that is open and hardly says anything
+EVEN = "mock-every-400-1000"
+#: Models that every provider has.
+SHARED = ("mock-plain", "mock-burst-50", "mock-burst-500", "mock-paced-50", SLOW, EVEN)
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES = {CORES[0]}
@@ -36,6 +39,8 @@ error_log stderr error;
 events {{ worker_connections 8192; }}
 http {{
     access_log off;
+    client_max_body_size 0;
+    client_body_buffer_size 2m;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
     keepalive_requests 100000000;
     tcp_nodelay on;
@@ -102,15 +107,27 @@ def awake() -> Iterator[None]:
         process.wait()
 
 
+class Provider(NamedTuple):
+    port: int
+    pid: int
+
+
 @contextlib.contextmanager
-def provider(port: int = 0) -> Iterator[int]:
-    """The mock provider; its port, of the system's choice unless given."""
+def provider_process(port: int = 0) -> Iterator[Provider]:
+    """The mock provider; its port of the system's choice unless given."""
     with helper("benchmarks.provider", str(port)) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
             raise BenchmarkError(f"the mock provider cannot listen on port {port}")
-        yield int(line)
+        yield Provider(int(line), process.pid)
+
+
+@contextlib.contextmanager
+def provider(port: int = 0) -> Iterator[int]:
+    """The mock provider's port."""
+    with provider_process(port) as running:
+        yield running.port
 
 
 class Generator:
@@ -119,6 +136,7 @@ class Generator:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
+        self.pid = process.pid
         self.jobs = process.stdin
         self.reports = process.stdout
 
@@ -161,8 +179,18 @@ def configuration(provider_port: int, providers: int = PROVIDERS, models: int = 
     return "\n".join(lines) + "\n"
 
 
-def command(name: str, directory: Path, port: int, provider_port: int, more: Sequence[str]) -> list[str]:
-    """How the server called ``name`` is started: nginx, the relay, or a runtime with ``more`` options."""
+def command(
+    name: str,
+    directory: Path,
+    port: int,
+    provider_port: int,
+    more: Sequence[str],
+    size: tuple[int, int] = (PROVIDERS, MODELS),
+) -> list[str]:
+    """How the server called ``name`` is started: nginx, the relay, or a runtime with ``more`` options.
+
+    ``size``: of a gateway's configuration, the number of providers and of each one's models.
+    """
     if name == "nginx":
         path = nginx_path()
         if path is None:
@@ -171,7 +199,7 @@ def command(name: str, directory: Path, port: int, provider_port: int, more: Seq
         return [path, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
     if name == "relay":
         return [sys.executable, "-m", "benchmarks.relay", str(port), str(provider_port)]
-    (directory / "gateway.toml").write_text(configuration(provider_port))
+    (directory / "gateway.toml").write_text(configuration(provider_port, *size))
     gwproto = ["-m", "gwproto_cli"]
     if name.endswith(WITH_H11):
         gwproto = ["-c", "import sys; sys.modules['httptools'] = None; import gwproto_cli.__main__"]
@@ -189,15 +217,17 @@ def serving(
     more: Sequence[str],
     settings: Mapping[str, str] | None = None,
     cores: set[int] = SERVER_CORES,
+    size: tuple[int, int] = (PROVIDERS, MODELS),
 ) -> Iterator[Server]:
     """Start the server called ``name`` alone on its core, wait for its first answers, and stop it at the end.
 
     ``settings``: ``GWPROTO_`` variables for a gateway. ``cores``: others than its own, for several workers.
+    ``size``: see :func:`command`.
     """
     directory = directory / name
     directory.mkdir(exist_ok=True)
     port = free_port()
-    argv = command(name, directory, port, provider_port, more)
+    argv = command(name, directory, port, provider_port, more, size)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GWPROTO_")}
     environment |= {
         "GATEWAY_API_KEY": CLIENT_KEY,

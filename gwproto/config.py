@@ -144,7 +144,7 @@ class LimitSettings(Rates, frozen=True):
     project: Rates = Rates()  # each project_id's
     public_requests_per_second: Rate = 20.0  # of each client address, at what needs no key
     public_burst: Burst = 60
-    max_in_flight: Annotated[int, Meta(ge=1)] = 1000
+    max_in_flight: Annotated[int, Meta(ge=1)] = 4000
     max_body: Annotated[int, Meta(ge=1)] = 33554432
 
 
