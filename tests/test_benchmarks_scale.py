@@ -179,7 +179,7 @@ def test_scaling_takes_client_and_provider_into_account() -> None:
     ]
     found = workers.scaling(rounds, 2)
     assert found.workers == 2
-    assert (found.same, found.alone) == (pytest.approx(2.0), pytest.approx(2.0))
+    assert (found.same, found.alone) == pytest.approx((2.0, 2.0))
     assert found.uneven == pytest.approx(
         1.6
     )  # 64 of 80 that there would be if all had as many as the busiest
@@ -199,7 +199,7 @@ def test_shares_are_of_the_time_between_two_looks() -> None:
     last = workers.Sample(12.0, 1.2, [3.0, 4.5], 4.4, 5.2, 0.1, [3, 1])
     measured = load.Measurement(1000, 2.0, 0.3, 0.0, 0, 0.1, 0.1, 0.1, 0.1, 0, 0, "", 0.0)
     one = workers.passed(workers.MANY, measured, first, last, 2)
-    assert (one.workers, one.throughput, one.cpu) == (2, 500.0, pytest.approx(0.0003))
+    assert (one.workers, one.throughput, one.cpu) == pytest.approx((2, 500.0, 0.0003))
     assert one.busy == pytest.approx([0.5, 0.75])
     assert (one.supervisor, one.client, one.provider) == pytest.approx((0.1, 0.2, 0.1))
     assert (one.idle, one.others) == pytest.approx((0.05, 0.3))
