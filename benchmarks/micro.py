@@ -34,7 +34,7 @@ from gwproto import (
 from gwproto.commands import Command, SendData
 from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.exchange.gears import StreamBody
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import compile_catalog
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import Plan, Router, Ticket

@@ -35,7 +35,8 @@ from gwproto.failures import (
     LossReason,
     WireError,
 )
-from gwproto.gateway import Configuration, Gateway, State, Statistics
+from gwproto.gateway import Gateway
+from gwproto.gateway_values import Configuration, State, Statistics
 from gwproto.values import (
     AttemptRecord,
     Candidate,

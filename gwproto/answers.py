@@ -8,7 +8,8 @@ from msgspec import Struct
 from gwproto.exchange.account import refusal
 from gwproto.exchange.reply import Answer, error_answer, refused, retry_after
 from gwproto.exchange.shared import Shared
-from gwproto.policy.standing import Rejection, rate_headers
+from gwproto.policy.standing import rate_headers
+from gwproto.policy.values import Rejection
 from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.router import TargetStatus
 from gwproto.routing.status import Status

@@ -5,11 +5,10 @@ from collections.abc import Callable, Collection
 from urllib.parse import unquote
 
 import msgspec
-from msgspec import Struct
 
 from gwproto.answers import Probe, health, json_answer, model, models, rejected, routing_status
 from gwproto.commands import Delegate
-from gwproto.config import Settings
+from gwproto.compiling import mypyc_attr
 from gwproto.exchange.account import open_account
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.exchange import ChatExchange
@@ -19,64 +18,37 @@ from gwproto.exchange.reply import CLOSE, Answer, Reply, error_answer, refused
 from gwproto.exchange.shared import Shared
 from gwproto.exchange.sharing import SharingExchange
 from gwproto.failures import Failure
+from gwproto.gateway_values import Configuration, Page, State, Statistics
 from gwproto.operations import explain, reset
 from gwproto.policy.address import Addresses
-from gwproto.policy.auth import Accepted, Authenticator, ClientKey
+from gwproto.policy.auth import Authenticator
 from gwproto.policy.cors import cross_origin
 from gwproto.policy.guard import guard, path_of
-from gwproto.policy.limits import Limits, LimitsState
-from gwproto.policy.standing import Rejection
-from gwproto.queries import AnalyticsQuery, NoQuery, PageQuery, Query, RequestsQuery, StatsQuery, read_query
+from gwproto.policy.limits import Limits
+from gwproto.policy.values import Accepted, Rejection
+from gwproto.queries import AnalyticsQuery, PageQuery, RequestsQuery, StatsQuery, read_query
 from gwproto.routing.catalog import Catalog
 from gwproto.routing.router import Router
-from gwproto.routing.snapshot import RouterState
 from gwproto.values import RequestHead
 
 _NOBODY = Accepted("")
+_CHAT = "/v1/chat/completions"
 _RETRY_SOON = (b"retry-after", b"1")
 #: Whoever restarts what does not answer these must not be refused.
 _PROBES = frozenset(("/livez", "/readyz", "/health/liveliness", "/health/readiness"))
 
 
-class Configuration(Struct, frozen=True, gc=False):
-    """Settings compiled: all that a gateway needs to know. Holds hashes of client keys, and no provider's secret."""
+class _Route:
+    """``endpoint``: its name in records."""
 
-    settings: Settings
-    catalog: Catalog
-    keys: tuple[ClientKey, ...]
+    __slots__ = ("answer", "endpoint")
 
-
-class Statistics(Struct, frozen=True, gc=False):
-    """How busy a gateway is."""
-
-    in_flight: int  # chat completions begun and not finished
-    begun: int  # requests since the start
-    draining_for: float | None  # seconds since the process was asked to stop
+    def __init__(self, endpoint: str, answer: "Callable[[Gateway, float], Answer]") -> None:
+        self.endpoint = endpoint
+        self.answer = answer
 
 
-class State(Struct, frozen=True, gc=False):
-    """What a gateway knows of its providers and of its clients' budgets, taken ``at`` a wall time. Holds no secret."""
-
-    at: float
-    router: RouterState
-    limits: LimitsState
-
-
-class _Route(Struct, frozen=True, gc=False):
-    endpoint: str  # its name in records
-    answer: "Callable[[Gateway, float], Answer]"
-
-
-class _Page(Struct, frozen=True, gc=False):
-    """What the runtime answers."""
-
-    name: str
-    endpoint: str
-    query: type[Query] = NoQuery
-    key: bool = True  # is one needed?
-    stats: bool = False  # not with ``public_stats``
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Gateway:
     """One per process. ``epoch`` turns monotonic into wall time: wall = ``now + epoch``.
 
@@ -122,6 +94,8 @@ class Gateway:
         return exchange
 
     def _begin(self, head: RequestHead, now: float) -> Exchange:
+        if head.target == _CHAT:  # as it is mostly written
+            return self._begin_chat(head, now)
         path = _normal(path_of(head.target))
         if path == "/chat/completions":
             return self._begin_chat(head, now)
@@ -209,7 +183,7 @@ class Gateway:
         return self._limits
 
     def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
-        endpoint = "/v1/chat/completions"
+        endpoint = _CHAT
         if head.method != "POST":
             return self._wrong_method(head, now, endpoint)
         client = self._authenticate(head, endpoint, now)
@@ -254,7 +228,7 @@ class Gateway:
         )
 
     def _begin_page(
-        self, head: RequestHead, page: _Page, now: float, client: Accepted = _NOBODY, *, file: str = ""
+        self, head: RequestHead, page: Page, now: float, client: Accepted = _NOBODY, *, file: str = ""
     ) -> Exchange:
         if head.method not in ("GET", "HEAD"):
             return self._wrong_method(head, now, page.endpoint)
@@ -386,11 +360,11 @@ _ROUTES: dict[str, _Route] = {
 }
 _CONSOLE = "/console/"
 _PAGES = {
-    "/": _Page("console", "/", PageQuery, key=False),
-    "/analytics": _Page("analytics", "/v1/analytics", AnalyticsQuery, stats=True),
-    "/metrics": _Page("metrics", "/metrics", stats=True),
-    "/openapi.json": _Page("openapi", "/openapi.json", key=False),
-    "/requests": _Page("requests", "/v1/requests", RequestsQuery),
-    "/stats/providers": _Page("stats", "/v1/stats/providers", StatsQuery, stats=True),
+    "/": Page("console", "/", PageQuery, key=False),
+    "/analytics": Page("analytics", "/v1/analytics", AnalyticsQuery, stats=True),
+    "/metrics": Page("metrics", "/metrics", stats=True),
+    "/openapi.json": Page("openapi", "/openapi.json", key=False),
+    "/requests": Page("requests", "/v1/requests", RequestsQuery),
+    "/stats/providers": Page("stats", "/v1/stats/providers", StatsQuery, stats=True),
 }
 _OPERATIONS = {"/routing/explain": explain, "/routing/reset": reset}

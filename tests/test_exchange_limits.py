@@ -26,8 +26,7 @@ from gwproto import (
 from gwproto.config import LimitSettings, OwnRates, Rates, RetrySettings, ServerSettings, TimeoutSettings
 from gwproto.exchange.account import DEFAULT_OUTPUT
 from gwproto.exchange.exchange import LINGER_TIMEOUT
-from gwproto.policy.auth import ClientKey
-from gwproto.policy.ratelimit import DayUsage
+from gwproto.policy.values import ClientKey, DayUsage
 from gwproto.wire.neutral import ChatRequest
 from gwproto.wire.openai.request import parse_request
 from support.conversation import (

@@ -61,12 +61,13 @@ from gwproto.exchange.account import DEFAULT_OUTPUT
 from gwproto.exchange.attempt import ERROR_BODY_TIMEOUT
 from gwproto.exchange.exchange import LINGER_TIMEOUT, ChatExchange
 from gwproto.failures import REACTIONS, FailureClass
-from gwproto.policy.auth import ClientKey
 from gwproto.policy.retry import BUDGET_WINDOW, RetryBudget
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import Target, compile_catalog
-from gwproto.routing.health import FAILURES_IN_A_ROW, Circuit, State
+from gwproto.routing.health import FAILURES_IN_A_ROW, Circuit
 from gwproto.routing.router import FINAL, Router, Ticket
 from gwproto.routing.spare import MIN_HEADROOM
+from gwproto.routing.values import State
 from support.conversation import DONE, EPOCH, KEY, ROLE, START, STOP, body, chunk, completion, head, provider
 from support.rare import reach
 

@@ -42,7 +42,7 @@ def run(
 
 
 def transcoded(pieces: Iterable[bytes], *, cut: bool = False) -> tuple[bytes, bool, FailureClass | None]:
-    with patch.object(gears, "learn", lambda raw, sent, text: None):
+    with patch.object(gears, "learn", lambda *_: None):
         return run(pieces, cut=cut)
 
 
@@ -95,6 +95,22 @@ ODD = [
     chunk({"reasoning_content": "why"}),
     chunk({"content": "other id"}, id="c2"),
     chunk({"content": "with usage"}, usage=None),
+    *[
+        chunk({"content": word}, usage=None, obfuscation=padding)
+        for word, padding in (
+            ("p", "xyz"),
+            ("q", "v"),
+            ("日", "w"),
+            ("m", "m"),
+            ("o", ""),
+            ("p", "a\n"),
+            ("", "x"),
+        )
+    ],
+    chunk({"content": "padded"}, usage=None, obfuscation="xx").replace(b"xx", b'x"x'),
+    chunk({"content": "padded"}, usage=None, obfuscation="xx").replace(b"xx", b"x\xffx"),
+    chunk({"content": "padded"}, usage=None, obfuscation=1),
+    chunk({"content": "padded"}, obfuscation="n", usage=None),
     chunk({"content": "x"}, "stop"),
     chunk({"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": {"name": "f"}}]}),
     STOP,
@@ -223,12 +239,42 @@ def test_splicing_moves_the_text_into_the_clients_shape() -> None:
     assert out == text("b\\")
 
 
+@pytest.mark.parametrize("usage", [{}, {"usage": None}])
+def test_padding_that_hides_how_long_a_text_is_may_vary(usage: dict[str, None]) -> None:
+    def came(word: str, padding: str) -> bytes:
+        return chunk({"content": word}, **usage, obfuscation=padding)
+
+    def goes(word: str, padding: str) -> bytes:
+        return chunk({"content": word}, obfuscation=padding)
+
+    texts = [("b", "xyz"), ("日本\n", "w"), ("d", "a\\")]
+    body = stream_body()
+    body.receive(ROLE + came("a", "x"))
+    with patch.object(gears.StreamBody, "_take", lambda *_: pytest.fail("transcoded")):
+        for word, padding in texts:
+            assert body.receive(came(word, padding)) == goes(word, padding)
+        read = b"".join([came(*both) for both in texts])
+        assert body.receive(read) == b"".join([goes(*both) for both in texts])
+        assert body.progress
+    assert json.loads(body.receive(came("e", ""))[6:])["obfuscation"] == ""
+
+
 def test_a_frame_whose_text_cannot_be_located_teaches_nothing() -> None:
     for word in ("id", "m"):
         frame = text(word)
         assert learn(frame, frame, word) is None
     escaped = text('"')
     assert learn(escaped, escaped, '"') is None
+    for raw, sent in ((text("a"), text("b")), (chunk({}, x="a"), text("a") * 2)):
+        assert learn(raw, sent, "a") is None
+
+
+def test_padding_that_cannot_be_located_teaches_nothing() -> None:
+    frame = chunk({"content": "a"}, obfuscation="b")
+    assert learn(frame, frame, "a", b'"b"') is not None
+    for padding in (b'"a"', b'"c"', b'"id"', b"null", b'"', b"{}"):
+        assert learn(frame, frame, "a", padding) is None
+    assert learn(frame, text("a"), "a", b'"b"') is None
 
 
 @pytest.mark.parametrize("cut", [False, True])

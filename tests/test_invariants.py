@@ -29,8 +29,8 @@ from gwproto.journal.recording import Note, Recorder
 from gwproto.policy.hedging import MAX_SAVED
 from gwproto.policy.retry import BUDGET_WINDOW
 from gwproto.routing.demand import Demand
-from gwproto.routing.health import State
-from gwproto.routing.plan import Plan
+from gwproto.routing.ticket import Plan
+from gwproto.routing.values import State
 from gwproto.testing import Connection, Data, Head, Step, Transcript, World
 from gwproto.values import UpstreamRequest
 from scenarios.model import EPOCH, KEY

@@ -31,6 +31,17 @@ def test_every_cut(cut: int) -> None:
     assert decode(WHOLE[:cut], WHOLE[cut:]) == (b"abc0123456789", True, b"rest")
 
 
+def test_chunks_of_any_size_in_reads_of_their_own_or_together() -> None:
+    sizes = [1, 15, 16, 255, 256, 4095, 4096, 70000, 300, 301, 9, 0xABC]
+    chunks = [b"%b\r\n" % (b"x" * (size - 2)) if size > 2 else b"x" for size in sizes]
+    coded = [
+        form % len(chunk) + b"\r\n" + chunk + b"\r\n" for chunk in chunks for form in (b"%x", b"%X", b"0%x")
+    ]
+    end = b"0\r\n\r\n"
+    body = b"".join([chunk for chunk in chunks for _ in range(3)])
+    assert decode(b"".join(coded) + end) == decode(*coded, end) == (body, True, b"")
+
+
 def test_byte_by_byte() -> None:
     assert decode(*[bytes([byte]) for byte in WHOLE]) == (b"abc0123456789", True, b"rest")
 
@@ -56,6 +67,9 @@ def test_every_prefix_is_incomplete(end: int) -> None:
         b"1\r\na\n",
         b"1\r\nab\r\n",
         b"1\r\na\rb",
+        b"100\r\n" + b"a" * 256 + b"\rb",
+        b"100\r\n" + b"a" * 257 + b"\r\n",
+        b"100\r\n" + b"a" * 256 + b"\r\n100\r\n" + b"a" * 256 + b"\n\n",
         b"1;\r\na\r\n",
         b"1;a b\r\na\r\n",
         b"1;a=\r\na\r\n",

@@ -26,7 +26,7 @@ from gwproto.journal.configuring import recorded as as_json
 from gwproto.journal.entries import LineError
 from gwproto.journal.recording import Note, Recorder
 from gwproto.journal.replaying import Replay
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import compile_catalog
 from gwproto.testing import Data, End
 from gwproto.testing.network import Cut, whole

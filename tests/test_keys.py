@@ -19,9 +19,10 @@ from gwproto.config import (
     SingleFlightSettings,
 )
 from gwproto.events import ClientData, ClientEnd, ClientGone, UpstreamData, UpstreamHead, UpstreamOpened
-from gwproto.policy.auth import Accepted, Authenticator, ClientKey, Denied, Grant
+from gwproto.policy.auth import Authenticator
 from gwproto.policy.limits import Limits
-from gwproto.policy.ratelimit import DAY, DayUsage
+from gwproto.policy.ratelimit import DAY
+from gwproto.policy.values import Accepted, ClientKey, DayUsage, Denied, Grant
 from support.conversation import (
     EPOCH,
     START,

@@ -9,7 +9,7 @@ import pytest
 from asgi_harness import CHAT, PLAIN, call
 
 from gwproto.loading import load
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto_asgi import GatewayApp
 from gwproto_cli import main
 from gwproto_ops import deployment

@@ -37,8 +37,9 @@ LAYERS: dict[str, set[str]] = {
     "exchange": _DECISIONS | _VOCABULARY,
     "answers": _DECISIONS | _VOCABULARY | {"exchange"},
     "operations": _DECISIONS | _VOCABULARY | {"exchange", "answers"},
-    "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers", "operations", "queries"},
-    "__init__": _DECISIONS | _VOCABULARY | {"exchange", "gateway"},
+    "gateway_values": _DECISIONS | {"queries"},
+    "gateway": _DECISIONS | _VOCABULARY | {"exchange", "answers", "operations", "queries", "gateway_values"},
+    "__init__": _DECISIONS | _VOCABULARY | {"exchange", "gateway", "gateway_values"},
 }
 LAYERS["journal"] = set(LAYERS) - {"__init__", "loading"}
 LAYERS["testing"] = set(LAYERS)

@@ -9,7 +9,7 @@ import pytest
 from gwproto import ConfigurationError
 from gwproto.config import OwnRates
 from gwproto.loading import load
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.wire.dialects import DIALECTS
 from gwproto_ops import deployment, state
 from gwproto_ops.deployment import Deployment

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 
 from gwproto.failures import ConfigurationError
-from gwproto.policy.auth import Accepted, Authenticator, ClientKey, Denied, parse_hashes
+from gwproto.policy.auth import Authenticator, parse_hashes
+from gwproto.policy.values import Accepted, ClientKey, Denied
 from gwproto.values import Headers
 
 

@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gwproto import LocalProtocolError
 from gwproto.config import LimitSettings, OwnRates, Rates
-from gwproto.policy.auth import ClientKey
-from gwproto.policy.limits import Limits, LimitsState
-from gwproto.policy.ratelimit import DAY, DayUsage, Limiter, Reservation
-from gwproto.policy.standing import Rejection, Standing, duration, rate_headers
+from gwproto.policy.limits import Limits
+from gwproto.policy.ratelimit import DAY, Limiter, Reservation
+from gwproto.policy.standing import duration, rate_headers
+from gwproto.policy.values import ClientKey, DayUsage, LimitsState, Rejection, Standing
 
 START = 4096.5
 EPOCH = 19_000 * DAY - START - 100.0  # the start is 100 seconds before midnight

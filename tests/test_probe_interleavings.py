@@ -15,10 +15,11 @@ from gwproto.config import Settings
 from gwproto.failures import Failure, FailureClass, LocalProtocolError
 from gwproto.routing.catalog import compile_catalog
 from gwproto.routing.demand import Demand
-from gwproto.routing.health import SLOW_START_SUCCESSES, Cause, Circuit, State
-from gwproto.routing.plan import Plan
+from gwproto.routing.health import SLOW_START_SUCCESSES, Circuit
 from gwproto.routing.router import NoTarget, Router, Ticket, Wait
 from gwproto.routing.snapshot import RouterState
+from gwproto.routing.ticket import Plan
+from gwproto.routing.values import Cause, State
 from support.routing import SERVER, START, UNREACHABLE, NoJitter, provider, throttled
 
 Script = tuple[str, ...]

@@ -12,7 +12,7 @@ from gwproto.events import ClientData, ClientEnd
 from gwproto.gateway import Gateway
 from gwproto.journal.recording import Note, Recorder
 from gwproto.journal.scribe import Scribe
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto_ops.deployment import Deployment, client_key
 from gwproto_ops.journal import opened as journal_at
 from gwproto_ops.start import reconfigure_gateway, start_gateway

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from gwproto.config import HealthSettings
-from gwproto.routing.health import SLOW_START_SUCCESSES, Cause, Circuit, State
+from gwproto.routing.health import SLOW_START_SUCCESSES, Circuit
+from gwproto.routing.values import Cause, State
 
 SETTINGS = HealthSettings()
 T = 5_000.0

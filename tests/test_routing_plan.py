@@ -6,7 +6,8 @@ from gwproto.config import ModelSettings, Quirks, Vocabulary
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import compile_catalog
 from gwproto.routing.demand import Demand
-from gwproto.routing.plan import Plan, Planner
+from gwproto.routing.plan import Planner
+from gwproto.routing.ticket import Plan
 from support.routing import Desk, provider
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from gwproto.config import HealthSettings, ModelSettings, RoutingSettings
 from gwproto.failures import Failure, FailureClass, LocalProtocolError
-from gwproto.routing.health import Cause, State
 from gwproto.routing.router import MAX_ROTATIONS, NoTarget, Ticket, Wait
+from gwproto.routing.values import Cause, State
 from support.routing import (
     AUTH,
     GONE,

@@ -15,10 +15,11 @@ from msgspec import structs
 from gwproto.config import ModelSettings
 from gwproto.failures import Effect, Failure, FailureClass
 from gwproto.policy.retry import RetryBudget
-from gwproto.routing.health import Circuit, State
+from gwproto.routing.health import Circuit
 from gwproto.routing.lineup import SLOW_INTERVAL
-from gwproto.routing.plan import Plan
 from gwproto.routing.router import NoTarget, Router, Ticket, Wait
+from gwproto.routing.ticket import Plan
+from gwproto.routing.values import State
 from gwproto.values import Limit
 from support.rare import reach
 from support.routing import Desk, NoJitter, provider, standing_of

@@ -8,7 +8,8 @@ from gwproto.exchange.history import History
 from gwproto.failures import Failure, FailureClass
 from gwproto.policy.limits import Limits
 from gwproto.policy.ratelimit import Limiter, Reservation
-from gwproto.policy.standing import Rejection, rate_headers
+from gwproto.policy.standing import rate_headers
+from gwproto.policy.values import Rejection
 from gwproto.values import AttemptRecord, Ending, Headers, Usage
 from gwproto.wire.neutral import ChatRequest
 

@@ -28,6 +28,9 @@ class Phase(enum.Enum):
     COLLECTING = "error body"
 
 
+# To look a member of an enumeration up takes longer than to compare it.
+_OPENING, _WAITING, _READING, _CONTENT = Phase.OPENING, Phase.WAITING, Phase.READING, Phase.CONTENT
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
 
 #: An error status is verdict enough: its body may take this long (seconds), then it is classified without.
@@ -53,8 +56,8 @@ class Attempt:
     __slots__ = (
         "_asked",
         "_dialect",
-        "_idle",
         "_reading",
+        "_timeouts",
         "body",
         "deadline",
         "dropped",
@@ -106,10 +109,10 @@ class Attempt:
         self.limits: tuple[Limit, ...] = ()  # what its head told of them
         self.reused: bool | None = None
         self.body: Body | None = None
-        self.phase = Phase.OPENING
-        self._idle = timeouts.idle
+        self.phase = _OPENING
+        self._timeouts = timeouts
         self.total_at = now + timeouts.total
-        self.deadline = min(now + timeouts.connect, self.total_at)
+        self._due(now + timeouts.connect)
 
     def addressed(self, request_id: str) -> UpstreamRequest:
         """Its request; with the client's trace, if there is one, as gone on by this try."""
@@ -121,12 +124,14 @@ class Attempt:
 
     def opened(self, now: float, reused: bool) -> None:
         """The request is on its way."""
-        timeouts = self.ticket.target.provider.timeouts
+        timeouts = self._timeouts
         self.reused = reused
         self.opened_at = now
-        self.phase = Phase.WAITING
-        content_at = now + timeouts.first_content if self._asked.stream else math.inf
-        self.deadline = min(now + timeouts.head, content_at, self.total_at)
+        self.phase = _WAITING
+        within = timeouts.head
+        if self._asked.stream and timeouts.first_content < within:
+            within = timeouts.first_content
+        self._due(now + within)
 
     def answered(self, status: int, headers: Headers, now: float, wall: float) -> None:
         """The response head is there."""
@@ -136,12 +141,10 @@ class Attempt:
         if status >= 400:
             self.body = ErrorBody(self._dialect, status, headers, self._reading)
             self.phase = Phase.COLLECTING
-            self.deadline = min(now + ERROR_BODY_TIMEOUT, self.total_at)
+            self._due(now + ERROR_BODY_TIMEOUT)
             return
-        self.phase = Phase.READING
-        timeouts = self.ticket.target.provider.timeouts
-        content_at = self.opened_at + timeouts.first_content if self._asked.stream else math.inf
-        self.deadline = min(content_at, self.total_at)
+        self.phase = _READING
+        self._due(self.opened_at + self._timeouts.first_content if self._asked.stream else math.inf)
 
     def begin_body(self, data: bytes, request_id: str, wall: float) -> bytes:
         """Choose the body for an answer that begins with ``data``, unless that is but blanks, and say what it gets."""
@@ -159,23 +162,26 @@ class Attempt:
 
     def committed(self, now: float) -> None:
         """The first content has gone to the client; from here on the idle and the stream's total clocks run."""
-        self.phase = Phase.CONTENT
+        self.phase = _CONTENT
         self.first_content_at = now
-        self.total_at = self.started_at + self.ticket.target.provider.timeouts.stream_total
+        self.total_at = self.started_at + self._timeouts.stream_total
         self.progressed(now)
 
     def progressed(self, now: float) -> None:
         """Content came (comments are not progress)."""
-        if self.phase is Phase.CONTENT:
-            deadline = now + self._idle
+        if self.phase is _CONTENT:
+            deadline = now + self._timeouts.idle
             self.deadline = deadline if deadline < self.total_at else self.total_at
+
+    def _due(self, at: float) -> None:
+        self.deadline = at if at < self.total_at else self.total_at
 
     def restart(self, number: int, now: float) -> None:
         """The same try on a fresh connection, as ``number``."""
         self.number = number
         self.request = structs.replace(self.request, fresh=True)
-        self.phase = Phase.OPENING
-        self.deadline = min(now + self.ticket.target.provider.timeouts.connect, self.total_at)
+        self.phase = _OPENING
+        self._due(now + self._timeouts.connect)
 
     def lost(self, why: LossReason) -> Failure:
         """What losing the connection before any of the body means."""

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from gwproto.commands import CloseUpstream, Command, OpenUpstream
+from gwproto.compiling import mypyc_attr
 from gwproto.events import Event
 from gwproto.values import Headers, Outcome, RequestHead
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Exchange(ABC):
     """One client request, from its head to its outcome.
 

@@ -10,8 +10,8 @@ one object      :class:`UnrolledBody` :class:`WholeBody`
 
 from gwproto.exchange.gears import Body, StreamBody
 from gwproto.failures import Failure, WireError
-from gwproto.sse.decoder import Frame
 from gwproto.sse.encoder import DONE
+from gwproto.sse.frame import Frame
 from gwproto.values import Headers
 from gwproto.wire.assemble import assemble, to_chunks
 from gwproto.wire.dialects import Dialect

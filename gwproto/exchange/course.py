@@ -3,25 +3,18 @@
 import math
 from collections.abc import Sequence
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from gwproto.exchange.attempts import Attempts
 from gwproto.exchange.history import History
 from gwproto.exchange.shared import Shared
+from gwproto.exchange.values import Verdict
 from gwproto.failures import Failure, FailureClass
 from gwproto.policy.retry import backoff
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
 from gwproto.routing.router import NoTarget, Plan, Ticket, Wait
 from gwproto.wire.neutral import ChatRequest
-
-
-class Verdict(Struct, frozen=True, gc=False):
-    """The error that ends a request. ``type`` replaces the failure's own."""
-
-    failure: Failure
-    status: int
-    type: str = ""
 
 
 class Course:

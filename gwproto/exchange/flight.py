@@ -4,10 +4,9 @@ from collections import deque
 from itertools import islice
 from typing import Protocol
 
-from msgspec import Struct
-
-from gwproto.commands import SendData, SendEnd, SendHead
+from gwproto.commands import SendEnd
 from gwproto.exchange.attempt import Attempt
+from gwproto.exchange.values import Piece
 from gwproto.routing.demand import Demand
 from gwproto.values import Ending
 from gwproto.wire.neutral import ChatRequest
@@ -16,18 +15,6 @@ from gwproto.wire.neutral import ChatRequest
 MAX_KEPT = 1024 * 1024
 
 Key = tuple[object, ...]
-Sending = SendHead | SendData | SendEnd
-
-
-class Piece(Struct, frozen=True, gc=False):
-    """Something that the leader sent. ``content``: of the answer, not a sign of life before it."""
-
-    command: Sending
-    content: bool
-
-    @property
-    def size(self) -> int:
-        return len(self.command.data) if isinstance(self.command, SendData) else 0
 
 
 class Party(Protocol):

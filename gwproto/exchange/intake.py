@@ -4,12 +4,13 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from gwproto.config import Quirks, overlaid
+from gwproto.exchange.values import Written
 from gwproto.failures import Failure, FailureClass
-from gwproto.policy.auth import Grant
 from gwproto.policy.tracing import trace_of
+from gwproto.policy.values import Grant
 from gwproto.routing.catalog import Target
 from gwproto.routing.demand import Demand
 from gwproto.values import Headers, RequestHead, UpstreamRequest
@@ -151,15 +152,6 @@ def _bad_header(name: str, allowed: str) -> Failure:
         code="invalid_value",
         param=name,
     )
-
-
-class Written(Struct, frozen=True, gc=False):
-    """A request as one target gets it. ``reading``: what there is to know when the answer comes, but for its time."""
-
-    request: UpstreamRequest
-    dropped: tuple[str, ...]  # parameters left out on the way
-    effort: str  # applied
-    reading: Reading
 
 
 def write(

@@ -9,7 +9,7 @@ from gwproto.exchange.intake import Intake, too_slow
 from gwproto.exchange.reply import CLOSE, Answer, Answering, error_answer, refused
 from gwproto.exchange.shared import Shared
 from gwproto.failures import Failure, LocalProtocolError
-from gwproto.policy.auth import Accepted
+from gwproto.policy.values import Accepted
 from gwproto.values import Ending, RequestHead
 
 

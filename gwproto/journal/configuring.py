@@ -9,11 +9,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from gwproto.config import Settings
-from gwproto.gateway import Configuration
+from gwproto.gateway_values import Configuration
 from gwproto.journal.characters import folded
 from gwproto.journal.redaction import Json
 from gwproto.journal.rules import REQUEST
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import Catalog, compile_catalog
 from gwproto.wire.dialects import VOCABULARIES
 

@@ -8,7 +8,8 @@ from msgspec import Struct
 from gwproto.commands import Command
 from gwproto.events import Event
 from gwproto.exchange.base import Exchange
-from gwproto.gateway import Configuration, Gateway, State
+from gwproto.gateway import Gateway
+from gwproto.gateway_values import Configuration, State
 from gwproto.values import Outcome, RequestHead
 
 

@@ -12,7 +12,8 @@ from gwproto.events import Event
 from gwproto.exchange.base import Exchange
 from gwproto.exchange.sharing import SharingExchange
 from gwproto.failures import ConfigurationError, LocalProtocolError
-from gwproto.gateway import Configuration, Gateway, State
+from gwproto.gateway import Gateway
+from gwproto.gateway_values import Configuration, State
 from gwproto.journal import entries
 from gwproto.journal.configuring import compiled, digest_of, restored, stand_in
 from gwproto.journal.digests import Digests, did

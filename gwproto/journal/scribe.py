@@ -10,7 +10,7 @@ from msgspec import Raw, structs
 from gwproto import events
 from gwproto.events import Event
 from gwproto.failures import Failure
-from gwproto.gateway import Configuration
+from gwproto.gateway_values import Configuration
 from gwproto.journal import entries
 from gwproto.journal.bodies import Answer, Redact, request_body
 from gwproto.journal.configuring import digest_of, recorded

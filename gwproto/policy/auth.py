@@ -5,67 +5,19 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from msgspec import Struct
-
-from gwproto.config import OwnRates
 from gwproto.failures import ConfigurationError
+from gwproto.policy.guard import twice
+from gwproto.policy.values import Accepted, ClientKey, Denied, Entry, Grant
 from gwproto.values import Headers
 
 # Clients match these words.
 _INCORRECT = "Incorrect API key provided."
 _EXPIRED = f"{_INCORRECT} It has expired."
-_BEARER = re.compile(rb"bearer[ \t]+(.*)\Z", re.IGNORECASE | re.DOTALL)
 _HASH = re.compile(r"[0-9A-Fa-f]{64}\Z")
-
-
-class ClientKey(Struct, frozen=True, gc=False):
-    """A key that clients may present; ``sha256`` is the digest of its bytes.
-
-    ``limits``: what differs from the common limits. Keys of one label have one allowance between them, and the limits
-    of the first of them that has its own. ``models`` and ``projects``: the names that may be asked for; None: any.
-    From ``expires`` on, in wall time, it is refused.
-    """
-
-    label: str
-    sha256: bytes
-    limits: OwnRates | None = None
-    models: tuple[str, ...] | None = None
-    projects: tuple[str, ...] | None = None
-    expires: float | None = None
-
-
-class Grant(Struct, frozen=True, gc=False):
-    """What a key is bound to; None: to nothing. Requests without a project belong to the first of ``projects``."""
-
-    targets: frozenset[str] | None = None  # ids
-    projects: tuple[str, ...] | None = None
-
-
-class Accepted(Struct, frozen=True, gc=False):
-    """The key with this label was presented; ``grant`` None: it may be used for anything."""
-
-    label: str
-    grant: Grant | None = None
-
-
-class Denied(Struct, frozen=True, gc=False):
-    """Answer with this error."""
-
-    status: int
-    message: str
-    code: str
-    reason: str  # for records: missing unknown expired ambiguous
-    label: str = ""  # of a key that was good once
-
 
 _MISSING = Denied(401, _INCORRECT, "invalid_api_key", "missing")
 _UNKNOWN = Denied(401, _INCORRECT, "invalid_api_key", "unknown")
 _AMBIGUOUS = Denied(400, "More than one API key was sent.", "invalid_request", "ambiguous")
-
-
-class _Entry(Struct, frozen=True, gc=False):
-    key: ClientKey
-    accepted: Accepted
 
 
 class Authenticator:
@@ -79,12 +31,12 @@ class Authenticator:
     def __init__(
         self, keys: Sequence[ClientKey], resolve: Callable[[str], Iterable[str]] = lambda name: ()
     ) -> None:
-        self._entries = tuple([_Entry(key, Accepted(key.label, _grant(key, resolve))) for key in keys])
+        self._entries = tuple([Entry(key, Accepted(key.label, _grant(key, resolve))) for key in keys])
 
     def check(self, headers: Headers, wall: float) -> Accepted | Denied:
         """Judge a request that came at the wall time ``wall`` by the key it presents."""
         found = self._find(headers)
-        if isinstance(found, Denied):
+        if not isinstance(found, Entry):
             return found
         expires = found.key.expires
         if expires is not None and wall >= expires:
@@ -94,27 +46,26 @@ class Authenticator:
     def find(self, headers: Headers) -> ClientKey | None:
         """The key that a request presents, whether it may still be used or not; None: none that is known."""
         found = self._find(headers)
-        return None if isinstance(found, Denied) else found.key
+        return found.key if isinstance(found, Entry) else None
 
-    def _find(self, headers: Headers) -> _Entry | Denied:
+    def _find(self, headers: Headers) -> Entry | Denied:
         """By ``Authorization: Bearer`` or, without one, ``x-api-key``.
 
         Takes the same time whichever key fits or none: every digest is compared, each in constant time. A header
         sent twice is refused, since the next party may read the other one.
         """
-        authorizations = [value for name, value in headers if name == b"authorization"]
-        api_keys = [value for name, value in headers if name == b"x-api-key"]
-        if len(authorizations) > 1 or len(api_keys) > 1:
+        fields = dict(headers)
+        if len(fields) < len(headers) and twice(headers, (b"authorization", b"x-api-key")):
             return _AMBIGUOUS
-        bearer = _BEARER.match(authorizations[0]) if authorizations else None
-        if bearer is not None:
-            secret = bearer[1]
-        elif api_keys:
-            secret = api_keys[0]
+        secret = fields.get(b"authorization", b"")
+        if secret[:6].lower() == b"bearer" and secret[6:7] in (b" ", b"\t"):
+            secret = secret[7:]
+        elif b"x-api-key" in fields:
+            secret = fields[b"x-api-key"]
         else:
             return _MISSING
         digest = hashlib.sha256(secret.strip(b" \t")).digest()
-        found: _Entry | None = None
+        found: Entry | None = None
         for entry in self._entries:
             if hmac.compare_digest(digest, entry.key.sha256):
                 found = entry

@@ -2,23 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from gwproto.config import LimitSettings, Rates
-from gwproto.policy.auth import ClientKey
-from gwproto.policy.ratelimit import DAY, DayUsage, Limiter
+from gwproto.policy.ratelimit import DAY, Limiter
+from gwproto.policy.values import ClientKey, LimitsState
 
 #: Keys are configured, so none of them needs to be forgotten.
 _ANY_NUMBER = 1 << 30
-
-
-class LimitsState(Struct, frozen=True, gc=False):
-    """What was used of a day's budgets: JSON by ``msgspec``, to outlive a restart. ``day`` counts from 1970, UTC."""
-
-    day: int
-    keys: dict[str, DayUsage] = {}  # by label
-    projects: dict[str, DayUsage] = {}
 
 
 class Limits:

@@ -11,11 +11,10 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 
-from msgspec import Struct
-
 from gwproto.config import Rates
 from gwproto.failures import LocalProtocolError
-from gwproto.policy.standing import Rejection, Standing, duration, tighter
+from gwproto.policy.standing import duration, tighter
+from gwproto.policy.values import DayUsage, Rejection, Standing
 
 MINUTE = 60
 DAY = 86400
@@ -27,14 +26,6 @@ SOON = 1.0
 _DUST = 1e-9
 
 _NOTHING = Rates()
-
-
-class DayUsage(Struct, frozen=True, gc=False):
-    """What was used of a day's budgets."""
-
-    requests: int = 0
-    tokens: int = 0
-    cost: float = 0.0  # US dollars
 
 
 class TokenBucket:

@@ -2,30 +2,11 @@
 
 import math
 
-from msgspec import Struct
-
+from gwproto.policy.values import Standing
 from gwproto.values import Headers
 
 _REQUESTS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
 _TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
-
-
-class Standing(Struct, frozen=True, gc=False):
-    """How much of a limit is left, and in how many seconds all of it is there again if nothing more is used."""
-
-    limit: int
-    remaining: int
-    reset: float
-
-
-class Rejection(Struct, frozen=True, gc=False):
-    """``retry_after`` is in seconds; None: a request of this size never fits."""
-
-    limit: str  # the setting's name
-    message: str
-    retry_after: float | None
-    requests: Standing | None
-    tokens: Standing | None
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,8 @@
 """Why each target was chosen or not: from the same lineup that the picks are made from."""
 
-from gwproto.routing.lineup import FALLBACK, Front, Lineup, Seat, Shape, kept_seat
-from gwproto.routing.plan import Plan
+from gwproto.routing.lineup import FALLBACK, Shape, kept_seat
+from gwproto.routing.seats import Front, Lineup, Seat
+from gwproto.routing.ticket import Plan
 from gwproto.values import Candidate, Decision
 
 # To explain all takes longer than to pick one, so that what is kept with requests is not always new. Seconds that an

@@ -25,12 +25,9 @@ A probe passes at its first content, not at its end: a long stream must not bloc
 health: it adds no evidence, but it keeps traffic away for as long as the provider asked.
 """
 
-import enum
-
-from msgspec import Struct
-
 from gwproto.config import HealthSettings
 from gwproto.routing.score import Evidence
+from gwproto.routing.values import Cause, CircuitState, State
 
 FAILURES_IN_A_ROW = 3
 FAILURE_SHARE = 0.3
@@ -39,42 +36,12 @@ FAILURE_VOLUME = 9.0
 SLOW_START_SUCCESSES = 10
 
 
-class State(enum.Enum):
-    AVAILABLE = "available"
-    COOLDOWN = "cooldown"
-    HALF_OPEN = "half_open"
-    SLOW_START = "slow_start"
-
-
-class Cause(enum.Enum):
-    """Why a circuit cools down."""
-
-    ERRORS = "errors"
-    THROTTLED = "throttled"
-    DISABLED = "disabled"
-
-
 _AVAILABLE, _COOLDOWN, _HALF_OPEN, _SLOW_START = (
     State.AVAILABLE,
     State.COOLDOWN,
     State.HALF_OPEN,
     State.SLOW_START,
 )
-
-
-class CircuitState(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A circuit as a plain value. ``left``: seconds until its cooldown ends. A probe that was out has given its slot
-    back; who caused a cooldown is forgotten."""
-
-    state: State = State.AVAILABLE
-    cause: Cause = Cause.ERRORS
-    reason: str = ""
-    left: float = 0.0
-    failures: int = 0
-    successes: int = 0
-    error_pause: float = 0.0
-    throttle_pause: float = 0.0
-    evidence: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
 class Circuit:

@@ -8,12 +8,10 @@ import math
 import statistics
 from collections.abc import Collection, Container
 
-from msgspec import Struct
-
 from gwproto.routing.catalog import AUTO, Target
 from gwproto.routing.rotation import Band, Rotation
-from gwproto.routing.score import FIT_WEIGHT
-from gwproto.routing.state import SCORE_AGE, Changes, TargetState
+from gwproto.routing.seats import Front, Lineup, Seat
+from gwproto.routing.state import SCORE_AGE, Changes
 from gwproto.values import Candidate
 
 #: A provider whose time to first content is over so many times the median of the others is a slow outlier ...
@@ -27,32 +25,6 @@ SHORT_INTERVAL = 1.0
 
 #: Classes of providers: the next one only when none is left of those before.
 MEETS, OTHER, FALLBACK = range(3)
-
-
-class Seat(Struct, frozen=True, eq=False):
-    """A target in a plan: its memory, and how well it suits this kind of request (0 is best)."""
-
-    target: Target
-    state: TargetState
-    preference: int
-    fit: float  # of its tier, in 0..1
-
-    def score(self, now: float) -> float:
-        return self.state.score(now) + FIT_WEIGHT * self.fit
-
-
-class Front(Struct, frozen=True, eq=False):
-    """A provider's best targets at the moment, which take turns, and what they make of the provider."""
-
-    group: "Group"
-    seats: dict[str, Seat]
-    keys: list[str]
-    weights: list[float]
-    score: float
-    weight: float
-    rank: int  # MEETS, OTHER, FALLBACK
-    known: float  # how many of their times to first content are known, and the mean (seconds)
-    delay: float
 
 
 class Group:
@@ -134,16 +106,6 @@ def _measured(seats: list[Seat], now: float) -> tuple[float, float]:
         volume += known
         total += known * mean
     return volume, total / volume if volume else 0.0
-
-
-class Lineup(Struct, frozen=True, eq=False):
-    """The providers of the best class there is, those of them that take turns, and the slow outliers, which do not."""
-
-    rank: int
-    fronts: dict[str, Front]
-    names: list[str]
-    weights: list[float]
-    slow: dict[str, float]  # and what would not be slow: a time to first content in seconds
 
 
 def kept_seat(lineup: Lineup, target: str) -> tuple[Front, Seat] | None:

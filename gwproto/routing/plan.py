@@ -3,19 +3,17 @@
 Requests repeat, so the answer is kept per *shape*: what a demand has in common with all others of its kind.
 """
 
-import math
 from bisect import bisect_left
 from collections.abc import Callable
-
-from msgspec import Struct
 
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import AUTO, CAPABILITIES, Catalog, Target
 from gwproto.routing.demand import Demand
-from gwproto.routing.lineup import Group, Seat, Shape
+from gwproto.routing.lineup import Group, Shape
 from gwproto.routing.rotation import Rotation
+from gwproto.routing.seats import Seat
 from gwproto.routing.state import Registry
-from gwproto.values import Candidate
+from gwproto.routing.ticket import Plan
 
 #: Token estimates err; a prompt that fits barely does not fit.
 PROMPT_MARGIN = 1.2
@@ -37,25 +35,6 @@ _PREFERENCE = {
 }
 
 _WINDOW = "a large enough context window"
-
-
-class Plan(Struct, eq=False):
-    """One request's candidates. Also the request's identity for the router, and how long it is ready to wait."""
-
-    shape: Shape
-    wait_until: float = math.inf
-    chosen: Target | None = None
-    spent: frozenset[object] = frozenset()  # backends that must not serve this request again
-    considered: tuple[Candidate, ...] = ()  # what was known of all targets at the latest pick
-    affinity: str = ""  # of requests that had better be served by one and the same target; "": of none
-
-    @property
-    def candidates(self) -> tuple[Target, ...]:
-        return tuple(seat.target for group in self.shape.groups for seat in group.seats)
-
-    @property
-    def removed(self) -> tuple[tuple[Target, str], ...]:
-        return self.shape.removed
 
 
 class Planner:

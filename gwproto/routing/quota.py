@@ -9,8 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 
-from msgspec import Struct
-
+from gwproto.routing.values import QuotaState, Spent
 from gwproto.values import Limit
 
 MINUTE = 60.0
@@ -21,13 +20,6 @@ MAX_LEARNED = 16
 GUESS_HALF_LIFE = 300.0
 #: Below this share a guess has faded.
 FADED = 0.05
-
-
-class Spent(Struct, frozen=True, gc=False):
-    """A limit that is used up, and until when."""
-
-    until: float
-    reason: str
 
 
 class Meter:
@@ -170,7 +162,7 @@ class Quota:
         self.days.begin_at(offset)
         self.day_limit, self.token_day_limit = per_day
         for meter, limit in zip(self.meters, per_minute, strict=True):
-            meter.limit = limit
+            meter.limit = float(limit)
 
     @property
     def known(self) -> bool:
@@ -284,11 +276,3 @@ class Quota:
         if elapsed < state.day_left:
             self.days.requests = max(self.days.requests, state.requests)
             self.days.tokens = max(self.days.tokens, state.tokens)
-
-
-class QuotaState(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A target's use of its day; ``day_left``: seconds until that day ends."""
-
-    requests: int = 0
-    tokens: int = 0
-    day_left: float = 0.0

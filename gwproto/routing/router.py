@@ -9,22 +9,25 @@ import math
 import random
 from collections.abc import Collection, Iterable
 
+from gwproto.compiling import mypyc_attr
 from gwproto.config import Settings
 from gwproto.failures import Effect, Failure, FailureClass, LocalProtocolError, Scope
 from gwproto.routing.affinity import Affinity
 from gwproto.routing.catalog import Catalog, Target
 from gwproto.routing.demand import Demand
 from gwproto.routing.explain import decision, recent
-from gwproto.routing.health import Cause, Circuit, State
-from gwproto.routing.lineup import FALLBACK, Front, Seat, Shape, kept_seat
-from gwproto.routing.plan import Plan, Planner
+from gwproto.routing.health import Circuit
+from gwproto.routing.lineup import FALLBACK, Shape, kept_seat
+from gwproto.routing.plan import Planner
 from gwproto.routing.quota import DAY
 from gwproto.routing.rotation import Rotation
+from gwproto.routing.seats import Front, Seat
 from gwproto.routing.snapshot import RouterState, restore, snapshot
 from gwproto.routing.spare import unfit
 from gwproto.routing.state import Registry
 from gwproto.routing.status import TargetStatus, target_status
-from gwproto.routing.ticket import NoTarget, Ticket, Wait
+from gwproto.routing.ticket import NoTarget, Plan, Ticket, Wait
+from gwproto.routing.values import Cause, State
 from gwproto.values import Candidate, Limit
 
 __all__ = ["NoTarget", "Plan", "Router", "TargetStatus", "Ticket", "Wait"]
@@ -51,6 +54,7 @@ FINAL = frozenset(
 MAX_ROTATIONS = 1024
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Router:
     """Picks targets of one catalog and remembers how they did. ``epoch``: wall time at ``now`` = 0."""
 

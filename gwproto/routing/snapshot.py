@@ -9,9 +9,8 @@ from collections.abc import Collection, Mapping
 from msgspec import Struct
 
 from gwproto.routing.catalog import Catalog, Target
-from gwproto.routing.health import CircuitState
-from gwproto.routing.quota import QuotaState
 from gwproto.routing.state import TargetState
+from gwproto.routing.values import CircuitState, QuotaState
 
 
 class TargetMemory(Struct, frozen=True, gc=False, omit_defaults=True):

@@ -1,8 +1,8 @@
 """Who may serve a request beside the target that serves it already."""
 
-from gwproto.routing.health import State
-from gwproto.routing.lineup import Seat
-from gwproto.routing.plan import Plan
+from gwproto.routing.seats import Seat
+from gwproto.routing.ticket import Plan
+from gwproto.routing.values import State
 
 #: The part of its quota that a target must have left: what is scarce is kept for requests that have nobody else.
 MIN_HEADROOM = 0.2

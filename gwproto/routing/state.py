@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from msgspec import Struct
-
 from gwproto.failures import Scope
 from gwproto.routing.catalog import Catalog, Provider, Target
-from gwproto.routing.health import Cause, Circuit, State
+from gwproto.routing.health import Circuit
 from gwproto.routing.quota import MINUTE, Meter, Quota
 from gwproto.routing.score import base_score, latency_term
+from gwproto.routing.values import Cause, Obstacle, State
 from gwproto.values import Limit, Terms
 
 #: Seconds after which to look again for what ends at no known time: a probe, a free slot.
@@ -23,15 +22,6 @@ POLL = 0.25
 SCORE_AGE = 1.0
 #: Durations kept for percentiles.
 SAMPLES = 100
-
-
-class Obstacle(Struct, frozen=True, gc=False):
-    """Why a target gets no traffic, and until when at the latest known."""
-
-    cause: Cause
-    until: float
-    reason: str
-    cooling: bool = False  # a cooldown, as against a probe under way or a limit
 
 
 class ModelState:
@@ -79,7 +69,7 @@ class KeyState:
         """Take over what the configuration says now."""
         self.requests_per_minute = provider.requests_per_minute
         self.max_concurrency = provider.max_concurrency
-        self.tokens.limit = provider.tokens_per_minute
+        self.tokens.limit = float(provider.tokens_per_minute)
         self.requests = deque(self.requests, maxlen=self.requests_per_minute)
 
     def used(self, now: float) -> int:

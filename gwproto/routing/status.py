@@ -7,8 +7,8 @@ from typing import Literal
 from msgspec import Struct
 
 from gwproto.routing.catalog import Target
-from gwproto.routing.health import State
 from gwproto.routing.state import TargetState
+from gwproto.routing.values import State
 
 Status = Literal["available", "degraded", "cooldown", "half_open", "exhausted"]
 

@@ -11,27 +11,13 @@ like that) are delivered as if they were data.
 
 import re
 
-from msgspec import Struct
-
 from gwproto.failures import WireError
+from gwproto.sse.frame import Frame
 
 MAX_EVENT = 1 << 20  # bytes
 
 _LINE_END = re.compile(rb"\r\n?|\n")
 _BOM = b"\xef\xbb\xbf"
-
-
-class Frame(Struct, frozen=True, gc=False):
-    """One event that has data.
-
-    ``data`` is valid UTF-8 (invalid sequences became U+FFFD); several ``data:`` lines are joined by LF. ``raw`` is the
-    event's exact bytes, blank line included, when they are ``data: `` + ``data`` + two LF, at most with a line
-    ``event: …`` before it; otherwise it is empty.
-    """
-
-    data: bytes
-    event: str = ""
-    raw: bytes = b""
 
 
 def repaired(data: bytes) -> bytes:
@@ -83,36 +69,45 @@ class Decoder:
         frames: list[Frame] = []
         pos = 0
         if not (self._pending or self._fields or self._after_cr) and b"\r" not in data:
-            ascii_only = data.isascii()
-            while (end := data.find(b"\n\n", pos)) >= 0:
-                start, name = pos, b""
-                if data.startswith(b"event: ", pos):
-                    start = data.find(b"\n", pos, end + 1) + 1
-                    name = data[pos + 7 : start - 1]
-                if (
-                    data.startswith(b"data: ", start)
-                    and data.find(b"\n", start, end) < 0
-                    and end - pos <= self._max
-                ):
-                    payload = data[start + 6 : end]
-                    raw = data[pos : end + 2]
-                    if not ascii_only and (valid := repaired(payload)) is not payload:
-                        payload = valid
-                        raw = b""
-                    if payload:
-                        frames.append(Frame(payload, name.decode(errors="replace"), raw))
-                    self._started = True
+            while (end := data.find(b"\n\n", pos) + 2) > 1:
+                frame = self.whole(data, pos, end)
+                if frame is not None:
+                    frames.append(frame)
                 else:
-                    self._lines(data[pos : end + 2], frames)
+                    self._lines(data[pos:end], frames)
                     if self._broken:
                         break
-                pos = end + 2
+                pos = end
             data = data[pos:]
         if data and not self._broken:
             self._lines(data, frames)
         if self._broken and not frames:
             raise WireError("an event is over the size limit")
         return frames
+
+    def whole(self, data: bytes, start: int, end: int) -> Frame | None:
+        """The event that ``data[start:end]`` is, blank line included; None when its lines have to be looked at.
+
+        Nothing may be ``pending``.
+        """
+        raw = data[start:end]
+        name = b""
+        first = 0
+        if raw.startswith(b"event: "):
+            first = raw.find(b"\n") + 1
+            name = raw[7 : first - 1]
+        payload = raw[first + 6 : -2]
+        if (
+            not payload
+            or not raw.startswith(b"data: ", first)
+            or b"\n" in payload
+            or b"\r" in raw
+            or len(raw) > self._max + 2
+            or (not raw.isascii() and repaired(payload) is not payload)
+        ):
+            return None
+        self._started = True
+        return Frame(payload, name.decode(errors="replace") if name else "", raw)
 
     def end(self) -> Frame | None:
         """The event the stream ended in, if it has data: the standard discards it, the caller judges it.

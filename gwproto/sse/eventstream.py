@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Struct, field
 
 from gwproto.failures import WireError
-from gwproto.sse.decoder import MAX_EVENT, Frame, repaired
+from gwproto.sse.decoder import MAX_EVENT, repaired
+from gwproto.sse.frame import Frame
 
 MAX_HEADERS = 128 * 1024  # bytes, as AWS has it
 

@@ -1,7 +1,8 @@
 """Lines in: newline-delimited JSON, cut anywhere, as the frames that event streams give."""
 
 from gwproto.failures import WireError
-from gwproto.sse.decoder import MAX_EVENT, Frame, repaired
+from gwproto.sse.decoder import MAX_EVENT, repaired
+from gwproto.sse.frame import Frame
 
 
 class LineDecoder:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse import eventstream
-from gwproto.sse.decoder import Decoder, Frame
+from gwproto.sse.decoder import Decoder
+from gwproto.sse.frame import Frame
 from gwproto.sse.ndjson import LineDecoder
 from gwproto.wire.dialect import ChunkDecoder, ChunkEncoder, Dialect
 from gwproto.wire.effort import efforts_of, nearest

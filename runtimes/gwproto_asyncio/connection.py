@@ -315,9 +315,10 @@ class Connection(asyncio.Protocol):
 
     def _head(self, status: int, headers: Headers) -> bytes:
         self._begun = True
-        if self._parser.gives_up or self._server.draining or (b"connection", b"close") in headers:
-            self._closing = True
-        return self._writer.head(status, headers, close=self._closing)
+        close = self._closing or self._server.draining or self._parser.gives_up
+        head = self._writer.head(status, headers, close=close)
+        self._closing = self._writer.closes
+        return head
 
     def _delegate(self, command: Delegate) -> None:
         page = self._server.telemetry.answer(command.name, command.query)

@@ -300,11 +300,11 @@ class Upstreams:
 
     def open(self, attempt: int, request: UpstreamRequest) -> None:
         pool = self._pool
-        keyring = self._keyrings.serving(request, pool.keyring)
-        if keyring is None:
+        encoded = self._keyrings.encode(request, pool.keyring)
+        if encoded is None:
             self.post((UpstreamLost(attempt, LossReason.UNREACHABLE),))
             return
-        data, secret = keyring.encode(request), keyring.secret(request)
+        data, secret = encoded
         self._live[attempt] = connection = pool.acquire(request)
         connection.ask(self, attempt, request, data, secret)
 

@@ -18,7 +18,7 @@ from gwproto.config import (
     Settings,
 )
 from gwproto.loading import PROVIDERS_VARIABLE, Loaded
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto_cli.environment import environment
 from gwproto_cli.inert import INERT_FOR_PROVIDERS
 from gwproto_cli.serving import is_loopback

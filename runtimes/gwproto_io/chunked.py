@@ -18,8 +18,9 @@ _EXTENSIONS = rb"(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))
 _HEADER = re.compile(_SIZE + _EXTENSIONS)
 # Some servers pad the size with spaces.
 _PADDED_HEADER = re.compile(_SIZE + rb"[ \t]*" + _EXTENSIONS + rb"[ \t]*")
-# What nearly all chunks begin with.
-_BARE_HEADER = re.compile(_SIZE + rb"\r\n")
+# What nearly all chunks begin with. Those of streams are small, and looked up together with the end of the one before.
+_BARE_HEADER = re.compile(_SIZE + rb"\r\n").match
+_SIZES = {b"\r\n%x\r\n" % size: size for size in range(1, 4096)}
 _TRAILER = re.compile(_TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*")
 
 _ENDS = (b"", b"\n", b"\r\n")  # of a chunk, by what is missing of it
@@ -35,10 +36,22 @@ class ChunkedDecoder:
     After ``complete``, ``rest`` is what followed the body.
     """
 
-    __slots__ = ("_footer", "_header", "_left", "_pending", "_trailer", "complete", "rest")
+    __slots__ = (
+        "_begins",
+        "_footer",
+        "_header",
+        "_left",
+        "_pending",
+        "_trailer",
+        "_width",
+        "complete",
+        "rest",
+    )
 
     def __init__(self, *, padding: bool) -> None:
         self._header = _PADDED_HEADER if padding else _HEADER
+        self._begins = True  # the next byte is a chunk's first
+        self._width = 5  # of the header of the last chunk that came whole: mostly the next one's too
         self._pending = b""  # an incomplete line
         self._left = 0  # bytes of the current chunk yet to come
         self._footer = 0  # bytes of its CRLF yet to come
@@ -48,11 +61,48 @@ class ChunkedDecoder:
 
     def receive(self, data: bytes) -> bytes:
         """The body bytes in ``data``. Raises :class:`ChunkedError`, after which nothing may be fed."""
+        if self._begins:
+            width = self._width
+            if _SIZES.get(b"\r\n" + data[:width]) == len(data) - width - 2 and data.endswith(b"\r\n"):
+                return data[width:-2]  # one chunk: what a stream brings that is not in a hurry
+            parts: list[bytes] = []
+            position = self._whole(data, 0, parts)
+        else:
+            parts = []
+            position = 0
+        if position < len(data):
+            self._rest(data, position, parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _whole(self, data: bytes, position: int, parts: list[bytes]) -> int:
+        """Take the chunks that came whole, from the one at ``position`` on, and say where the next one begins."""
+        length = len(data)
+        width = self._width
+        size = _SIZES.get(b"\r\n" + data[position : position + width])
+        while position < length:
+            if size is None:
+                bare = _BARE_HEADER(data, position)
+                if bare is None:
+                    break
+                size = int(bare[1], 16)
+                if not size:
+                    break
+                self._width = width = len(bare[0])
+            start = position + width
+            end = start + size
+            following = data[end : end + 2 + width]
+            size = _SIZES.get(following)
+            if size is None and not following.startswith(b"\r\n"):
+                break
+            parts.append(data[start:end])
+            position = end + 2
+        return position
+
+    def _rest(self, data: bytes, position: int, parts: list[bytes]) -> None:
+        """Take what did not come in whole chunks."""
         if self._pending:
             data = self._pending + data
             self._pending = b""
-        parts: list[bytes] = []
-        position = 0
         length = len(data)
         while position < length:
             if self._left:
@@ -66,19 +116,9 @@ class ChunkedDecoder:
                     raise ChunkedError("a chunk that does not end with CRLF")
                 position += len(footer)
                 self._footer -= len(footer)
+                if not self._footer:
+                    position = self._whole(data, position, parts)
             else:
-                while self._trailer < 0:  # chunks that came whole, one look at each
-                    bare = _BARE_HEADER.match(data, position)
-                    if bare is None:
-                        break
-                    start = bare.end()
-                    end = start + int(bare[1], 16)
-                    if end == start or data[end : end + 2] != b"\r\n":
-                        break
-                    parts.append(data[start:end])
-                    position = end + 2
-                if position == length:
-                    break
                 newline = data.find(b"\n", position, position + MAX_LINE)
                 if newline < 0:
                     if length - position >= MAX_LINE:
@@ -92,7 +132,7 @@ class ChunkedDecoder:
                 if self.complete:
                     self.rest = data[position:]
                     break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        self._begins = not (self._left or self._footer or self._pending) and self._trailer < 0
 
     def _line(self, line: bytes) -> None:
         if self._trailer < 0:

@@ -27,6 +27,7 @@ MAX_INTERIM = 10  # 1xx heads before a final one; more is an attack, not a hint
 MAX_DECOMPRESSED = 64 * 1024 * 1024  # bytes of a body that was sent compressed
 MAX_RATIO = 100  # JSON compresses 10 to 40 times; zlib's own limit is 1032
 
+_FRAMING = frozenset((b"connection", b"content-encoding", b"content-length", b"transfer-encoding"))
 _USER_AGENT = (b"user-agent", b"gwproto")
 # Nobody here wants to unpack what a provider packed; some compress regardless.
 _ACCEPT_ENCODING = (b"accept-encoding", b"identity")
@@ -45,7 +46,12 @@ def host_header(origin: Origin) -> bytes:
 
 
 def encode_request(request: UpstreamRequest, credential: tuple[bytes, bytes] | None) -> bytes:
-    """``request`` as bytes, head and body, with its credential's header field.
+    """``request`` as bytes, head and body, with its credential's header field. Raises like :func:`encode_head`."""
+    return joined(encode_head(request, credential), request)
+
+
+def encode_head(request: UpstreamRequest, credential: tuple[bytes, bytes] | None) -> bytes:
+    """The head of ``request`` without what depends on its body.
 
     A field that ``request`` has takes the place of the one that would be added here. Raises :class:`ValueError` for
     what would break out of its field or line.
@@ -57,15 +63,21 @@ def encode_request(request: UpstreamRequest, credential: tuple[bytes, bytes] | N
             fields.append(field)
     if credential is not None:
         fields.append(credential)
-    if request.body or request.method == "POST":
-        fields.append((b"content-length", b"%d" % len(request.body)))
     lines = [b"%b: %b\r\n" % field for field in fields]
-    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), request.target.encode(), b"".join(lines))
-    breaks = len(lines) + 2
+    head = b"%b %b HTTP/1.1\r\n%b" % (request.method.encode(), request.target.encode(), b"".join(lines))
+    breaks = len(lines) + 1
     spaces = head.count(b" ", 0, head.index(b"\r"))
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or spaces != 2 or b"\0" in head:
         raise ValueError("a request head with a line break, a NUL or a space where none may be")
-    return head + request.body
+    return head
+
+
+def joined(head: bytes, request: UpstreamRequest) -> bytes:
+    """``head``, what ``request`` adds to it, and the body."""
+    body = request.body
+    if body or request.method == "POST":
+        return b"".join((head, b"content-length: %d\r\n\r\n" % len(body), body))
+    return head + b"\r\n"
 
 
 class ResponseParser:
@@ -97,7 +109,7 @@ class ResponseParser:
         self._codec = codec
         self._bodiless = method == "HEAD"
         self._reused = reused
-        self._head: bytearray | None = bytearray()  # what has come of it; None once it is read
+        self._head: bytes | None = b""  # what has come of it; None once it is read
         self._scanned = 0  # bytes of it in which no head ends
         self._interim = 0
         self._started = False
@@ -142,15 +154,17 @@ class ResponseParser:
         self.reusable = False
         return UpstreamLost(self._attempt, why)
 
-    def _read_head(self, buffer: bytearray, data: bytes, events: list[Event]) -> bytes:
-        buffer += data
+    def _read_head(self, begun: bytes, data: bytes, events: list[Event]) -> bytes:
+        if begun:
+            data = begun + data
         while True:
-            length = head_length(buffer, self._scanned)
+            length = head_length(data, self._scanned)
             if not length:
-                self._scanned = len(buffer)
+                self._head = data
+                self._scanned = len(data)
                 return b""
-            head = bytes(buffer[:length])
-            del buffer[:length]
+            head = data[:length]
+            data = data[length:]
             self._scanned = 0
             version, status = status_line(head)
             if status >= 200:
@@ -166,7 +180,7 @@ class ResponseParser:
         if self._decompressor is not None:
             headers = tuple([field for field in headers if field[0] not in _CODED])
         events.append(UpstreamHead(self._attempt, status, headers))
-        return bytes(buffer)
+        return data
 
     def _frame(self, status: int, version: bytes, headers: Headers) -> None:
         """How the body will end (RFC 9112, 6.3) and whether the connection outlives it (9.3)."""
@@ -175,6 +189,8 @@ class ResponseParser:
         length = -1
         coding = b""
         for name, value in headers:
+            if name not in _FRAMING:
+                continue
             if name == b"content-length":
                 length = int(value)  # there is one, of digits, says the codec
             elif name == b"transfer-encoding":
@@ -182,7 +198,7 @@ class ResponseParser:
             elif name == b"connection":
                 options = [option.strip().lower() for option in value.split(b",")]
                 persistent = persistent and b"close" not in options
-            elif name == b"content-encoding":
+            else:
                 coding = value.strip().lower()
         if chunked and (length >= 0 or version != b"1.1"):
             # Two readers could take such a body for different ones (RFC 9112, 6.1).

@@ -5,6 +5,7 @@ guard (RFC 9112, 2.2, 5.2, 7.1, 11.2).
 """
 
 import functools
+import re
 import time
 from http import HTTPStatus
 
@@ -16,7 +17,14 @@ from gwproto_io.codec.heads import MAX_HEAD, head_length, request_line
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CHUNKED = (b"transfer-encoding", b"chunked")
+_CLOSE = (b"connection", b"close")
 MAX_UNREAD = 65536  # bytes of an unwanted body that are read to keep the connection
+MAX_KNOWN = 4096  # bytes of a head that is worth remembering: one per connection is
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH_DIGITS = 18  # of a length that needs no second look
+_FRAMING = frozenset((b"connection", b"content-length", b"expect", b"transfer-encoding"))
 
 _REFUSALS = {
     400: "Malformed HTTP request.",
@@ -34,6 +42,47 @@ class BadRequest(Exception):
         self.message = _REFUSALS.get(status, _REFUSALS[400])
 
 
+class _Known:
+    """A head that was read, as the bytes before and after its content-length; without one, ``before`` is all of it.
+
+    Clients send the same head with every request, but for the length.
+    """
+
+    __slots__ = ("after", "before", "head", "length", "place")
+
+    def __init__(self, raw: bytes, head: RequestHead, length: int) -> None:
+        self.head = head
+        self.before = raw
+        self.after = b""
+        self.length = b"%d" % length
+        self.place = -1  # of the length among the fields
+        match = _LENGTH.search(raw)
+        if (
+            match is not None and raw.count(b"\r\n") == len(head.headers) + 2
+        ):  # it is there once, as one field
+            self.before, self.length, self.after = raw[: match.start(1)], match[1], raw[match.end(1) :]
+            self.place = head.headers.index((b"content-length", match[1]))
+
+    def end(self, data: bytes) -> int:
+        """Where this head, with any length, ends in ``data``; 0: it does not begin with it."""
+        start = len(self.before)
+        if not data.startswith(self.before):
+            return 0
+        if self.place < 0:
+            return start
+        end = data.find(b"\r", start, start + _LENGTH_DIGITS + 1)
+        length = data[start:end]
+        if end < 0 or not length.isdigit() or not data.startswith(self.after, end):
+            return 0
+        if length != self.length:
+            self.length = length
+            method, target, headers = self.head.method, self.head.target, self.head.headers
+            field = (b"content-length", length)
+            headers = (*headers[: self.place], field, *headers[self.place + 1 :])
+            self.head = RequestHead(method, target, headers, self.head.http_version, self.head.client)
+        return end + len(self.after)
+
+
 class RequestParser:
     """The requests of one connection, in their order: :meth:`next_head`, then :meth:`next_data` until ``complete``.
 
@@ -46,6 +95,7 @@ class RequestParser:
         "_chunks",
         "_client",
         "_codec",
+        "_known",
         "_left",
         "_scanned",
         "complete",
@@ -56,9 +106,10 @@ class RequestParser:
     def __init__(self, client: str = "", codec: Codec = DEFAULT) -> None:
         self._client = client
         self._codec = codec
-        self._buffer = bytearray()
+        self._buffer = b""
         self._scanned = 0  # bytes at the buffer's beginning in which no head ends
         self._blank = False  # an empty line before the present head was skipped
+        self._known: _Known | None = None
         self._chunks: ChunkedDecoder | None = None
         self._left = 0  # bytes of a body of known length yet to be taken
         self.complete = True  # the present request's body has been taken; there is none yet
@@ -88,7 +139,7 @@ class RequestParser:
         return self.expects_continue or left is None or left > MAX_UNREAD
 
     def receive(self, data: bytes | bytearray) -> None:
-        self._buffer += data
+        self._buffer = self._buffer + data if self._buffer else bytes(data)
 
     def next_head(self) -> RequestHead | None:
         """The next request's head, or None while it is incomplete. Raises :class:`BadRequest`."""
@@ -97,95 +148,110 @@ class RequestParser:
             if buffer == b"\r":
                 return None
             if buffer.startswith(b"\r\n"):
-                del buffer[:2]
+                buffer = self._buffer = buffer[2:]
                 self._blank = True
+        known = self._known
+        if known is not None and (end := known.end(buffer)):
+            self._blank = False
+            self._scanned = 0
+            self._buffer = buffer[end:]
+            self._chunks = None
+            self._left = int(known.length)
+            self.expects_continue = False
+            self.complete = not self._left
+            return known.head
         try:
             length = head_length(buffer, self._scanned)
             if not length:
                 self._scanned = len(buffer)
                 return None
-            head = bytes(buffer[:length])
-            del buffer[:length]
+            self._buffer = buffer[length:]
             self._scanned = 0
             self._blank = False
-            return self._parse(head)
+            return self._parse(buffer[:length])
         except HeadError as error:
             raise BadRequest(error.status) from error
 
     def next_data(self) -> bytes:
         """The bytes of the body that have arrived. Raises :class:`BadRequest`."""
-        buffer = self._buffer
+        data = self._buffer
         if self._chunks is None:
-            data = bytes(buffer[: self._left])
-            del buffer[: self._left]
-            self._left -= len(data)
-            self.complete = not self._left
+            left = self._left
+            if len(data) > left:
+                data = data[:left]
+                self._buffer = self._buffer[left:]
+            else:
+                self._buffer = b""
+            self._left = left = left - len(data)
+            self.complete = not left
             return data
         try:
-            data = self._chunks.receive(bytes(buffer))
+            data = self._chunks.receive(data)
         except ChunkedError as error:
             raise BadRequest(400) from error
-        buffer[:] = self._chunks.rest
+        self._buffer = self._chunks.rest
         self.complete = self._chunks.complete
         return data
 
-    def _parse(self, head: bytes) -> RequestHead:
-        method, target, number = request_line(head)
-        headers = self._codec.request_fields(head)
+    def _parse(self, raw: bytes) -> RequestHead:
+        method, target, number = request_line(raw)
+        headers = self._codec.request_fields(raw)
         version = number.decode()
         self._chunks = None
         self._left = 0
         self.expects_continue = False
         self.persistent = version == "1.1"
         for name, value in headers:
+            if name not in _FRAMING:
+                continue
             if name == b"content-length":
                 self._left = int(value)  # digits, says the codec
             elif name == b"transfer-encoding":
                 self._chunks = ChunkedDecoder(padding=False)  # and no other coding
             elif name == b"expect":
                 self.expects_continue = version == "1.1" and value.lower() == b"100-continue"
-            elif name == b"connection" and b"close" in [
-                option.strip() for option in value.lower().split(b",")
-            ]:
+            elif b"close" in [option.strip() for option in value.lower().split(b",")]:
                 self.persistent = False
         self.complete = self._chunks is None and not self._left
-        return RequestHead(method.decode(), target.decode(), headers, version, self._client)
+        head = RequestHead(method.decode(), target.decode(), headers, version, self._client)
+        plain = self.persistent and self._chunks is None and not self.expects_continue
+        self._known = _Known(raw, head, self._left) if plain and len(raw) <= MAX_KNOWN else None
+        return head
 
 
 class ResponseWriter:
     """Frames the response to one request (RFC 9112, 6): by its content-length, chunked, or by the connection's end."""
 
-    __slots__ = ("_bodiless", "_chunked", "_version", "until_close")
+    __slots__ = ("_bodiless", "_chunked", "_version", "closes", "until_close")
 
     def __init__(self, method: str, http_version: str) -> None:
         self._version = http_version
         self._bodiless = method == "HEAD"
         self._chunked = False
+        self.closes = False  # the connection ends with this response, says its head
         self.until_close = False  # only the connection's end will tell that the body is complete
 
     def head(self, status: int, headers: Headers, *, close: bool) -> bytes:
-        """The response head; ``close`` announces that the connection ends with this response."""
-        lines = [b"HTTP/1.1 %d %b\r\ndate: %b\r\n" % (status, _REASONS.get(status, b""), _date())]
+        """The response head; ``close``, or a field that says so, announces that the connection ends with this response."""
+        named = dict(headers)
+        if b"connection" in named:  # it is the connection's business, and of all that may be said only this
+            close = close or _CLOSE in headers
+            headers = tuple([field for field in headers if field[0] != b"connection"])
+        self.closes = close
         sized = self._bodiless or status == 204 or status == 304
         self._bodiless = sized
-        for name, value in headers:
-            if name == b"content-length":
-                sized = True
-            elif name == b"connection":
-                continue
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not sized:
+        if not sized and b"content-length" not in named:
             self._chunked = self._version != "1.0"
             self.until_close = not self._chunked
             if self._chunked:
-                lines.append(b"transfer-encoding: chunked\r\n")
+                headers = (*headers, _CHUNKED)
         if close:
-            lines.append(b"connection: close\r\n")
-        head = b"".join(lines)
-        breaks = len(lines) + 1
-        if head.count(b"\n") != breaks or head.count(b"\r") != breaks:
+            headers = (*headers, _CLOSE)
+        lines = (_opening(status, int(time.time())), *map(b": ".join, headers))
+        head = b"%b\r\n\r\n" % b"\r\n".join(lines)
+        if len(head) - len(head.translate(None, b"\r\n")) != 2 * (len(headers) + 3):
             raise ValueError("a response head with a line break where none may be")
-        return head + b"\r\n"
+        return head
 
     def data(self, data: bytes) -> bytes:
         if self._bodiless:
@@ -200,12 +266,12 @@ _DAYS = (b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun")
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 
-def _date() -> bytes:
-    """The wall clock as RFC 9110, 5.6.7 writes it."""
-    return _format_date(int(time.time()))
+@functools.lru_cache(maxsize=16)
+def _opening(status: int, second: int) -> bytes:
+    """The first two lines: the status, and the wall clock as RFC 9110, 5.6.7 writes it."""
+    return b"HTTP/1.1 %d %b\r\ndate: %b" % (status, _REASONS.get(status, b""), _format_date(second))
 
 
-@functools.lru_cache(maxsize=1)
 def _format_date(second: int) -> bytes:
     t = time.gmtime(second)  # strftime would speak the locale's language
     return b"%b, %02d %b %d %02d:%02d:%02d GMT" % (

@@ -3,6 +3,7 @@
 Every method is synchronous. State that changes across an ``await`` is how a cancelled request leaks its connection.
 """
 
+import math
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -20,13 +21,14 @@ class Leases(Generic[C]):
     Whatever is returned by a method other than :meth:`acquire` is the caller's to close.
     """
 
-    __slots__ = ("_idle", "_idle_timeout", "_leased", "_max_idle")
+    __slots__ = ("_expires_at", "_idle", "_idle_timeout", "_leased", "_max_idle")
 
     def __init__(self, *, idle_timeout: float = IDLE_TIMEOUT, max_idle: int = MAX_IDLE) -> None:
         self._idle_timeout = idle_timeout
         self._max_idle = max_idle
         self._idle: dict[Origin, deque[tuple[float, C]]] = {}  # with the instant it expires; the oldest first
         self._leased = 0
+        self._expires_at = math.inf  # nothing idle does before
 
     @property
     def leased(self) -> int:
@@ -53,9 +55,14 @@ class Leases(Generic[C]):
         """End a lease and keep the connection for the next one. What has expired is dropped, whatever its origin:
         nobody may come back for those of another provider."""
         self.discard()
-        out = self.expire(now)
-        idle = self._idle.setdefault(origin, deque())
-        idle.append((now + self._idle_timeout, connection))
+        out = self.expire(now) if self._expires_at <= now else []
+        idle = self._idle.get(origin)
+        if idle is None:
+            idle = self._idle[origin] = deque()
+        expires_at = now + self._idle_timeout
+        idle.append((expires_at, connection))
+        if expires_at < self._expires_at:
+            self._expires_at = expires_at
         if len(idle) > self._max_idle:
             out.append(idle.popleft()[1])
         return out
@@ -68,6 +75,7 @@ class Leases(Generic[C]):
                 out.append(idle.popleft()[1])
             if not idle:
                 del self._idle[origin]
+        self._expires_at = min([idle[0][0] for idle in self._idle.values()], default=math.inf)
         return out
 
     def clear(self) -> list[C]:

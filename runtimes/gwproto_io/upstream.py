@@ -21,9 +21,9 @@ from anyio import (
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
-from gwproto import Event, LossReason, Origin, UpstreamEnd, UpstreamLost, UpstreamOpened, UpstreamRequest
+from gwproto import Event, Headers, LossReason, Origin, UpstreamEnd, UpstreamLost, UpstreamOpened, UpstreamRequest
 from gwproto_io.codec import DEFAULT, Codec
-from gwproto_io.http1 import ResponseParser, encode_request
+from gwproto_io.http1 import ResponseParser, encode_head, joined
 from gwproto_io.pool import Leases
 
 READ_SIZE = 65536  # bytes
@@ -32,6 +32,7 @@ INLINE_SIZE = 65536
 # What a provider quotes of our key is masked, byte for byte, unless it might just as well be a word: local servers are
 # often given "ollama" or "test" for a key.
 MIN_SECRET = 16
+MAX_HEADS = 4096  # of requests that are kept, about a kilobyte each
 
 Credentials = Mapping[str, tuple[bytes, bytes]]
 Dial = Callable[[Origin], Awaitable[ByteStream]]
@@ -124,7 +125,7 @@ class Keyring:
     ``destinations``: which of them may go where; None: any of them anywhere.
     """
 
-    __slots__ = ("_credentials", "_destinations", "_secrets")
+    __slots__ = ("_credentials", "_destinations", "_heads", "_secrets")
 
     def __init__(
         self, credentials: Credentials, destinations: Collection[tuple[str, Origin]] | None = None
@@ -133,24 +134,27 @@ class Keyring:
         self._destinations = destinations
         secrets = {name: value.rpartition(b" ")[2] for name, (_, value) in credentials.items()}
         self._secrets = {name: secret for name, secret in secrets.items() if len(secret) >= MIN_SECRET}
+        # What requests for one target begin with, which is always the same.
+        self._heads: dict[tuple[str, Origin, str, str, Headers], bytes] = {}
 
-    def serves(self, request: UpstreamRequest) -> bool:
-        """Is there what ``request`` needs?"""
+    def encode(self, request: UpstreamRequest) -> tuple[bytes, bytes] | None:
+        """``request`` with its credential, and what must not come back with the answer (empty: nothing). None: there is
+        not what it needs."""
         name = request.credential
-        if not name:
-            return True
-        return name in self._credentials and (
-            self._destinations is None or (name, request.origin) in self._destinations
-        )
+        key = (name, request.origin, request.method, request.target, request.headers)
+        head = self._heads.get(key)
+        if head is None:
+            if name and not self._serves(name, request.origin):
+                return None
+            head = encode_head(request, self._credentials[name] if name else None)
+            if len(self._heads) >= MAX_HEADS:
+                self._heads.clear()
+            self._heads[key] = head
+        return joined(head, request), self._secrets.get(name, b"")
 
-    def encode(self, request: UpstreamRequest) -> bytes:
-        """``request`` with its credential."""
-        name = request.credential
-        return encode_request(request, self._credentials[name] if name else None)
-
-    def secret(self, request: UpstreamRequest) -> bytes:
-        """What must not come back with the answer to ``request``; empty: nothing."""
-        return self._secrets.get(request.credential, b"")
+    def _serves(self, name: str, origin: Origin) -> bool:
+        destinations = self._destinations
+        return name in self._credentials and (destinations is None or (name, origin) in destinations)
 
 
 class Keyrings:
@@ -161,15 +165,19 @@ class Keyrings:
     def __init__(self, keyring: Keyring) -> None:
         self._known: tuple[Keyring, ...] = (keyring,)
 
-    def serving(self, request: UpstreamRequest, newest: Keyring) -> Keyring | None:
-        """The newest one that has the credential of ``request`` for where it goes.
+    def encode(self, request: UpstreamRequest, newest: Keyring) -> tuple[bytes, bytes] | None:
+        """What the newest one makes of ``request`` that has its credential for where it goes.
 
         A request that was planned before a reload may have to go where only the secrets of then may; None: those
         have come and gone since it began.
         """
         if newest is not self._known[0]:
             self._known = (newest, *self._known)
-        return next((keyring for keyring in self._known if keyring.serves(request)), None)
+        for keyring in self._known:
+            encoded = keyring.encode(request)
+            if encoded is not None:
+                return encoded
+        return None
 
 
 class Pool:
@@ -248,12 +256,12 @@ class Upstreams:
         self._arrival: Flag | None = None
 
     async def open(self, attempt: int, request: UpstreamRequest) -> None:
-        keyring = self._keyrings.serving(request, self._pool.keyring)
-        if keyring is None:
+        encoded = self._keyrings.encode(request, self._pool.keyring)
+        if encoded is None:
             self._post(UpstreamLost(attempt, LossReason.UNREACHABLE))
             return
-        data = keyring.encode(request)
-        current = self._attempts[attempt] = _Attempt(attempt, request, keyring.secret(request))
+        data, secret = encoded
+        current = self._attempts[attempt] = _Attempt(attempt, request, secret)
         current.connection = await self._pool.acquire(request)
         if current.connection is not None and len(data) <= INLINE_SIZE:
             await self._write(current, current.connection, data)
@@ -266,9 +274,11 @@ class Upstreams:
         if current is not None:
             await self._end(current)
 
-    @property
-    def ready(self) -> bool:
-        return bool(self._inbox)
+    def take(self) -> Event | None:
+        inbox = self._inbox
+        if not inbox or isinstance(inbox[0], UpstreamEnd):  # whose connection may have to be closed
+            return None
+        return inbox.popleft()
 
     async def next_event(self) -> Event:
         inbox = self._inbox

@@ -14,7 +14,8 @@ import gwproto
 from gwproto import Configuration, ConfigurationError, Origin
 from gwproto.config import KeySettings, KeysFile, KnownProvider, OwnRates, ProviderSettings, Settings
 from gwproto.loading import Loaded, decode_known, load, read_section, read_table
-from gwproto.policy.auth import ClientKey, parse_hashes
+from gwproto.policy.auth import parse_hashes
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import compile_catalog
 from gwproto.wire.dialects import DIALECTS, VOCABULARIES
 

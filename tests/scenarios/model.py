@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gwproto import Configuration, Headers, Outcome, RequestHead
 from gwproto.config import ModelSettings, ProviderSettings, Settings
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import compile_catalog
 from gwproto.testing import Connection, Stall, Visit
 from gwproto.wire.dialects import VOCABULARIES

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from gwproto_io.codec import Codec, H11Codec
+from gwproto_io.codec import Codec, H11Codec, PlainCodec
 
 H11: Codec = H11Codec()
+SPLIT: Codec = PlainCodec(H11)
 FAST: Codec | None
 try:
     from gwproto_io.codec.httptools_codec import HttptoolsCodec
@@ -16,8 +17,15 @@ except ImportError:
 else:
     FAST = HttptoolsCodec()
 
+#: All but the reference.
+OTHERS: list[Codec] = [SPLIT] if FAST is None else [SPLIT, FAST]
+
 needs_httptools = pytest.mark.skipif(FAST is None, reason="httptools is not installed")
-CODECS = [pytest.param(H11, id="h11"), pytest.param(FAST, id="httptools", marks=needs_httptools)]
+CODECS = [
+    pytest.param(H11, id="h11"),
+    pytest.param(SPLIT, id="plain"),
+    pytest.param(FAST, id="httptools", marks=needs_httptools),
+]
 
 
 def with_each_codec(module: dict[str, Any], *names: str) -> Any:

@@ -24,7 +24,7 @@ from gwproto import (
     UpstreamOpened,
 )
 from gwproto.config import ModelSettings, ProviderSettings, Settings
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import compile_catalog
 from gwproto.wire.dialects import VOCABULARIES
 

@@ -8,8 +8,8 @@ from gwproto.config import ModelSettings, ProviderSettings, Settings
 from gwproto.failures import Failure, FailureClass
 from gwproto.routing.catalog import Catalog, compile_catalog
 from gwproto.routing.demand import Demand
-from gwproto.routing.plan import Plan
 from gwproto.routing.router import NoTarget, Router, Ticket, Wait
+from gwproto.routing.ticket import Plan
 
 START = 70_000.0
 OVERLOADED = Failure(FailureClass.OVERLOADED, "busy")

@@ -29,12 +29,13 @@ from gwproto import (
 )
 from gwproto.config import Settings
 from gwproto.failures import Failure
-from gwproto.policy.auth import ClientKey
 from gwproto.policy.retry import RetryBudget
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import Target, compile_catalog
-from gwproto.routing.health import Circuit, State
-from gwproto.routing.plan import Plan
+from gwproto.routing.health import Circuit
 from gwproto.routing.router import NoTarget, Router, Ticket, Wait
+from gwproto.routing.ticket import Plan
+from gwproto.routing.values import State
 from gwproto.testing import (
     Connection,
     Knobs,

@@ -12,9 +12,9 @@ from msgspec import Meta, field
 
 from gwproto.config import Count, Seconds, Section, Settings, Tier
 from gwproto.failures import ConfigurationError
-from gwproto.gateway import Configuration
+from gwproto.gateway_values import Configuration
 from gwproto.loading import read_section, read_table
-from gwproto.policy.auth import ClientKey
+from gwproto.policy.values import ClientKey
 from gwproto.routing.catalog import AUTO, compile_catalog
 from gwproto.wire.dialects import VOCABULARIES
 

@@ -1,9 +1,7 @@
 """Whole answers: a provider's body in, a client's body out."""
 
-from typing import Annotated, Literal
-
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw
 
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse.decoder import repaired
@@ -17,11 +15,10 @@ from gwproto.wire.neutral import (
     ToolFragment,
 )
 from gwproto.wire.normalise import call_id, failed_finish, map_finish
+from gwproto.wire.openai.completion_schema import PlainCompletion
 from gwproto.wire.openai.errors import clean, in_band_failure
 from gwproto.wire.openai.parts import (
-    MAX_CHOICE,
     NULL,
-    CallId,
     answer_fields,
     choice_index,
     created_of,
@@ -35,51 +32,12 @@ from gwproto.wire.openai.parts import (
     tool_fragment,
 )
 from gwproto.wire.openai.usage import decode_usage
-from gwproto.wire.strict import repair, too_deep
+from gwproto.wire.strict import MAX_DEPTH, repair, too_deep
 
 _OBJECT = "chat.completion"
 
 
-class _Function(Struct, gc=False, forbid_unknown_fields=True):
-    name: Annotated[str, Meta(min_length=1)]
-    arguments: Annotated[str, Meta(min_length=1)]
-
-
-class _Call(Struct, gc=False, forbid_unknown_fields=True):
-    id: CallId
-    type: Literal["function"]
-    function: _Function
-
-
-class _Message(Struct, gc=False, forbid_unknown_fields=True):
-    role: Literal["assistant"]
-    content: str | None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    annotations: Raw = NULL
-    audio: Raw = NULL
-    tool_calls: Annotated[list[_Call], Meta(min_length=1)] | UnsetType = UNSET
-
-
-class _Choice(Struct, gc=False, forbid_unknown_fields=True):
-    index: Annotated[int, Meta(ge=0, le=MAX_CHOICE)]
-    message: _Message
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
-    logprobs: Raw = NULL
-
-
-class _Completion(Struct, gc=False, forbid_unknown_fields=True):
-    id: Annotated[str, Meta(min_length=1)]
-    object: Literal["chat.completion"]
-    created: int
-    model: Annotated[str, Meta(min_length=1)]
-    choices: Annotated[list[_Choice], Meta(min_length=1)]
-    usage: Raw = NULL
-    system_fingerprint: Raw = NULL
-    service_tier: Raw = NULL
-
-
-_plain_decoder = msgspec.json.Decoder(_Completion)
+_plain_decoder = msgspec.json.Decoder(PlainCompletion)
 
 
 def _bad(message: str) -> Failure:
@@ -88,22 +46,37 @@ def _bad(message: str) -> Failure:
 
 def decode_completion(body: bytes, reading: Reading = UNREAD) -> Completion | Failure:
     """A 200's body, normalised, or why it is no answer: an error in it, nothing in it, or not JSON at all."""
-    if too_deep(body):
-        return _bad("The provider's answer is cut short or nested too deeply.")
     # msgspec notices invalid UTF-8 only in the strings it looks at.
     valid = body if body.isascii() else repaired(body)
     try:
         if valid is body:
-            return _decode_plain(_plain_decoder.decode(body))
-    except msgspec.DecodeError:
+            plain = _plain_decoder.decode(body)
+            if _shallow(plain) or not too_deep(body):
+                return _decode_plain(plain)
+    except (msgspec.DecodeError, RecursionError):
         pass
+    if too_deep(body):
+        return _bad("The provider's answer is cut short or nested too deeply.")
     try:
         return _decode_odd(valid, reading)
     except WireError as error:
         return _bad(f"The provider's answer cannot be read: {error}.")
 
 
-def _decode_plain(plain: _Completion) -> Completion:
+def _shallow(plain: PlainCompletion) -> bool:
+    """Is what was not looked into too short to be nested deeply?"""
+    unseen = len(memoryview(plain.usage))
+    if plain.system_fingerprint is not NULL or plain.service_tier is not NULL:
+        unseen += len(memoryview(plain.system_fingerprint)) + len(memoryview(plain.service_tier))
+    for choice in plain.choices:
+        message = choice.message
+        if message.annotations is not NULL or message.audio is not NULL or choice.logprobs is not NULL:
+            unseen += len(memoryview(message.annotations)) + len(memoryview(message.audio))
+            unseen += len(memoryview(choice.logprobs))
+    return unseen < MAX_DEPTH
+
+
+def _decode_plain(plain: PlainCompletion) -> Completion:
     usage, raw_usage = decode_usage(plain.usage) if plain.usage != NULL else (None, None)
     verbatim = raw_usage is not None or plain.usage == NULL
     choices: list[CompletionChoice] = []

@@ -6,20 +6,18 @@ taken apart key by key.
 """
 
 from functools import partial
-from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw
 
 from gwproto.failures import WireError
 from gwproto.sse.encoder import DONE
 from gwproto.wire.dialect import ChunkDecoder, ChunkEncoder
 from gwproto.wire.neutral import UNREAD, Chunk, Delta, Envelope, RawFields, Reading, ToolFragment
+from gwproto.wire.openai.chunk_schema import LooseChunk, PlainChunk, PlainTool
 from gwproto.wire.openai.errors import in_band_failure
 from gwproto.wire.openai.parts import (
-    MAX_CHOICE,
     NULL,
-    CallId,
     answer_fields,
     choice_index,
     created_of,
@@ -40,76 +38,8 @@ __all__ = ["Envelope", "decode_chunk", "encode_chunk", "stream_decoder", "stream
 
 _OBJECT = "chat.completion.chunk"
 
-
-# What clients may get, key by key. The plain types forbid unknown keys, since those would be lost.
-class _Function(Struct, gc=False, forbid_unknown_fields=True):
-    name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
-    arguments: str | UnsetType = UNSET
-
-
-class _Tool(Struct, gc=False, forbid_unknown_fields=True):
-    index: int
-    id: CallId | UnsetType = UNSET
-    type: Literal["function"] | UnsetType = UNSET
-    function: _Function | UnsetType = UNSET
-
-
-class _Delta(Struct, gc=False, forbid_unknown_fields=True):
-    role: Literal["assistant"] | UnsetType = UNSET
-    content: str | None = None
-    reasoning_content: str | None = None
-    refusal: str | None = None
-    tool_calls: Annotated[tuple[_Tool, ...], Meta(min_length=1)] | UnsetType = UNSET
-
-
-class _Choice(Struct, gc=False, forbid_unknown_fields=True):
-    index: Annotated[int, Meta(ge=0, le=MAX_CHOICE)]
-    delta: _Delta
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"] | None
-    logprobs: Raw = NULL
-
-
-class _Head(Struct, gc=False):
-    id: Annotated[str, Meta(min_length=1)]
-    object: Literal["chat.completion.chunk"]
-    created: int
-    model: Annotated[str, Meta(min_length=1)]
-
-
-class _Chunk(_Head, gc=False, forbid_unknown_fields=True):
-    choices: tuple[_Choice, ...]
-    usage: Raw = NULL
-    system_fingerprint: Raw = NULL
-    service_tier: Raw = NULL
-    obfuscation: Raw = NULL
-
-
-# The same where unknown keys are kept by other means.
-class _LooseFunction(_Function, gc=False, forbid_unknown_fields=False):
-    pass
-
-
-class _LooseTool(_Tool, gc=False, forbid_unknown_fields=False):
-    function: _LooseFunction | UnsetType = UNSET
-
-
-class _LooseDelta(_Delta, gc=False, forbid_unknown_fields=False):
-    tool_calls: Annotated[tuple[_LooseTool, ...], Meta(min_length=1)] | UnsetType = UNSET
-    reasoning: None = None  # clients get it as reasoning_content
-
-
-class _LooseChoice(_Choice, gc=False, forbid_unknown_fields=False, kw_only=True):
-    delta: _LooseDelta
-
-
-class _LooseChunk(_Head, gc=False):
-    choices: tuple[_LooseChoice, ...]
-    usage: UnsetType | None = UNSET
-    error: None = None
-
-
-_plain_decoder = msgspec.json.Decoder(_Chunk)
-_loose_decoder = msgspec.json.Decoder(_LooseChunk)
+_plain_decoder = msgspec.json.Decoder(PlainChunk)
+_loose_decoder = msgspec.json.Decoder(LooseChunk)
 
 _DONE = Chunk(done=True)
 _NOTHING = Chunk()
@@ -125,6 +55,8 @@ def decode_chunk(data: bytes, reading: Reading = UNREAD) -> Chunk:
 
     An error in any of the shapes seen in streams becomes ``failure``. White space alone is an empty chunk.
     """
+    if data == b"[DONE]":
+        return _DONE
     if data.count(b"[") + data.count(b"{") > 128 and too_deep(data):
         raise WireError("JSON cut short or nested too deeply")
     try:
@@ -179,7 +111,7 @@ def decode_chunk(data: bytes, reading: Reading = UNREAD) -> Chunk:
     )
 
 
-def _fragment(tool: _Tool) -> ToolFragment:
+def _fragment(tool: PlainTool) -> ToolFragment:
     function = tool.function
     name = arguments = None
     if function is not UNSET:
@@ -188,7 +120,7 @@ def _fragment(tool: _Tool) -> ToolFragment:
     return ToolFragment(tool.index, tool.id or None, name, arguments or "")
 
 
-def _well_formed(tool: _Tool) -> bool:
+def _well_formed(tool: PlainTool) -> bool:
     """A first fragment has id, type and name, a later one arguments alone (the SDKs' helpers crash on others)."""
     function = tool.function
     if function is UNSET:

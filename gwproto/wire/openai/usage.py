@@ -5,31 +5,12 @@ beside it.
 """
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from gwproto.values import Usage
+from gwproto.wire.openai.usage_schema import SentUsage
 
-
-class _PromptDetails(Struct, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _CompletionDetails(Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-    reasoning_tokens: int | None = None  # top level: DeepSeek on Azure
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek
-
-
-_decoder = msgspec.json.Decoder(_Usage)
+_decoder = msgspec.json.Decoder(SentUsage)
 
 
 def decode_usage(raw: Raw) -> tuple[Usage | None, Raw | None]:

@@ -7,12 +7,13 @@ and what they differ in there is speed: the fields of a head that is known to be
 
 from gwproto_io.codec.h11_codec import H11Codec
 from gwproto_io.codec.heads import Codec, HeadError
+from gwproto_io.codec.plain_codec import PlainCodec
 
 try:
     from gwproto_io.codec.httptools_codec import HttptoolsCodec
 except ImportError:
-    DEFAULT: Codec = H11Codec()
+    DEFAULT: Codec = PlainCodec(H11Codec())
 else:
-    DEFAULT = HttptoolsCodec()
+    DEFAULT = PlainCodec(HttptoolsCodec())
 
-__all__ = ["DEFAULT", "Codec", "H11Codec", "HeadError"]
+__all__ = ["DEFAULT", "Codec", "H11Codec", "HeadError", "PlainCodec"]

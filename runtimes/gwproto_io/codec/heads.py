@@ -6,6 +6,7 @@ colon, no control character, no method, target or field name with a character th
 """
 
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 from gwproto import Headers
@@ -13,6 +14,8 @@ from gwproto import Headers
 MAX_HEAD = 65536  # bytes
 
 _END = b"\r\n\r\n"
+_MAX_LENGTH_DIGITS = 18
+_FRAMING = frozenset((b"content-length", b"host", b"transfer-encoding"))
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELDS = rb"(?:" + _TOKEN + rb":[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+\r\n"
 # Method, target, version. Which versions there are, and what a target may be, is the core's guard's business.
@@ -84,3 +87,25 @@ def status_line(head: bytes) -> tuple[bytes, int]:
     if match is None:
         raise HeadError(400)
     return match[1], int(match[2])
+
+
+def plain(fields: Sequence[tuple[bytes, bytes]], *, hosts: int | None = None) -> bool:
+    """Is the framing said once, and in the plainest way? ``hosts``: how many fields of that name there have to be."""
+    framed = False
+    found = 0
+    for name, value in fields:
+        if name not in _FRAMING:
+            continue
+        if name == b"host":
+            found += 1
+        elif framed:
+            return False
+        elif name == b"content-length":
+            if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+                return False
+            framed = True
+        elif value != b"chunked":
+            return False
+        else:
+            framed = True
+    return hosts is None or found == hosts

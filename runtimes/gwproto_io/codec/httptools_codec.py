@@ -9,8 +9,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, Htt
 
 from gwproto import Headers
 from gwproto_io.codec.h11_codec import H11Codec
-
-_MAX_LENGTH_DIGITS = 18
+from gwproto_io.codec.heads import plain
 
 
 class _Fields:
@@ -40,10 +39,9 @@ class HttptoolsCodec:
             HttpRequestParser(taken).feed_data(head)
         except (HttpParserError, HttpParserUpgrade):
             return self._reference.request_fields(head)
-        fields = taken.fields
-        if [name for name, _ in fields].count(b"host") != 1 or not _plain(fields):
+        if not plain(taken.fields, hosts=1):
             return self._reference.request_fields(head)
-        return tuple(fields)
+        return tuple(taken.fields)
 
     def response_fields(self, head: bytes) -> Headers:
         taken = _Fields()
@@ -51,21 +49,6 @@ class HttptoolsCodec:
             HttpResponseParser(taken).feed_data(head)
         except (HttpParserError, HttpParserUpgrade):
             return self._reference.response_fields(head)
-        if not _plain(taken.fields):
+        if not plain(taken.fields):
             return self._reference.response_fields(head)
         return tuple(taken.fields)
-
-
-def _plain(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Is the framing said once, and in the plainest way?"""
-    framed = False
-    for name, value in fields:
-        if name == b"content-length":
-            if framed or not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
-                return False
-            framed = True
-        elif name == b"transfer-encoding":
-            if framed or value != b"chunked":
-                return False
-            framed = True
-    return True

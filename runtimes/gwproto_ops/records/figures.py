@@ -5,6 +5,7 @@ Their classes are a quarter of an octave wide, so that a percentile is right wit
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -21,6 +22,8 @@ HOUR = 3600
 DAY = 86400
 _PER_OCTAVE = 4
 _LAST = 120  # 2 ** 30 ms, twelve days
+#: In seconds, where each class but the first begins.
+_BOUNDS = tuple([2 ** (number / _PER_OCTAVE) / 1e3 for number in range(1, _LAST + 1)])
 _FIRST = tuple([f"f{number}" for number in range(_LAST + 1)])
 _DURATION = tuple([f"d{number}" for number in range(_LAST + 1)])
 _PLACES = {
@@ -29,6 +32,7 @@ _PLACES = {
 }
 _FAILURE = {kind.value: f"failure.{kind.value}" for kind in FailureClass}
 _JUDGED = {kind.value for kind, row in REACTIONS.items() if row.effect not in (Effect.NONE, Effect.THROTTLE)}
+_COMPLETED = Ending.COMPLETED  # an attribute of an enumeration takes as long to find as a call
 _THROTTLES = {kind.value for kind, row in REACTIONS.items() if row.effect is Effect.THROTTLE}
 
 encode = msgspec.json.Encoder().encode
@@ -54,8 +58,11 @@ def of_requests(outcomes: Iterable[Outcome]) -> dict[Cell, Sums]:
     Who got another request's answer cost nothing: its tokens are counted where they were used.
     """
     cells: dict[Cell, Sums] = {}
+    hour = next_hour = 0
     for outcome in outcomes:
-        key = (int(outcome.at // HOUR) * HOUR, outcome.provider, outcome.model, outcome.project_id)
+        if not hour <= outcome.at < next_hour:
+            hour, next_hour = _hour(outcome.at)
+        key = (hour, outcome.provider, outcome.model, outcome.project_id)
         cell = cells.get(key)
         if cell is None:
             cell = cells[key] = {}
@@ -73,11 +80,12 @@ def of_requests(outcomes: Iterable[Outcome]) -> dict[Cell, Sums]:
                 cell["reasoning"] = get("reasoning", 0) + usage.reasoning_tokens
             if outcome.cost:
                 cell["cost"] = get("cost", 0) + outcome.cost
-        if outcome.first_content_after is not None:
-            name = _FIRST[_place(outcome.first_content_after)]
+        first = outcome.first_content_after
+        if first is not None:
+            name = _FIRST[bisect_right(_BOUNDS, first)]
             cell[name] = get(name, 0) + 1
-        if ending is Ending.COMPLETED:
-            name = _DURATION[_place(outcome.duration)]
+        if ending is _COMPLETED:
+            name = _DURATION[bisect_right(_BOUNDS, outcome.duration)]
             cell[name] = get(name, 0) + 1
     return cells
 
@@ -85,11 +93,12 @@ def of_requests(outcomes: Iterable[Outcome]) -> dict[Cell, Sums]:
 def of_attempts(outcomes: Iterable[Outcome]) -> dict[tuple[int, str], Sums]:
     """Attempts by hour and provider. A lost race and a client that left are neither success nor failure."""
     cells: dict[tuple[int, str], Sums] = {}
+    hour = next_hour = 0
     for outcome in outcomes:
         if outcome.shared:
             continue
-        hour = int(outcome.at // HOUR) * HOUR
-        completed = outcome.ending is Ending.COMPLETED
+        if not hour <= outcome.at < next_hour:
+            hour, next_hour = _hour(outcome.at)
         for attempt in outcome.attempts:
             key = (hour, attempt.provider)
             cell = cells.get(key)
@@ -100,14 +109,21 @@ def of_attempts(outcomes: Iterable[Outcome]) -> dict[tuple[int, str], Sums]:
             if attempt.failure is not None:
                 name = _FAILURE.get(attempt.failure) or f"failure.{plain(attempt.failure)}"
                 cell[name] = get(name, 0) + 1
-            elif completed and not attempt.lost:
+            elif outcome.ending is _COMPLETED and not attempt.lost:
                 cell["successes"] = get("successes", 0) + 1
-                name = _DURATION[_place(attempt.duration)]
+                name = _DURATION[bisect_right(_BOUNDS, attempt.duration)]
                 cell[name] = get(name, 0) + 1
-            if attempt.first_content_after is not None:
-                name = _FIRST[_place(attempt.first_content_after)]
+            first = attempt.first_content_after
+            if first is not None:
+                name = _FIRST[bisect_right(_BOUNDS, first)]
                 cell[name] = get(name, 0) + 1
     return cells
+
+
+def _hour(at: float) -> tuple[int, int]:
+    """The hour that ``at`` is in, and the next one."""
+    hour = int(at // HOUR) * HOUR
+    return hour, hour + HOUR
 
 
 def failures(sums: Sums) -> dict[str, int]:
@@ -145,11 +161,3 @@ def percentiles(sums: Sums, which: str, shares: Sequence[float]) -> list[float] 
                 found.append(round(2 ** ((place + 0.5) / _PER_OCTAVE), 3))
                 break
     return found
-
-
-def _place(seconds: float) -> int:
-    milliseconds = seconds * 1e3
-    if milliseconds < 1.0:
-        return 0
-    place = int(math.log2(milliseconds) * _PER_OCTAVE)
-    return place if place < _LAST else _LAST

@@ -5,7 +5,6 @@ what cannot be printed is replaced, so that it is inert wherever it is shown. Ti
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -78,8 +77,10 @@ class Record(Line, frozen=True, gc=False):
 L = TypeVar("L", bound=Line)
 #: A line as it is kept: an array, which is half as long as an object.
 Values = tuple[Any, ...]
+#: An outcome, and its line as it is kept.
+Finished = tuple[Outcome, str]
 
-_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(Values).decode
 
 
@@ -87,9 +88,14 @@ def line(outcome: Outcome) -> Line:
     return _line(values(outcome), Line)
 
 
-def kept(values: Values) -> str:
-    """What :func:`read` reads."""
-    return _encode(values).decode()
+def kept(lines: Sequence[Values]) -> list[str]:
+    """What :func:`read` reads, for each of ``lines``."""
+    return _encode_lines(lines).decode().split("\n")[:-1]
+
+
+def shown(lines: Sequence[Values]) -> str:
+    """A line of JSON, an object, for each of ``lines``."""
+    return _encode_lines([_line(values, Line) for values in lines]).decode()
 
 
 def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Sequence[str]] = ()) -> Record:
@@ -102,8 +108,10 @@ def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Seq
 
 
 def _line(values: Values, kind: Callable[..., L]) -> L:
-    attempts = tuple([Attempt(*attempt) for attempt in values[_ATTEMPTS]])
-    return kind(*values[:_DROPPED], tuple(values[_DROPPED]), attempts, *values[_ATTEMPTS + 1 :])
+    fields = list(values)
+    fields[_DROPPED] = tuple(fields[_DROPPED])
+    fields[_ATTEMPTS] = tuple([Attempt(*attempt) for attempt in fields[_ATTEMPTS]])
+    return kind(*fields)
 
 
 def plain(text: str) -> str:
@@ -113,32 +121,47 @@ def plain(text: str) -> str:
     return "".join([c if c.isprintable() else "\ufffd" for c in text[:LONGEST]])
 
 
-#: The same for names that are the configuration's, and therefore few.
-named = lru_cache(4096)(plain)
+class Names(dict[str, str]):
+    """What :func:`plain` makes of names that are the configuration's, and therefore few."""
+
+    LIMIT = 4096
+
+    def __missing__(self, name: str) -> str:
+        if len(self) >= self.LIMIT:
+            self.clear()
+        found = self[name] = plain(name)
+        return found
+
+
+named = Names()
 
 
 def values(outcome: Outcome) -> Values:
     """The fields of a :class:`Line`, in its order, and attempts' in theirs."""
-    # Made for speed: Structs, and round() for times, would take as long again as all the rest.
+    # Made for speed: Structs, and round() for times, would take as long again as all the rest. ``// 1`` rounds down.
     usage = outcome.usage
     first = outcome.first_content_after
     decision = outcome.decision
+    model = outcome.model
+    asked = outcome.model_asked
+    attempts = outcome.attempts
+    began = outcome.began_at
     return (
-        int(outcome.at * 1e3 + 0.5) / 1e3,
+        (outcome.at * 1e3 + 0.5) // 1 / 1e3,
         outcome.request_id,
-        named(outcome.key),
-        plain(outcome.project_id),
-        named(outcome.endpoint),
+        named[outcome.key],
+        plain(outcome.project_id) if outcome.project_id else "",
+        named[outcome.endpoint],
         plain(outcome.method),
-        plain(outcome.model_asked),
-        named(outcome.provider),
-        named(outcome.model),
+        named[model] if asked == model else plain(asked),
+        named[outcome.provider],
+        named[model],
         outcome.stream,
         outcome.status,
         outcome.ending._value_,
-        plain(outcome.error),
-        int(outcome.duration * 1e6 + 0.5) / 1e3,
-        None if first is None else int(first * 1e6 + 0.5) / 1e3,
+        plain(outcome.error) if outcome.error else "",
+        (outcome.duration * 1e6 + 0.5) // 1 / 1e3,
+        None if first is None else (first * 1e6 + 0.5) // 1 / 1e3,
         None if usage is None else usage.prompt_tokens,
         None if usage is None else usage.completion_tokens,
         None if usage is None else usage.cached_tokens,
@@ -147,8 +170,10 @@ def values(outcome: Outcome) -> Values:
         outcome.partial_usage,
         outcome.shared,
         tuple([plain(name) for name in outcome.dropped_params]) if outcome.dropped_params else (),
-        tuple([_attempt(attempt, outcome.began_at) for attempt in outcome.attempts]),
-        "" if decision is None else named(decision.chosen),
+        (_attempt(attempts[0], began),)  # which is nearly always all there are
+        if len(attempts) == 1
+        else tuple([_attempt(attempt, began) for attempt in attempts]),
+        "" if decision is None else named[decision.chosen],
         outcome.rejected,
         outcome.client,
     )
@@ -157,15 +182,15 @@ def values(outcome: Outcome) -> Values:
 def _attempt(attempt: AttemptRecord, began: float) -> Values:
     first = attempt.first_content_after
     return (
-        named(attempt.provider),
-        named(attempt.model),
-        named(attempt.key),
+        named[attempt.provider],
+        named[attempt.model],
+        named[attempt.key],
         attempt.status,
         attempt.failure,
         plain(attempt.code) if attempt.code else "",
-        int((attempt.started_at - began) * 1e6 + 0.5) / 1e3,
-        int(attempt.duration * 1e6 + 0.5) / 1e3,
-        None if first is None else int(first * 1e6 + 0.5) / 1e3,
+        ((attempt.started_at - began) * 1e6 + 0.5) // 1 / 1e3,
+        (attempt.duration * 1e6 + 0.5) // 1 / 1e3,
+        None if first is None else (first * 1e6 + 0.5) // 1 / 1e3,
         attempt.probe,
         attempt.panic,
         attempt.reused,
