@@ -15,7 +15,7 @@ class PlainCodec:
 
     def __init__(self, library: Codec) -> None:
         self._library = library
-        self.name = library.name
+        self.name = f"plain+{library.name}"
 
     def request_fields(self, head: bytes) -> Headers:
         fields = _fields(head)
