@@ -80,6 +80,9 @@ class Scope(Protocol):
 
     deadline: float
 
+    @property
+    def cancelled_caught(self) -> bool: ...
+
     def cancel(self) -> None: ...
 
     def __enter__(self) -> "Scope": ...

@@ -238,10 +238,10 @@ class Upstreams:
             else:
                 self._arrival = Flag()
                 await self._arrival.wait()
-        event = inbox.popleft()
+        event = inbox[0]
         if isinstance(event, UpstreamEnd):
             await self._finish(event.attempt)
-        return event
+        return inbox.popleft()
 
     async def aclose(self) -> None:
         while self._attempts:
