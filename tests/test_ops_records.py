@@ -21,7 +21,8 @@ from gwproto_ops.records.figures import (
     of_requests,
     percentiles,
 )
-from gwproto_ops.records.record import LONGEST, Attempt, Line, kept, line, plain, read, values
+from gwproto_ops.records.lines import Attempt, Line
+from gwproto_ops.records.record import LONGEST, kept, line, plain, read, values
 from support.outcomes import CONSIDERED, NOON, PLAIN, random_outcomes
 
 ATTEMPTS = (

@@ -16,8 +16,9 @@ from gwproto.values import Candidate, Decision
 from gwproto_ops.records import reading, schema, writing
 from gwproto_ops.records.answers import Analytics, Figures
 from gwproto_ops.records.database import Database, Source, Unavailable
+from gwproto_ops.records.lines import Record
 from gwproto_ops.records.locating import locate
-from gwproto_ops.records.record import Record, line
+from gwproto_ops.records.record import line
 from gwproto_ops.records.schema import migrate
 from gwproto_ops.records.writing import OTHERS, Writer
 from support.outcomes import CONSIDERED, NOON, PLAIN, finished, ids, random_outcomes

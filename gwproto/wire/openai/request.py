@@ -25,6 +25,8 @@ PATH = "/chat/completions"
 
 _NULL = Raw(b"null")
 _NO_NEEDS: frozenset[str] = frozenset()
+_GATEWAYS = frozenset(GATEWAY_FIELDS)
+_OF_TOOLS = frozenset(("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"))
 
 # An estimate for one image, sound or file: what a mid-size image costs on OpenAI's current models.
 _ATTACHMENT_TOKENS = 800
@@ -137,8 +139,8 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
 
 
 def _plain_messages(fields: RawFields) -> list[Message] | None:
-    """Those messages of which there is more to ask, if all are valid and of a form that cannot be deep: then nobody need
-    look for brackets in them."""
+    """Those messages of which there is more to ask, if all are valid and of a form that cannot be deep: then nobody
+    need look for brackets in them."""
     raw = fields.get("messages")
     if raw is None:
         return None
@@ -154,10 +156,12 @@ def _plain_messages(fields: RawFields) -> list[Message] | None:
 
 
 def _understand(body: Body, fields: RawFields) -> ChatRequest:
-    for name in [name for name, value in fields.items() if value == _NULL]:
-        del fields[name]
-    for name in GATEWAY_FIELDS:
-        fields.pop(name, None)
+    if _NULL in fields.values():
+        for name in [name for name, value in fields.items() if value == _NULL]:
+            del fields[name]
+    if not _GATEWAYS.isdisjoint(fields):
+        for name in GATEWAY_FIELDS:
+            fields.pop(name, None)
     if body.messages is None:
         if body.prompt is None:
             raise _Refused(
@@ -290,9 +294,9 @@ def _check_options(body: Body, fields: RawFields, needs: set[str]) -> None:
             fields["stop"] = Raw(_encoder.encode(stop))
     if body.tools or body.functions:
         needs.add("tools")
-    else:
+    elif not _OF_TOOLS.isdisjoint(fields):
         # Without tools these are a 400 on several providers, an empty list included.
-        for name in ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"):
+        for name in _OF_TOOLS:
             fields.pop(name, None)
     for number, tool in enumerate(body.tools or ()):
         if tool.type == "custom":
