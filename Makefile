@@ -49,13 +49,6 @@ routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with th
 recording: .venv/serve.stamp  ## what records and metrics cost, and what faults of their store do; flags in ARGS
 	$(BIN)/python -m benchmarks.recording $(ARGS)
 
-compiled: .venv/compile.stamp  ## the hot modules as C extensions, in build/compiled; needs a C compiler and Python's headers
-	rm -rf build/compiled
-	HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) install --no-deps --no-build-isolation --target build/compiled .
-
-test-compiled: .venv/test.stamp compiled  ## tests of the compiled modules; flags in ARGS
-	$(BIN)/pytest -o pythonpath="build/compiled . runtimes tests" -n $(WORKERS) --dist worksteal $(COMPILED_TESTS) $(ARGS)
-
 growth: .venv/serve.stamp  ## what more targets, open streams and longer prompts add to a request; flags in ARGS
 	$(BIN)/python -m benchmarks.growth $(ARGS)
 
@@ -64,6 +57,13 @@ streams: .venv/serve.stamp  ## 2000 streams on one worker: memory, and how late 
 
 workers: .venv/serve.stamp  ## how much more two workers serve than one; flags in ARGS
 	$(BIN)/python -m benchmarks.workers $(ARGS)
+
+compiled: .venv/compile.stamp  ## the hot modules as C extensions, in build/compiled; needs a C compiler and Python's headers
+	rm -rf build/compiled
+	HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) install --no-deps --no-build-isolation --target build/compiled .
+
+test-compiled: .venv/test.stamp compiled  ## tests of the compiled modules; flags in ARGS
+	$(BIN)/pytest -o pythonpath="build/compiled . runtimes tests" -n $(WORKERS) --dist worksteal $(COMPILED_TESTS) $(ARGS)
 
 screenshots: .venv/test.stamp  ## the pictures of docs/console.md; needs Debian's chromium
 	cd tests && ../$(BIN)/python -m screenshots

@@ -18,7 +18,7 @@ from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai.adapt import adapt
 from gwproto.wire.openai.parts import value_of
-from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part, PlainMessages
+from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part, PlainMessages, Texts
 from gwproto.wire.strict import MAX_DEPTH, too_deep
 
 PATH = "/chat/completions"
@@ -36,6 +36,7 @@ _LONG = 16384  # bytes of a body from which on looking for brackets is what take
 
 _body_decoder = msgspec.json.Decoder(Body)
 _fields_decoder = msgspec.json.Decoder(RawFields)
+_texts_decoder = msgspec.json.Decoder(Texts)
 _plain_decoder = msgspec.json.Decoder(PlainMessages)
 _encoder = msgspec.json.Encoder()
 
@@ -138,10 +139,16 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
 
 
 def _plain_messages(fields: RawFields) -> list[Message] | None:
-    """The messages, if they are valid and of a form that cannot be deep: then nobody need look for brackets in them."""
+    """Those messages of which there is more to ask, if all are valid and of a form that cannot be deep: then nobody
+    need look for brackets in them."""
     raw = fields.get("messages")
     if raw is None:
         return None
+    try:
+        _texts_decoder.decode(raw)
+        return []
+    except msgspec.DecodeError:
+        pass
     try:
         return cast("list[Message]", _plain_decoder.decode(raw))
     except msgspec.DecodeError:
