@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording compiled test-compiled lock clean
+.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording growth streams workers compiled test-compiled lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -55,6 +55,15 @@ compiled: .venv/compile.stamp  ## the hot modules as C extensions, in build/comp
 
 test-compiled: .venv/test.stamp compiled  ## tests of the compiled modules; flags in ARGS
 	$(BIN)/pytest -o pythonpath="build/compiled . runtimes tests" -n $(WORKERS) --dist worksteal $(COMPILED_TESTS) $(ARGS)
+
+growth: .venv/serve.stamp  ## what more targets, open streams and longer prompts add to a request; flags in ARGS
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+streams: .venv/serve.stamp  ## 2000 streams on one worker: memory, and how late events are; flags in ARGS
+	$(BIN)/python -m benchmarks.streams $(ARGS)
+
+workers: .venv/serve.stamp  ## how much more two workers serve than one; flags in ARGS
+	$(BIN)/python -m benchmarks.workers $(ARGS)
 
 screenshots: .venv/test.stamp  ## the pictures of docs/console.md; needs Debian's chromium
 	cd tests && ../$(BIN)/python -m screenshots

@@ -95,6 +95,9 @@ class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
     extra_content: UnsetType | None = UNSET  # type: ignore[assignment]  # that it is there is all that is asked
 
 
+PlainMessages = Annotated[list[PlainMessage], Meta(min_length=1)]
+
+
 class Function(Struct, gc=False):
     name: str
     description: str | None = None

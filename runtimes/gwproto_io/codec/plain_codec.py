@@ -35,5 +35,5 @@ def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
     lines = head.split(b"\r\n")
     for line in lines[1:-2]:
         name, _, value = line.partition(b":")
-        fields.append((name.lower(), value.strip(b" \t")))
+        fields.append((name.lower(), value.strip()))
     return fields
