@@ -58,7 +58,6 @@ def test_a_peer_is_here_when_all_it_needs_is(tmp_path: Path, monkeypatch: pytest
         executable=["other-gateway-of-test", "gateway-of-test"],
         module="module_of_test",
         package="@test/gateway",
-        folder="build/of-test",
         command=["other-gateway-of-test", "{package}", "--port={port}"],
     )
     assert here.missing() == "no other-gateway-of-test on PATH"
@@ -67,8 +66,6 @@ def test_a_peer_is_here_when_all_it_needs_is(tmp_path: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(str(tmp_path))
     assert here.missing() == "no npm package @test/gateway"
     monkeypatch.chdir(tmp_path)
-    assert here.missing() == "no folder build/of-test"
-    (tmp_path / "build" / "of-test").mkdir(parents=True)
     assert here.missing() == ""
     values = values_of(here)
     assert here.argv(values) == [str(program), str(tmp_path / "node_modules/@test/gateway"), "--port=1001"]
@@ -79,6 +76,16 @@ def values_of(peer: Peer) -> dict[str, str]:
     return peers.values(
         peer, port=1001, spare_port=1002, provider_port=1003, directory=Path("/tmp/there"), key="secret"
     )
+
+
+def test_a_compiled_gateway_is_here_when_it_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "COMPILED_PATH", tmp_path / "compiled")
+    compiled = peers.load()["gwproto-asyncio-compiled"]
+    assert compiled.missing() == "no build/compiled"
+    (tmp_path / "compiled").mkdir()
+    assert compiled.missing() == ""
 
 
 def test_placeholders_are_replaced_and_other_braces_left_alone() -> None:
@@ -654,23 +661,6 @@ def test_peers_are_compared_and_a_broken_one_ends_nothing(
     out, err = capsys.readouterr()
     assert "errors" in out
     assert "broken, round 1, start: ended at its start" in err
-
-
-def test_our_own_servers_are_started_with_the_environment_of_their_entry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[object] = []
-
-    @contextlib.contextmanager
-    def serving(*arguments: object) -> Iterator[servers.Server]:
-        seen.extend(arguments)
-        yield servers.Server(1, 2, 0.0, 0.0)
-
-    monkeypatch.setattr(servers, "serving", serving)
-    peer = Peer(server="asyncio", environment={"PYTHONPATH": "build/{any}"})
-    with run.serving("compiled", peer, tmp_path, 7, ()) as (target, _):
-        assert (target.name, target.port, target.pid) == ("compiled", 1, 2)
-    assert seen == ["asyncio", tmp_path / "compiled", 7, (), {"PYTHONPATH": "build/{any}"}]
 
 
 @contextlib.contextmanager
