@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording lock clean
+.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording compiled test-compiled lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -49,6 +49,13 @@ routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with th
 recording: .venv/serve.stamp  ## what records and metrics cost, and what faults of their store do; flags in ARGS
 	$(BIN)/python -m benchmarks.recording $(ARGS)
 
+compiled: .venv/compile.stamp  ## the hot modules as C extensions, in build/compiled; needs a C compiler and Python's headers
+	rm -rf build/compiled
+	HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) install --no-deps --no-build-isolation --target build/compiled .
+
+test-compiled: .venv/test.stamp compiled  ## tests of the compiled modules; flags in ARGS
+	$(BIN)/pytest -o pythonpath="build/compiled . runtimes tests" -n $(WORKERS) --dist worksteal $(COMPILED_TESTS) $(ARGS)
+
 screenshots: .venv/test.stamp  ## the pictures of docs/console.md; needs Debian's chromium
 	cd tests && ../$(BIN)/python -m screenshots
 
@@ -56,6 +63,8 @@ lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra quart --extra trio --extra cli --extra fast --constraints tests/requirements.txt \
 		--output-file runtimes/requirements.txt pyproject.toml -
+	printf 'mypy[mypyc]>=1.15\n' | uv pip compile $(LOCKING) --constraints tests/requirements.txt \
+		--output-file runtimes/compiling.txt -
 
 LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock"
@@ -72,7 +81,11 @@ clean:
 	$(LINK)
 	@touch $@
 
+.venv/compile.stamp: runtimes/compiling.txt .venv/serve.stamp
+	$(INSTALL) $<
+	@touch $@
+
 .venv/test.stamp: tests/requirements.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) $<
 	$(LINK)
-	@touch $@ .venv/serve.stamp
+	@touch $@ .venv/serve.stamp .venv/compile.stamp

@@ -14,9 +14,6 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-ROOT = Path(__file__).parent
-FOLDERS = {"gwproto": ROOT}  # where packages are; all others are under runtimes/
-
 COMPILED = tuple(
     f"{package}.{module}"
     for package, modules in {
@@ -28,6 +25,11 @@ COMPILED = tuple(
         "gwproto.sse": "decoder encoder",
         "gwproto.wire": "assemble delay effort limits native normalise strict thinking translate whole",
         "gwproto.wire.openai": "adapt completion errors parts request stream usage",
+        "gwproto_io": "chunked http1 http1_server pool",
+        "gwproto_io.codec": "heads httptools_codec",
+        "gwproto_asyncio": "connection driver loops upstream",
+        "gwproto_ops": "metrics responses",
+        "gwproto_ops.records": "figures record writing",
     }.items()
     for module in modules.split()
 )

@@ -78,21 +78,24 @@ class Scripted(Exchange):
 
 
 class Source:
-    """Events, each after a pause."""
+    """Events, each after a pause from when it was first awaited."""
 
     def __init__(self, *events: tuple[float, Event]) -> None:
         self._events = deque(events)
+        self._due = -math.inf
 
-    @property
-    def ready(self) -> bool:
-        return bool(self._events) and self._events[0][0] == 0
+    def take(self) -> Event | None:
+        return self._events.popleft()[1] if self._events and self._events[0][0] == 0 else None
 
     async def next_event(self) -> Event:
         if not self._events:
             await anyio.sleep_forever()
         pause, event = self._events[0]
         if pause:
-            await anyio.sleep(pause)
+            if self._due == -math.inf:
+                self._due = anyio.current_time() + pause
+            await anyio.sleep_until(self._due)
+            self._due = -math.inf
         self._events.popleft()
         return event
 

@@ -480,8 +480,8 @@ async def test_bytes_that_come_while_nobody_waits_are_kept(tasks: TaskGroup) -> 
     for stream in world.theirs:
         await stream.send(ANSWER[:-1])
     await anyio.sleep(1.0)
-    assert world.upstreams.ready
-    assert len(await world.events(4)) == 4
+    assert world.upstreams.take() is not None
+    assert len(await world.events(3)) == 3
     await world.theirs[0].send(b"i")
     assert await world.events(2) == [UpstreamData(1, b"i"), UpstreamEnd(1)]
     await world.upstreams.aclose()

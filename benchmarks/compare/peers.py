@@ -31,14 +31,16 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     install: str = ""  # how to get it
     source: str = ""  # where its command is documented
     notes: str = ""
+    tried: str = ""  # the version that was run when the entry was written; empty: none
     # It is here when all of these that are given are found; of the executables any one.
     executable: list[str] = []
     module: str = ""  # of the Python that runs the benchmark
     package: str = ""  # of npm, in the current directory or installed globally
+    folder: str = ""  # from the current directory
     server: str = ""  # one that the harness itself starts (benchmarks/servers.py), instead of a command
     command: list[str] = []
     files: dict[str, str] = {}  # written to {directory} before each start
-    environment: dict[str, str] = {}  # added to the benchmark's own
+    environment: dict[str, str] = {}  # added to the benchmark's own; of a server, without placeholders
     ready: str = "/health"  # answers 200 when it serves
     path: str = "/v1/chat/completions"
     model: str = "{model}"  # as the peer's clients name it
@@ -53,6 +55,8 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             return f"no Python module {self.module}"
         if self.package and package(self.package) is None:
             return f"no npm package {self.package}"
+        if self.folder and not Path(self.folder).is_dir():
+            return f"no folder {self.folder}"
         return ""
 
     def argv(self, values: Mapping[str, str]) -> list[str]:
@@ -169,11 +173,8 @@ def _problems(path: str, table: dict[str, object]) -> Iterator[str]:
 def _templates(peer: Peer) -> Iterator[tuple[str, str]]:
     for index, part in enumerate(peer.command):
         yield f"command[{index}]", part
-    for section, texts in (
-        ("files", peer.files),
-        ("environment", peer.environment),
-        ("headers", peer.headers),
-    ):
+    environment = {} if peer.server else peer.environment
+    for section, texts in (("files", peer.files), ("environment", environment), ("headers", peer.headers)):
         for key, text in texts.items():
             yield f"{section}.{key}", text
     yield "model", peer.model

@@ -66,9 +66,11 @@ class AsgiClient:
         self._cut = False  # nothing more may be sent: the client is gone, or the response was broken off
         self._ended = False
 
-    @property
-    def ready(self) -> bool:
-        return self._uploaded
+    def take(self) -> Event | None:
+        if not self._uploaded:
+            return None
+        self._on_upload()
+        return ClientEnd()
 
     async def next_event(self) -> Event:
         if self._uploaded:

@@ -37,7 +37,7 @@ WRITE_TIMEOUT = 60.0  # seconds a client may take none of what is sent to it
 LINGER_TIMEOUT = 2.0  # seconds for a client to read an early answer before its connection is reset
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """Serves one client, as a ``driver.Client`` of each of its exchanges.
 
     Its one timer is for what is due next: the running exchange's deadline, or the end of the patience with a client

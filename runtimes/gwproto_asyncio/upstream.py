@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from gwproto import Event, LossReason, Origin, UpstreamLost, UpstreamOpened, UpstreamRequest
-from gwproto_asyncio.loops import Clock, prepare
+from gwproto_asyncio.loops import Clock, prepare, protocol_of
 from gwproto_io import upstream
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser
@@ -73,7 +73,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, address: Address) -> socket.
     return sock
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """A provider's connection: being dialled, serving one attempt, or idle in the pool."""
 
     __slots__ = (
@@ -126,7 +126,9 @@ class Connection(asyncio.Protocol):
             self._write(self._transport, data)
             return
         self._data = data
-        self._dialling = dialling = asyncio.get_running_loop().create_task(self._pool.dial(self.origin, self))
+        self._dialling = dialling = asyncio.get_running_loop().create_task(
+            self._pool.dial(self.origin, protocol_of(self))
+        )
         dialling.add_done_callback(self._dialled)
 
     def close(self) -> None:

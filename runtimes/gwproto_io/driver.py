@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
 from typing import Protocol
 
 from anyio import CancelScope
@@ -32,17 +33,17 @@ SENDS = (SendHead, SendData, SendEnd, Delegate)
 class Client(Protocol):
     """The client's side of one exchange, as a server provides it. Nothing here raises for what a network does."""
 
-    @property
-    def ready(self) -> bool:
-        """Does ``next_event`` have one without waiting?"""
+    def take(self) -> Event | None:
+        """What ``next_event`` would return at once; None: it may have to wait."""
         ...
 
     async def next_event(self) -> Event:
         """The next ``ClientData``, ``ClientEnd`` or ``ClientGone``. Cancel-safe."""
         ...
 
-    async def send(self, commands: Sequence[Send]) -> None:
-        """Write these in one go; the wait is the back-pressure. A client that is gone is not an error here."""
+    def send(self, commands: Sequence[Send]) -> Awaitable[None] | None:
+        """Write these in one go; the wait is the back-pressure. None: they are written, and there is nothing to wait
+        for. A client that is gone is not an error here."""
         ...
 
     def abort(self) -> None:
@@ -61,9 +62,8 @@ class Upstreams(Protocol):
         """Close an attempt's connection, however far it is. Unknown attempts are ignored."""
         ...
 
-    @property
-    def ready(self) -> bool:
-        """Does ``next_event`` have one without waiting?"""
+    def take(self) -> Event | None:
+        """What ``next_event`` would return at once; None: it may have to wait."""
         ...
 
     async def next_event(self) -> Event:
@@ -75,17 +75,37 @@ class Upstreams(Protocol):
         ...
 
 
+class Scope(Protocol):
+    """A cancel scope, anyio's or trio's own."""
+
+    deadline: float
+
+    def cancel(self) -> None: ...
+
+    def __enter__(self) -> "Scope": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None: ...
+
+
+class NewScope(Protocol):
+    def __call__(self, *, deadline: float) -> Scope: ...
+
+
 class Interrupts:
     """What may happen to an exchange at any moment, and the way to wake the driver for it.
 
-    A connection's reader posts :class:`ClientGone`, a server that stops posts :class:`Draining`.
+    A connection's reader posts :class:`ClientGone`, a server that stops posts :class:`Draining`. ``new_scope`` makes
+    what the driver waits in.
     """
 
-    __slots__ = ("pending", "scope")
+    __slots__ = ("new_scope", "pending", "scope")
 
-    def __init__(self) -> None:
+    def __init__(self, new_scope: NewScope = CancelScope) -> None:
         self.pending: deque[ClientGone | Draining] = deque()
-        self.scope: CancelScope | None = None
+        self.new_scope = new_scope
+        self.scope: Scope | None = None
 
     def post(self, event: ClientGone | Draining) -> None:
         self.pending.append(event)
@@ -110,7 +130,8 @@ async def drive(
     try:
         commands = exchange.start(clock())
         while True:
-            await _perform(commands, client, upstreams)
+            if commands:
+                await _perform(commands, client, upstreams)
             if exchange.finished:
                 break
             now = clock()
@@ -121,14 +142,25 @@ async def drive(
                 commands = exchange.tick(now)
                 continue
             source = client if exchange.receiving else upstreams
-            event: Event | None = None
-            if source.ready:
-                event = await source.next_event()
-            else:  # a scope costs as much as the machine, so there is one only where there is something to wait for
-                with CancelScope(deadline=exchange.deadline) as interrupts.scope:
-                    event = await source.next_event()
-                interrupts.scope = None
-            commands = () if event is None else exchange.receive(event, clock())
+            event = source.take()
+            if event is not None:
+                commands = exchange.receive(event, now)
+                continue
+            # A scope costs as much as the machine. It is left only for what may have to wait outside of it.
+            commands, waiting = (), None
+            interrupts.scope = scope = interrupts.new_scope(deadline=exchange.deadline)
+            with scope:
+                while not (commands or waiting or interrupts.pending or exchange.deadline < scope.deadline):
+                    event = source.take() or await source.next_event()
+                    commands = exchange.receive(event, clock())
+                    if exchange.finished or exchange.receiving:
+                        break
+                    if len(commands) == 1 and isinstance(commands[0], SendData):
+                        waiting = client.send(commands[:1])  # type: ignore[arg-type]
+                        commands = ()
+            interrupts.scope = None
+            if waiting is not None:
+                await waiting
     except Exception:
         logger.exception("exchange failed inside the gateway")
         await _perform(exchange.abandon(clock()), client, upstreams)
@@ -146,18 +178,16 @@ async def _perform(commands: Sequence[Command], client: Client, upstreams: Upstr
     for command in commands:
         if isinstance(command, SENDS):
             sends.append(command)
-        elif isinstance(command, OpenUpstream):
-            if sends:
-                await client.send(sends)
-                sends = []
-            await upstreams.open(command.attempt, command.request)
         elif isinstance(command, CloseUpstream):
             await upstreams.close(command.attempt)
         else:
-            assert isinstance(command, Abort)
-            if sends:
-                await client.send(sends)
-                sends = []
-            client.abort()
-    if sends:
-        await client.send(sends)
+            if sends and (waiting := client.send(sends)) is not None:
+                await waiting
+            sends = []
+            if isinstance(command, OpenUpstream):
+                await upstreams.open(command.attempt, command.request)
+            else:
+                assert isinstance(command, Abort)
+                client.abort()
+    if sends and (waiting := client.send(sends)) is not None:
+        await waiting

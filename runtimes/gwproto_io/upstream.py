@@ -274,9 +274,11 @@ class Upstreams:
         if current is not None:
             await self._end(current)
 
-    @property
-    def ready(self) -> bool:
-        return bool(self._inbox)
+    def take(self) -> Event | None:
+        inbox = self._inbox
+        if not inbox or isinstance(inbox[0], UpstreamEnd):  # whose connection may have to be closed
+            return None
+        return inbox.popleft()
 
     async def next_event(self) -> Event:
         inbox = self._inbox

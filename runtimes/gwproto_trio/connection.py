@@ -3,7 +3,7 @@
 import math
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -52,6 +52,7 @@ class Connection:
         "_cut",
         "_ended",
         "_eof",
+        "_full",
         "_idle",
         "_interrupts",
         "_lingering",
@@ -73,6 +74,7 @@ class Connection:
         self._writer = ResponseWriter("GET", "1.1")
         self._news = trio.lowlevel.ParkingLot()  # where the performer waits for bytes
         self._room = trio.lowlevel.ParkingLot()  # where the reader waits until some are taken
+        self._full = False  # the reader does so
         self._interrupts: Interrupts | None = None  # the running exchange's
         self._patience = trio.CancelScope()  # around the reader
         self._patient_until = math.inf  # how long a request may be awaited
@@ -108,9 +110,15 @@ class Connection:
 
     # What the driver calls
 
-    @property
-    def ready(self) -> bool:
-        return self._parser.ready and not self._parser.expects_continue
+    def take(self) -> Event | None:
+        parser = self._parser
+        if parser.complete:
+            return ClientEnd()
+        if parser.expects_continue or not parser.ready:
+            return None
+        data = parser.next_data()
+        self._make_room()
+        return ClientData(data)
 
     async def next_event(self) -> Event:
         parser = self._parser
@@ -118,15 +126,15 @@ class Connection:
             return ClientEnd()
         if parser.expects_continue:
             parser.expects_continue = False
-            if not parser.buffered:
-                await self._write(CONTINUE)
+            if not parser.buffered and (waiting := self._write(CONTINUE)) is not None:
+                await waiting
         while True:
             try:
                 data = parser.next_data()
             except BadRequest as bad:
                 self._bad_body = bad
                 return ClientGone()
-            self._room.unpark()
+            self._make_room()
             if data:
                 return ClientData(data)
             if parser.complete:
@@ -135,9 +143,11 @@ class Connection:
                 return ClientGone()
             await self._news.park()
 
-    async def send(self, commands: Sequence[Send]) -> None:
+    def send(self, commands: Sequence[Send]) -> Awaitable[None] | None:
         if self._cut:
-            return
+            return None
+        if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
+            return self._write(self._writer.data(command.data))
         parts: list[bytes] = []
         body: list[bytes] = []
         for command in commands:
@@ -145,18 +155,15 @@ class Connection:
                 body.append(command.data)
             elif isinstance(command, SendHead):
                 parts.append(self._head(command.status, command.headers))
+            elif isinstance(command, Delegate):
+                return self._delegate(command)
             else:
-                if isinstance(command, Delegate):
-                    page = self._server.telemetry.answer(command.name, command.query)
-                    status, headers, text = await trio.to_thread.run_sync(page) if callable(page) else page
-                    parts.append(self._head(status, (*headers, *command.headers)))
-                    body.append(text)
                 self._ended = True
         if body:
             parts.append(self._writer.data(b"".join(body)))
         if self._ended:
             parts.append(self._writer.end())
-        await self._write(b"".join(parts))
+        return self._write(b"".join(parts))
 
     def abort(self) -> None:
         self._cut = True
@@ -193,7 +200,7 @@ class Connection:
 
     async def _drive(self, exchange: Exchange, *, record: bool = True) -> None:
         server = self._server
-        self._interrupts = interrupts = Interrupts()
+        self._interrupts = interrupts = Interrupts(trio.CancelScope)
         if self._eof:
             interrupts.post(ClientGone())
         elif server.draining:
@@ -210,7 +217,7 @@ class Connection:
         """The next request's head; None when there will be no other."""
         parser = self._parser
         head = parser.next_head()
-        self._room.unpark()
+        self._make_room()
         if head is not None or self._eof or self._server.draining:
             return head
         self._idle = True
@@ -250,6 +257,20 @@ class Connection:
                     await self._news.park()
         return parser.complete
 
+    async def _delegate(self, command: Delegate) -> None:
+        page = self._server.telemetry.answer(command.name, command.query)
+        status, headers, text = await trio.to_thread.run_sync(page) if callable(page) else page
+        head = self._head(status, (*headers, *command.headers))
+        self._ended = True
+        waiting = self._write(b"".join((head, self._writer.data(text), self._writer.end())))
+        if waiting is not None:
+            await waiting
+
+    def _make_room(self) -> None:
+        """There may be less that was read ahead."""
+        if self._full:
+            self._room.unpark()
+
     def _head(self, status: int, headers: Headers) -> bytes:
         self._begun = True
         close = self._closing or self._server.draining or self._parser.gives_up
@@ -257,16 +278,23 @@ class Connection:
         self._closing = self._writer.closes
         return head
 
-    async def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes) -> Awaitable[None] | None:
         stream = self._stream
-        try:
-            if isinstance(stream, ClientStream):
+        if isinstance(stream, ClientStream):
+            try:
                 sent = stream.send_now(data)
-                if sent == len(data):
-                    return
-                data = data[sent:]
+            except trio.BrokenResourceError:
+                self._gone()
+                return None
+            if sent == len(data):
+                return None
+            data = data[sent:]
+        return self._write_on(data)
+
+    async def _write_on(self, data: bytes) -> None:
+        try:
             with trio.CancelScope(deadline=self._server.clock() + WRITE_TIMEOUT) as patience:
-                await stream.send_all(data)
+                await self._stream.send_all(data)
         except _BROKEN:
             self._gone()
             return
@@ -291,7 +319,7 @@ class Connection:
         """
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
             self._lingering = True
-            self._room.unpark()
+            self._make_room()
             with trio.move_on_after(LINGER_TIMEOUT):
                 try:
                     await self._stream.send_eof()
@@ -309,7 +337,9 @@ class Connection:
             with trio.CancelScope(deadline=deadline) as self._patience:
                 while True:
                     while parser.buffered > MAX_BUFFERED and not self._lingering:
+                        self._full = True
                         await self._room.park()
+                        self._full = False
                     try:
                         data = await self._stream.receive_some(READ_SIZE)
                     except _BROKEN:

@@ -48,10 +48,14 @@ class ClientStream(trio.abc.HalfCloseableStream):
         await wait_writable(self._fd)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        try:
-            return await _receive(self._sock, self._fd, max_bytes or READ_SIZE)
-        except OSError as error:
-            raise trio.BrokenResourceError from error
+        while True:
+            await wait_readable(self._fd)
+            try:
+                return self._sock.recv(max_bytes or READ_SIZE)
+            except BlockingIOError:  # select(2), BUGS: readiness is a hint
+                pass
+            except OSError as error:
+                raise trio.BrokenResourceError from error
 
     async def send_eof(self) -> None:
         try:
@@ -85,13 +89,17 @@ class ProviderStream(ByteStream):
             raise anyio.BrokenResourceError from error
 
     async def receive(self, max_bytes: int = READ_SIZE) -> bytes:
-        try:
-            data = await _receive(self._sock, self._fd, max_bytes)
-        except OSError as error:
-            raise anyio.BrokenResourceError from error
-        if not data:
-            raise anyio.EndOfStream
-        return data
+        while True:
+            await wait_readable(self._fd)
+            try:
+                data = self._sock.recv(max_bytes)
+            except BlockingIOError:  # select(2), BUGS: readiness is a hint
+                continue
+            except OSError as error:
+                raise anyio.BrokenResourceError from error
+            if not data:
+                raise anyio.EndOfStream
+            return data
 
     async def send_eof(self) -> None:
         self._sock.shutdown(socket.SHUT_WR)
@@ -119,15 +127,6 @@ async def _send(sock: socket.socket, data: bytes | bytearray | memoryview) -> No
             sent += sock.send(memoryview(data)[sent:] if sent else data)
         except BlockingIOError:
             await wait_writable(sock)
-
-
-async def _receive(sock: socket.socket, fd: int, size: int) -> bytes:
-    while True:
-        await wait_readable(fd)
-        try:
-            return sock.recv(size)
-        except BlockingIOError:  # select(2), BUGS: readiness is a hint
-            pass
 
 
 async def _close(sock: socket.socket) -> None:

@@ -103,9 +103,8 @@ class ScriptedClient:
             if self._writing is not None:
                 self._writing.cancel()
 
-    @property
-    def ready(self) -> bool:
-        return False
+    def take(self) -> Event | None:
+        return None
 
     async def next_event(self) -> Event:
         if self._pieces:
