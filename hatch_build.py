@@ -44,7 +44,7 @@ def source_of(module: str) -> Path:
 def compile_into(folder: Path) -> list[Path]:
     """Compile all modules; the extensions, inside ``folder``. Ends the process where one cannot be compiled."""
     from mypyc.build import mypycify
-    from setuptools import Distribution
+    from setuptools import Distribution  # type: ignore[import-untyped]  # it comes without types
 
     os.environ["MYPYPATH"] = "runtimes"
     options = ["--config-file=", "--explicit-package-bases", "--strict-bytes", "--follow-imports=silent"]

@@ -171,7 +171,7 @@ class Attempt:
 
     def progressed(self, now: float) -> None:
         """Content came (comments are not progress)."""
-        if self.phase is _CONTENT:
+        if self.first_content_at is not None:
             deadline = now + self._timeouts.idle
             self.deadline = deadline if deadline < self.total_at else self.total_at
 

@@ -32,7 +32,7 @@ from gwproto.events import (
     UpstreamOpened,
 )
 from gwproto.exchange.account import Account
-from gwproto.exchange.attempt import Attempt, Phase
+from gwproto.exchange.attempt import Attempt
 from gwproto.exchange.attempts import Attempts
 from gwproto.exchange.base import Exchange, in_order
 from gwproto.exchange.course import Course
@@ -51,8 +51,7 @@ from gwproto.wire.neutral import ChatRequest
 #: How long a provider's framing may take to end after its format's end marker (seconds).
 LINGER_TIMEOUT = 0.1
 
-# To look a member of an enumeration up takes longer than to compare it.
-_COMPLETED, _CONTENT = Ending.COMPLETED, Phase.CONTENT
+_COMPLETED = Ending.COMPLETED  # to look it up takes longer than to compare it
 
 
 class ChatExchange(Exchange):
@@ -103,14 +102,13 @@ class ChatExchange(Exchange):
 
     @property
     def deadline(self) -> float:
-        earliest = self._heartbeat_at  # asked for after every input, and min() takes twice as long
-        earliest = self._drain_at if self._drain_at < earliest else earliest
+        # Asked for after every input, and min() takes twice as long.
+        earliest = self._heartbeat_at if self._heartbeat_at < self._drain_at else self._drain_at
         earliest = self._linger_at if self._linger_at < earliest else earliest
-        if self._history.served is None:  # before the commit point
-            earliest = self._body_at if self._body_at < earliest else earliest
-            earliest = self._total_at if self._total_at < earliest else earliest
-            earliest = self._hedge_at if self._hedge_at < earliest else earliest
-            earliest = self._retry_at if self._retry_at < earliest else earliest
+        served = self._history.served
+        if served is not None:  # past the commit point no other is live
+            return earliest if earliest < served.deadline else served.deadline
+        earliest = min(earliest, self._body_at, self._total_at, self._hedge_at, self._retry_at)
         for attempt in self._attempts.live.values():
             if attempt.deadline < earliest:
                 earliest = attempt.deadline
@@ -130,10 +128,8 @@ class ChatExchange(Exchange):
     def receive(self, event: Event, now: float) -> Sequence[Command]:
         if self.finished:
             raise LocalProtocolError(f"{type(event).__name__} after the end of an exchange")
-        # By its exact type: to ask for an instance of another class takes several times as long.
-        if type(event) is UpstreamData:  # most are
-            attempt = self._attempts.live.get(event.attempt)
-            return [] if attempt is None else self._on_data(attempt, event.data, now)
+        if type(event) is UpstreamData:  # most are; isinstance() takes several times as long to say no
+            return self._on_data(event, now)
         if type(event) is ClientData or type(event) is ClientEnd:
             return self._on_body(event, now)
         if type(event) is ClientGone:
@@ -272,9 +268,13 @@ class ChatExchange(Exchange):
             return self._failed(attempt, attempt.redirected(), now, close=True)
         return []
 
-    def _on_data(self, attempt: Attempt, data: bytes, now: float) -> Sequence[Command]:
+    def _on_data(self, event: UpstreamData, now: float) -> Sequence[Command]:
+        attempt = self._attempts.live.get(event.attempt)
+        if attempt is None:
+            return []
         if self._linger_at < math.inf:  # whatever follows the end marker is not wanted
             return self._release(now, _COMPLETED)
+        data = event.data
         if attempt.body is None:
             data = attempt.begin_body(data, self.request_id, now + self._shared.epoch)
         body = attempt.body
@@ -294,7 +294,7 @@ class ChatExchange(Exchange):
         """
         commands: list[Command] = []
         if out:
-            if attempt.phase is not _CONTENT:
+            if attempt.first_content_at is None:
                 commands = self._commit(attempt, len(out), now)
             if self._heartbeat_at < math.inf:
                 self._heartbeat_at = now + self._settings.server.heartbeat_interval

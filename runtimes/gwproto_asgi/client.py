@@ -15,7 +15,7 @@ from gwproto import (
     SendHead,
 )
 from gwproto_asgi.scope import Receive, Scope, Send
-from gwproto_io.driver import Interrupts
+from gwproto_io.driver import Interrupts, NewScope
 from gwproto_io.driver import Send as Sending
 from gwproto_ops.telemetry import Telemetry
 
@@ -35,6 +35,7 @@ class AsgiClient:
         "_ended",
         "_interrupts",
         "_multiplexed",
+        "_new_scope",
         "_on_upload",
         "_receive",
         "_send",
@@ -53,6 +54,7 @@ class AsgiClient:
         clock: Callable[[], float],
         telemetry: Telemetry,
         on_upload: Callable[[], None],
+        new_scope: NewScope = CancelScope,
     ) -> None:
         self._receive = receive
         self._send = send
@@ -60,6 +62,7 @@ class AsgiClient:
         self._clock = clock
         self._telemetry = telemetry
         self._on_upload = on_upload
+        self._new_scope = new_scope
         self._multiplexed = scope.get("http_version", "1.1") in ("2", "3")
         self._unread = announces_body(scope)
         self._uploaded = False
@@ -109,7 +112,8 @@ class AsgiClient:
                 end = True
         if self._cut:
             return
-        with CancelScope(deadline=self._clock() + WRITE_TIMEOUT) as patience:
+        patience = self._new_scope(deadline=self._clock() + WRITE_TIMEOUT)
+        with patience:
             try:
                 await self._write(head, b"".join(parts) if len(parts) != 1 else parts[0], end)
             except OSError:  # the specification's way to say that the client is gone (ASGI HTTP 2.4)

@@ -166,7 +166,8 @@ class Connection:
         except BadRequest as bad:
             self._bad_body = bad
             return ClientGone()
-        self._unpause()
+        if self._paused:
+            self._unpause()
         if data:
             return ClientData(data)
         if parser.complete:
@@ -268,10 +269,10 @@ class Connection:
             self._writer = ResponseWriter("GET", "1.1")
             self._drive(self._refusal(bad))
             return
-        self._unpause()
+        if self._paused:
+            self._unpause()
         if head is not None:
             self._partial = False
-            self._alarm.set(math.inf)
             self._writer = ResponseWriter(head.method, head.http_version)
             self._closing = not parser.persistent
             self._drive(server.gateway.begin(head, server.clock()))

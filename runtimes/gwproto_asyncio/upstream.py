@@ -15,8 +15,9 @@ from gwproto_asyncio.loops import Clock, prepare, protocol_of
 from gwproto_io import upstream
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser
+from gwproto_io.keyring import Credentials, Keyring, Keyrings
 from gwproto_io.pool import Leases
-from gwproto_io.upstream import Credentials, Keyring, Keyrings, loss_reason
+from gwproto_io.upstream import loss_reason
 
 logger = logging.getLogger("gwproto")
 
@@ -123,7 +124,7 @@ class Connection:
         self._parser = ResponseParser(number, request.method, reused=self.used, codec=codec)
         self._announced = False
         if self._transport is not None:
-            self._write(self._transport, data)
+            self._write(self._transport, data)  # whoever performs this looks for events next
             return
         self._data = data
         self._dialling = dialling = asyncio.get_running_loop().create_task(
@@ -159,6 +160,8 @@ class Connection:
             return
         data, self._data = self._data, b""
         self._write(self._transport, data)
+        if self._announced and self._owner is not None:
+            self._owner.post(())
 
     def data_received(self, data: bytes) -> None:
         owner = self._owner
@@ -202,7 +205,6 @@ class Connection:
         transport.write(data)
         if not self._full and not self._announced:  # over TLS there may have been room already
             self._announce(self._owner)
-            self._owner.post(())
 
     def _announce(self, owner: "Upstreams") -> None:
         self._announced = True

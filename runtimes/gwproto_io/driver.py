@@ -80,6 +80,9 @@ class Scope(Protocol):
 
     deadline: float
 
+    @property
+    def cancelled_caught(self) -> bool: ...
+
     def cancel(self) -> None: ...
 
     def __enter__(self) -> "Scope": ...
@@ -153,7 +156,7 @@ async def drive(
                 while not (commands or waiting or interrupts.pending or exchange.deadline < scope.deadline):
                     event = source.take() or await source.next_event()
                     commands = exchange.receive(event, clock())
-                    if exchange.finished or exchange.receiving:
+                    if exchange.finished or source is client:  # who is listened to next may be another
                         break
                     if len(commands) == 1 and isinstance(commands[0], SendData):
                         waiting = client.send(commands[:1])  # type: ignore[arg-type]

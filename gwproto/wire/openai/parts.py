@@ -26,7 +26,7 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
-def fields_of(raw: Raw | bytes | None) -> RawFields:
+def fields_of(raw: Raw | None) -> RawFields:
     """The members of an object that are not null; none for anything but an object."""
     if raw is None:
         return {}

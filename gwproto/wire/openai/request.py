@@ -7,7 +7,7 @@ on byte for byte, unknown ones included.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, cast
+from typing import cast
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -18,7 +18,7 @@ from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai.adapt import adapt
 from gwproto.wire.openai.parts import value_of
-from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part, PlainMessage
+from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part, PlainMessages, Texts
 from gwproto.wire.strict import MAX_DEPTH, too_deep
 
 PATH = "/chat/completions"
@@ -36,7 +36,8 @@ _LONG = 16384  # bytes of a body from which on looking for brackets is what take
 
 _body_decoder = msgspec.json.Decoder(Body)
 _fields_decoder = msgspec.json.Decoder(RawFields)
-_plain_decoder = msgspec.json.Decoder(Annotated[list[PlainMessage], msgspec.Meta(min_length=1)])
+_texts_decoder = msgspec.json.Decoder(Texts)
+_plain_decoder = msgspec.json.Decoder(PlainMessages)
 _encoder = msgspec.json.Encoder()
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -138,10 +139,16 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
 
 
 def _plain_messages(fields: RawFields) -> list[Message] | None:
-    """The messages, if they are valid and of a form that cannot be deep: then nobody need look for brackets in them."""
+    """Those messages of which there is more to ask, if all are valid and of a form that cannot be deep: then nobody
+    need look for brackets in them."""
     raw = fields.get("messages")
     if raw is None:
         return None
+    try:
+        _texts_decoder.decode(raw)
+        return []
+    except msgspec.DecodeError:
+        pass
     try:
         return cast("list[Message]", _plain_decoder.decode(raw))
     except msgspec.DecodeError:
