@@ -79,7 +79,6 @@ class Driver:
     def __init__(self, exchange: Exchange, client: Client, upstreams: Upstreams, alarm: Alarm) -> None:
         self._exchange, self._client, self._upstreams = exchange, client, upstreams
         self._alarm, self._clock = alarm, alarm.clock
-        self._inbox = upstreams.inbox
         self._pending: deque[ClientGone | Draining] = deque()
         self._deadline = _START  # as it was after the last input
         self._busy = False
@@ -96,17 +95,15 @@ class Driver:
 
         Performing may call back and so come here again: whoever is at it will look for more.
         """
-        exchange, client, pending, inbox = self._exchange, self._client, self._pending, self._inbox
+        exchange, client, pending, inbox = self._exchange, self._client, self._pending, self._upstreams.inbox
         if self._busy or exchange.finished:
             return
         self._busy = True
-        more = True
         try:
             if self._deadline == _START:
                 self._perform(exchange.start(self._clock()))
                 self._deadline = exchange.deadline
-                more = not exchange.finished
-            while more:
+            while not exchange.finished:
                 now = self._clock()
                 if pending:
                     commands = exchange.receive(pending.popleft(), now)
@@ -124,7 +121,8 @@ class Driver:
                 elif commands:
                     self._perform(commands)
                 self._deadline = exchange.deadline
-                more = bool(inbox or pending or exchange.receiving) and not exchange.finished
+                if not (inbox or pending or exchange.receiving):
+                    break  # a deadline that has passed meanwhile is the alarm's
         except Exception:
             logger.exception("exchange failed inside the gateway")
             self.abandon()
