@@ -100,13 +100,13 @@ class Driver:
         if self._busy or exchange.finished:
             return
         self._busy = True
-        more = True
         try:
             if self._deadline == _START:
-                self._perform(exchange.start(self._clock()))
+                commands = exchange.start(self._clock())
+                if commands:
+                    self._perform(commands)
                 self._deadline = exchange.deadline
-                more = not exchange.finished
-            while more:
+            while not exchange.finished:
                 now = self._clock()
                 if pending:
                     commands = exchange.receive(pending.popleft(), now)
@@ -119,12 +119,15 @@ class Driver:
                     if event is None:
                         break
                     commands = exchange.receive(event, now)
-                if len(commands) == 1 and isinstance(command := commands[0], SendData):
+                if not commands:
+                    pass
+                elif len(commands) == 1 and isinstance(command := commands[0], SendData):
                     client.send((command,))  # most of what a stream is
-                elif commands:
+                else:
                     self._perform(commands)
                 self._deadline = exchange.deadline
-                more = bool(inbox or pending or exchange.receiving) and not exchange.finished
+                if not (inbox or pending or exchange.receiving):
+                    break
         except Exception:
             logger.exception("exchange failed inside the gateway")
             self.abandon()
@@ -150,7 +153,8 @@ class Driver:
         for command in commands:
             if isinstance(command, SENDS):
                 sends.append(command)
-            elif isinstance(command, CloseUpstream):
+                continue
+            if isinstance(command, CloseUpstream):
                 self._upstreams.close(command.attempt)
             elif sends:
                 self._client.send(sends)
