@@ -21,7 +21,16 @@ from anyio import (
 from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
-from gwproto import Event, Headers, LossReason, Origin, UpstreamEnd, UpstreamLost, UpstreamOpened, UpstreamRequest
+from gwproto import (
+    Event,
+    Headers,
+    LossReason,
+    Origin,
+    UpstreamEnd,
+    UpstreamLost,
+    UpstreamOpened,
+    UpstreamRequest,
+)
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser, encode_head, joined
 from gwproto_io.pool import Leases
