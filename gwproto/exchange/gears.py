@@ -99,9 +99,10 @@ def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | N
 
 def fit(shape: Shape, frame: bytes) -> bytes:
     """What goes out for ``frame``; ``b""`` when it is not of this shape."""
-    if not frame.startswith(shape.prefix) or not frame.endswith(shape.suffix):
+    begin, end = len(shape.prefix), len(frame) - len(shape.suffix)
+    if begin > end or not frame.startswith(shape.prefix) or not frame.endswith(shape.suffix):
         return b""
-    text = frame[len(shape.prefix) : -len(shape.suffix)]
+    text = frame[begin:end]
     if shape.middle:
         text, _, padding = text.partition(shape.middle)
         if not _is_text(padding):
@@ -293,8 +294,8 @@ class StreamBody(Body):
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
             if text and not chunk.remembered and settled(self._decode):
-                padding = chunk.extra.get("obfuscation", b"") if chunk.extra else b""
-                self._shape = learn(frame.raw, out[-1], text, bytes(padding))
+                padding = chunk.extra.get("obfuscation") if chunk.extra else None
+                self._shape = learn(frame.raw, out[-1], text, b"" if padding is None else bytes(padding))
         if normaliser.done:
             self._complete(out)
 

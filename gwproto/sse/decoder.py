@@ -66,7 +66,8 @@ class Decoder:
         Raises :class:`WireError` when a line or an event is over the limit; if events were completed before that in
         the same read, they are returned and the next call raises.
         """
-        if self._broken:
+        broken = self._broken
+        if broken:
             raise WireError("an event is over the size limit")
         frames: list[Frame] = []
         pos = 0
@@ -98,10 +99,11 @@ class Decoder:
         if raw.startswith(b"event: "):
             first = raw.find(b"\n") + 1
             name = raw[7 : first - 1]
+        if len(raw) <= first + 8:
+            return None
         payload = raw[first + 6 : -2]
         if (
-            not payload
-            or not raw.startswith(b"data: ", first)
+            not raw.startswith(b"data: ", first)
             or _LF in payload
             or _CR in raw
             or len(raw) > self._max + 2

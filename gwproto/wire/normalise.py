@@ -172,7 +172,8 @@ class Normaliser:
 
     def receive(self, chunk: Chunk) -> list[Chunk]:
         """What the client gets of ``chunk``, at once: the very object if nothing had to change, or nothing at all."""
-        if self.done or self.failure is not None:
+        failed = self.failure
+        if self.done or failed is not None:
             return []
         if chunk.failure is not None:
             self.failure = chunk.failure

@@ -171,7 +171,7 @@ class Connection:
             self._unpause()
         if data:
             return ClientData(data)
-        if parser.complete:
+        if self._parser.complete:  # by now
             return ClientEnd()
         return ClientGone() if self._eof else None
 

@@ -66,8 +66,10 @@ class _Known:
         if not self.after:
             return start
         end = data.find(b"\r", start, start + _LENGTH_DIGITS + 1)
+        if end < 0:
+            return 0
         length = data[start:end]
-        if end < 0 or not length.isdigit() or not data.startswith(self.after, end):
+        if not length.isdigit() or not data.startswith(self.after, end):
             return 0
         if length != self.length:
             self.length = length

@@ -68,13 +68,15 @@ def plain(text: str) -> str:
     return "".join([c if c.isprintable() else "\ufffd" for c in text[:LONGEST]])
 
 
+#: How many names are remembered.
+NAMES = 4096
+
+
 class Names(dict[str, str]):
     """What :func:`plain` makes of names that are the configuration's, and therefore few."""
 
-    LIMIT = 4096
-
     def __missing__(self, name: str) -> str:
-        if len(self) >= self.LIMIT:
+        if len(self) >= NAMES:
             self.clear()
         found = self[name] = plain(name)
         return found
