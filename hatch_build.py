@@ -63,6 +63,8 @@ class CompiledBuild(BuildHookInterface[Any]):
     """Puts the extensions into the wheel, beside the source that they take precedence over."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":  # whose source may change at any time
+            return
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         os.chdir(self.root)
@@ -72,4 +74,5 @@ class CompiledBuild(BuildHookInterface[Any]):
         build_data["infer_tag"] = True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        self._folder.cleanup()
+        if version != "editable":
+            self._folder.cleanup()

@@ -176,6 +176,7 @@ def test_a_clean_stream_is_forwarded_untouched() -> None:
     assert run([data]) == (data, True, None)
 
 
+@pytest.mark.interpreted
 def test_relaying_returns_the_very_read() -> None:
     """Nothing is copied frame by frame once the shape is known."""
     body = stream_body()
@@ -186,6 +187,7 @@ def test_relaying_returns_the_very_read() -> None:
     assert body.progress
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("usage", [{}, {"usage": None}])
 def test_a_frame_that_reads_have_cut_is_passed_on_without_a_look(usage: dict[str, None]) -> None:
     """Once the shape is known: wherever the cut is, and in however many pieces the frame comes."""
@@ -206,6 +208,7 @@ def test_a_frame_that_reads_have_cut_is_passed_on_without_a_look(usage: dict[str
         assert body.receive(second[-1:]) == text("日本\\n")
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     "part",
     [
@@ -230,6 +233,7 @@ def test_what_is_not_utf8_is_repaired_among_frames_that_fit() -> None:
     assert body.receive(text("日本")) == text("日本")
 
 
+@pytest.mark.interpreted
 def test_splicing_moves_the_text_into_the_clients_shape() -> None:
     """The provider counts usage in every chunk because we asked for it; this client did not ask."""
     body = stream_body()

@@ -325,7 +325,7 @@ class ChatExchange(Exchange):
         history.served = attempt
         self._hedge_at = self._total_at = math.inf  # the attempt's own clocks run on
         upstream_time = history.upstream_time(now)
-        own_time = now - self.began_at - upstream_time
+        own_time = max(0.0, now - self.began_at - upstream_time)
         size = None if self._course.request.stream else length
         commands += self._response.commit(attempt, history.attempts, own_time, upstream_time, size)
         return commands

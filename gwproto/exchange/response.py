@@ -54,13 +54,10 @@ class Response:
     def commit(
         self, attempt: Attempt, attempts: int, gateway_time: float, upstream_time: float, length: int | None
     ) -> Sequence[Command]:
-        """The head of a success; nothing when a heartbeat has sent one already. ``length`` None: a stream. Clocks may
-        err, so that ``gateway_time`` is a little below 0."""
+        """The head of a success; nothing when a heartbeat has sent one already. ``length`` None: a stream."""
         if self.status:
             return []
         self.status = 200
-        if gateway_time < 0.0:
-            gateway_time = 0.0
         form = _STREAM if length is None else (_JSON, (b"content-length", b"%d" % length))
         headers = (
             *form,

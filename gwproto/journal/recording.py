@@ -113,7 +113,6 @@ class RecordedExchange(Exchange):
         self._exchange = exchange
         self._number = number
         self._sink = sink
-        self.wake = _nobody
         exchange.wake = self._woken
         self._follow()
 
@@ -155,7 +154,3 @@ class RecordedExchange(Exchange):
             self._follow()
         self._sink(Note(now, self._number, what, tuple(commands), outcome=self.outcome))
         return commands
-
-
-def _nobody() -> None:
-    pass

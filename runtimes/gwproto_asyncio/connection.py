@@ -16,6 +16,7 @@ from gwproto import (
     Exchange,
     Headers,
     SendData,
+    SendEnd,
     SendHead,
 )
 from gwproto_asyncio.driver import Driver
@@ -182,23 +183,21 @@ class Connection:
             if data:
                 self._transport.write(data)
             return
-        parts: list[bytes] = []
+        head = b""
         body: list[bytes] = []
         for command in commands:
             if isinstance(command, SendData):
                 body.append(command.data)
             elif isinstance(command, SendHead):
-                parts.append(self._head(command.status, command.headers))
-            elif isinstance(command, Delegate):
+                head = self._head(command.status, command.headers)
+            elif isinstance(command, SendEnd):
+                self._ended = True
+            else:
                 self._delegate(command)
                 return
-            else:
-                self._ended = True
-        if body:
-            parts.append(self._writer.data(b"".join(body)))
-        if self._ended:
-            parts.append(self._writer.end())
-        self._write(b"".join(parts))
+        data = self._writer.data(b"".join(body))
+        end = self._writer.end() if self._ended else b""
+        self._write(b"".join((head, data, end)))
 
     def abort(self) -> None:
         if not self._cut:

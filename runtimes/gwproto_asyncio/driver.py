@@ -101,7 +101,9 @@ class Driver:
         self._busy = True
         try:
             if self._deadline == _START:
-                self._perform(exchange.start(self._clock()))
+                commands = exchange.start(self._clock())
+                if commands:
+                    self._perform(commands)
                 self._deadline = exchange.deadline
             while not exchange.finished:
                 now = self._clock()
@@ -116,9 +118,11 @@ class Driver:
                     if event is None:
                         break
                     commands = exchange.receive(event, now)
-                if len(commands) == 1 and isinstance(command := commands[0], SendData):
+                if not commands:
+                    pass
+                elif len(commands) == 1 and isinstance(command := commands[0], SendData):
                     client.send((command,))  # most of what a stream is
-                elif commands:
+                else:
                     self._perform(commands)
                 self._deadline = exchange.deadline
                 if not (inbox or pending or exchange.receiving):
@@ -148,7 +152,8 @@ class Driver:
         for command in commands:
             if isinstance(command, SENDS):
                 sends.append(command)
-            elif isinstance(command, CloseUpstream):
+                continue
+            if isinstance(command, CloseUpstream):
                 self._upstreams.close(command.attempt)
             elif sends:
                 self._client.send(sends)
