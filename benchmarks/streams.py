@@ -19,7 +19,7 @@ from typing import NamedTuple
 from benchmarks import meter, overhead, scale, servers
 
 PACE = 0.4  # seconds between two events of a stream; servers.EVEN has it in milliseconds
-OPENING = 500  # streams a second
+OPENING = 250  # streams a second
 SETTLING = 2.0  # seconds from the last stream's beginning, until events are looked at
 
 MEMORY = 64 * 1024  # bytes of a stream

@@ -210,6 +210,7 @@ def test_shares_are_of_the_time_between_two_looks() -> None:
 def test_whose_connections_they_are() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
+        workers.await_listeners(port, 1)
         with socket.create_connection(("127.0.0.1", port)), listener.accept()[0]:
             assert workers.owners(port, [os.getpid()]) == [1]
     assert workers.idle({0}) >= 0
