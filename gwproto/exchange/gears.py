@@ -90,8 +90,9 @@ def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | N
         return None
     prefix, middle, suffix = around
     out_prefix, out_middle, out_suffix = out_around
+    between = suffix + prefix
     return Shape(
-        *(prefix, middle, suffix, suffix + prefix),
+        *(prefix, middle, suffix, between, 2 * len(between)),
         *(out_prefix, out_middle, out_suffix, out_suffix + out_prefix),
         relay,
     )
@@ -173,9 +174,11 @@ class StreamBody(Body):
 
     def receive(self, data: bytes) -> bytes:
         shape = self._shape
-        if shape is not None and not (self._tail or self._within) and (sent := fit(shape, data)):
-            self.progress = True
-            return sent  # the steady state
+        if shape is not None and len(data) < shape.double and not (self._tail or self._within):
+            sent = fit(shape, data)  # one frame, mostly
+            if sent:
+                self.progress = True
+                return sent
         self.progress = False
         if self._tail:
             data = self._tail + data

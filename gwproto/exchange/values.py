@@ -51,6 +51,7 @@ class Shape(Struct, frozen=True, gc=False):
     middle: bytes
     suffix: bytes
     between: bytes
+    double: int  # bytes that two such frames have at least
     out_prefix: bytes
     out_middle: bytes
     out_suffix: bytes
