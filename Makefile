@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording lock clean
+.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording growth streams workers compiled test-compiled lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -49,6 +49,29 @@ routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with th
 recording: .venv/serve.stamp  ## what records and metrics cost, and what faults of their store do; flags in ARGS
 	$(BIN)/python -m benchmarks.recording $(ARGS)
 
+growth: .venv/serve.stamp  ## what more targets, open streams and longer prompts add to a request; flags in ARGS
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+streams: .venv/serve.stamp  ## 2000 streams on one worker: memory, and how late events are; flags in ARGS
+	$(BIN)/python -m benchmarks.streams $(ARGS)
+
+workers: .venv/serve.stamp  ## how much more two workers serve than one; flags in ARGS
+	$(BIN)/python -m benchmarks.workers $(ARGS)
+
+compiled: .venv/compile.stamp  ## the hot modules as C extensions, in build/compiled; needs a C compiler and Python's headers
+	rm -rf build/compiled
+	HATCH_BUILD_HOOKS_ENABLE=1 $(PIP) install --no-deps --no-build-isolation --target build/compiled .
+
+test-compiled: .venv/test.stamp compiled  ## tests of what is compiled; flags in ARGS
+	$(BIN)/pytest -o pythonpath="build/compiled . runtimes tests" -m "not interpreted" -n $(WORKERS) --dist worksteal \
+		$(COMPILED_TESTS) $(ARGS)
+
+COMPILED_TESTS := $(patsubst %,tests/test_%.py,compiled scenarios scenarios_split scenarios_cancelled gears sse exchange \
+	exchange_limits single_flight hedging gateway keys simulator rotation routing_router routing_health routing_plan routing_quota \
+	routing_lineup policy_auth policy_ratelimit wire_goldens wire_stream wire_completion wire_request wire_errors wire_normalise \
+	wire_thinking journal_replay codec_requests codec_responses io_http1 io_http1_server io_chunked pool asyncio_connection \
+	asyncio_driver asyncio_server asyncio_upstream ops_records ops_store ops_metrics)
+
 screenshots: .venv/test.stamp  ## the pictures of docs/console.md; needs Debian's chromium
 	cd tests && ../$(BIN)/python -m screenshots
 
@@ -56,6 +79,8 @@ lock:  ## renew the locked versions; needs uv
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra test --output-file tests/requirements.txt pyproject.toml -
 	printf 'hatchling>=1.27\n' | uv pip compile $(LOCKING) --extra quart --extra trio --extra cli --extra fast --constraints tests/requirements.txt \
 		--output-file runtimes/requirements.txt pyproject.toml -
+	printf 'mypy[mypyc]>=1.15\n' | uv pip compile $(LOCKING) --constraints tests/requirements.txt \
+		--output-file runtimes/compiling.txt -
 
 LOCKING := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock"
@@ -72,7 +97,11 @@ clean:
 	$(LINK)
 	@touch $@
 
+.venv/compile.stamp: runtimes/compiling.txt .venv/serve.stamp
+	$(INSTALL) $<
+	@touch $@
+
 .venv/test.stamp: tests/requirements.txt pyproject.toml | .venv/bin/python
 	$(INSTALL) $<
 	$(LINK)
-	@touch $@ .venv/serve.stamp
+	@touch $@ .venv/serve.stamp .venv/compile.stamp

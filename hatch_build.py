@@ -14,9 +14,6 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-ROOT = Path(__file__).parent
-FOLDERS = {"gwproto": ROOT}  # where packages are; all others are under runtimes/
-
 COMPILED = tuple(
     f"{package}.{module}"
     for package, modules in {
@@ -28,6 +25,11 @@ COMPILED = tuple(
         "gwproto.sse": "decoder encoder",
         "gwproto.wire": "assemble delay effort limits native normalise strict thinking translate whole",
         "gwproto.wire.openai": "adapt completion errors parts request stream usage",
+        "gwproto_io": "chunked http1 http1_server pool",
+        "gwproto_io.codec": "heads httptools_codec",
+        "gwproto_asyncio": "connection driver loops upstream",
+        "gwproto_ops": "metrics responses",
+        "gwproto_ops.records": "figures record writing",
     }.items()
     for module in modules.split()
 )
@@ -42,7 +44,7 @@ def source_of(module: str) -> Path:
 def compile_into(folder: Path) -> list[Path]:
     """Compile all modules; the extensions, inside ``folder``. Ends the process where one cannot be compiled."""
     from mypyc.build import mypycify
-    from setuptools import Distribution
+    from setuptools import Distribution  # type: ignore[import-untyped]  # it comes without types
 
     os.environ["MYPYPATH"] = "runtimes"
     options = ["--config-file=", "--explicit-package-bases", "--strict-bytes", "--follow-imports=silent"]
@@ -61,6 +63,8 @@ class CompiledBuild(BuildHookInterface[Any]):
     """Puts the extensions into the wheel, beside the source that they take precedence over."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "editable":  # whose source may change at any time
+            return
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         os.chdir(self.root)
@@ -70,4 +74,5 @@ class CompiledBuild(BuildHookInterface[Any]):
         build_data["infer_tag"] = True
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        self._folder.cleanup()
+        if version != "editable":
+            self._folder.cleanup()

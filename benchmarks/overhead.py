@@ -235,9 +235,16 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runtime",
         action="append",
-        choices=[*RUNTIMES, *[name + servers.WITH_H11 for name in RUNTIMES], "relay"],
-        help="what to measure, may be repeated (default: all of them); those with -h11 as if httptools was not"
-        " installed; relay is a bare proxy on trio and h11",
+        choices=[
+            *[name + more for more in ("", servers.WITH_H11, servers.COMPILED) for name in RUNTIMES],
+            "relay",
+        ],
+        metavar="NAME",
+        help=f"what to measure, may be repeated (default: {', '.join(RUNTIMES)}); those with -h11 as if httptools was"
+        " not installed, those with -compiled from what `make compiled` made; relay is a bare proxy on trio and h11",
+    )
+    parser.add_argument(
+        "--compiled", action="store_true", help="all gateways compiled: -compiled after each --runtime"
     )
     parser.add_argument(
         "--reference",
@@ -274,6 +281,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if options.quick:
         options.rounds, options.duration = 2, 0.3
     options.runtime = options.runtime or list(RUNTIMES)
+    if options.compiled:
+        options.runtime = [
+            name if name == "relay" else name.removesuffix(servers.COMPILED) + servers.COMPILED
+            for name in options.runtime
+        ]
     return options
 
 

@@ -18,6 +18,8 @@ from benchmarks import load
 
 START_LIMIT = 20.0  # seconds until a server must answer
 WITH_H11 = "-h11"  # ends the name of a runtime that is to do without httptools
+COMPILED = "-compiled"  # ends the name of a runtime whose hot modules are to be compiled (docs/compiled.md)
+COMPILED_PATH = Path(__file__).parent.parent / "build" / "compiled"
 CLIENT_KEY = "bench-client-key"
 PROVIDERS = 12
 MODELS = 10  # of each provider
@@ -200,6 +202,7 @@ def command(
     if name == "relay":
         return [sys.executable, "-m", "benchmarks.relay", str(port), str(provider_port)]
     (directory / "gateway.toml").write_text(configuration(provider_port, *size))
+    name = name.removesuffix(COMPILED)
     gwproto = ["-m", "gwproto_cli"]
     if name.endswith(WITH_H11):
         gwproto = ["-c", "import sys; sys.modules['httptools'] = None; import gwproto_cli.__main__"]
@@ -235,6 +238,11 @@ def serving(
         "XDG_STATE_HOME": str(directory),
         **(settings or {}),
     }
+    if name.endswith(COMPILED):
+        if not COMPILED_PATH.is_dir():
+            raise BenchmarkError(f"{name}: nothing is compiled; `make compiled` does it")
+        # Without PYTHONSAFEPATH the current directory's modules would come first.
+        environment |= {"PYTHONPATH": str(COMPILED_PATH), "PYTHONSAFEPATH": "1"}
     chat = load.request(load.Job(port, 0, "mock-plain", 1, 0, 0.0, key=CLIENT_KEY))
     try:
         with started(argv, environment, directory, port, "/livez", chat, cores=cores) as server:

@@ -32,6 +32,7 @@ from gwproto.routing.router import Router
 from gwproto.values import RequestHead
 
 _NOBODY = Accepted("")
+_CHAT = "/v1/chat/completions"
 _RETRY_SOON = (b"retry-after", b"1")
 #: Whoever restarts what does not answer these must not be refused.
 _PROBES = frozenset(("/livez", "/readyz", "/health/liveliness", "/health/readiness"))
@@ -93,6 +94,8 @@ class Gateway:
         return exchange
 
     def _begin(self, head: RequestHead, now: float) -> Exchange:
+        if head.target == _CHAT:  # as it is mostly written
+            return self._begin_chat(head, now)
         path = _normal(path_of(head.target))
         if path == "/chat/completions":
             return self._begin_chat(head, now)
@@ -180,7 +183,7 @@ class Gateway:
         return self._limits
 
     def _begin_chat(self, head: RequestHead, now: float) -> Exchange:
-        endpoint = "/v1/chat/completions"
+        endpoint = _CHAT
         if head.method != "POST":
             return self._wrong_method(head, now, endpoint)
         client = self._authenticate(head, endpoint, now)

@@ -42,7 +42,7 @@ def run(
 
 
 def transcoded(pieces: Iterable[bytes], *, cut: bool = False) -> tuple[bytes, bool, FailureClass | None]:
-    with patch.object(gears, "learn", lambda raw, sent, text: None):
+    with patch.object(gears, "learn", lambda *_: None):
         return run(pieces, cut=cut)
 
 
@@ -95,6 +95,22 @@ ODD = [
     chunk({"reasoning_content": "why"}),
     chunk({"content": "other id"}, id="c2"),
     chunk({"content": "with usage"}, usage=None),
+    *[
+        chunk({"content": word}, usage=None, obfuscation=padding)
+        for word, padding in (
+            ("p", "xyz"),
+            ("q", "v"),
+            ("日", "w"),
+            ("m", "m"),
+            ("o", ""),
+            ("p", "a\n"),
+            ("", "x"),
+        )
+    ],
+    chunk({"content": "padded"}, usage=None, obfuscation="xx").replace(b"xx", b'x"x'),
+    chunk({"content": "padded"}, usage=None, obfuscation="xx").replace(b"xx", b"x\xffx"),
+    chunk({"content": "padded"}, usage=None, obfuscation=1),
+    chunk({"content": "padded"}, obfuscation="n", usage=None),
     chunk({"content": "x"}, "stop"),
     chunk({"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": {"name": "f"}}]}),
     STOP,
@@ -160,6 +176,7 @@ def test_a_clean_stream_is_forwarded_untouched() -> None:
     assert run([data]) == (data, True, None)
 
 
+@pytest.mark.interpreted
 def test_relaying_returns_the_very_read() -> None:
     """Nothing is copied frame by frame once the shape is known."""
     body = stream_body()
@@ -170,6 +187,7 @@ def test_relaying_returns_the_very_read() -> None:
     assert body.progress
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("usage", [{}, {"usage": None}])
 def test_a_frame_that_reads_have_cut_is_passed_on_without_a_look(usage: dict[str, None]) -> None:
     """Once the shape is known: wherever the cut is, and in however many pieces the frame comes."""
@@ -190,6 +208,7 @@ def test_a_frame_that_reads_have_cut_is_passed_on_without_a_look(usage: dict[str
         assert body.receive(second[-1:]) == text("日本\\n")
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     "part",
     [
@@ -214,6 +233,7 @@ def test_what_is_not_utf8_is_repaired_among_frames_that_fit() -> None:
     assert body.receive(text("日本")) == text("日本")
 
 
+@pytest.mark.interpreted
 def test_splicing_moves_the_text_into_the_clients_shape() -> None:
     """The provider counts usage in every chunk because we asked for it; this client did not ask."""
     body = stream_body()
@@ -223,12 +243,42 @@ def test_splicing_moves_the_text_into_the_clients_shape() -> None:
     assert out == text("b\\")
 
 
+@pytest.mark.parametrize("usage", [{}, {"usage": None}])
+def test_padding_that_hides_how_long_a_text_is_may_vary(usage: dict[str, None]) -> None:
+    def came(word: str, padding: str) -> bytes:
+        return chunk({"content": word}, **usage, obfuscation=padding)
+
+    def goes(word: str, padding: str) -> bytes:
+        return chunk({"content": word}, obfuscation=padding)
+
+    texts = [("b", "xyz"), ("日本\n", "w"), ("d", "a\\")]
+    body = stream_body()
+    body.receive(ROLE + came("a", "x"))
+    with patch.object(gears.StreamBody, "_take", lambda *_: pytest.fail("transcoded")):
+        for word, padding in texts:
+            assert body.receive(came(word, padding)) == goes(word, padding)
+        read = b"".join([came(*both) for both in texts])
+        assert body.receive(read) == b"".join([goes(*both) for both in texts])
+        assert body.progress
+    assert json.loads(body.receive(came("e", ""))[6:])["obfuscation"] == ""
+
+
 def test_a_frame_whose_text_cannot_be_located_teaches_nothing() -> None:
     for word in ("id", "m"):
         frame = text(word)
         assert learn(frame, frame, word) is None
     escaped = text('"')
     assert learn(escaped, escaped, '"') is None
+    for raw, sent in ((text("a"), text("b")), (chunk({}, x="a"), text("a") * 2)):
+        assert learn(raw, sent, "a") is None
+
+
+def test_padding_that_cannot_be_located_teaches_nothing() -> None:
+    frame = chunk({"content": "a"}, obfuscation="b")
+    assert learn(frame, frame, "a", b'"b"') is not None
+    for padding in (b'"a"', b'"c"', b'"id"', b"null", b'"', b"{}"):
+        assert learn(frame, frame, "a", padding) is None
+    assert learn(frame, text("a"), "a", b'"b"') is None
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -259,6 +309,16 @@ def test_how_a_stream_may_end(data: bytes, kind: FailureClass | None, cut: bool)
     assert failed is kind
     assert complete is (kind is None)
     assert out.endswith(DONE) is complete
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize(("last", "kind"), [(DONE, None), (chunk({}, "error"), FailureClass.SERVER)])
+def test_nothing_follows_the_end(line_end: bytes, last: bytes, kind: FailureClass | None) -> None:
+    data = (ROLE + text("a") + last + text("b") + DONE).replace(b"\n", line_end)
+    out, complete, failed = run([data])
+    assert (complete, failed) == (kind is None, kind)
+    assert b'"b"' not in out
+    assert out.count(DONE) == complete
 
 
 def test_names_that_the_provider_leaves_out_are_ours() -> None:

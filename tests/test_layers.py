@@ -16,13 +16,14 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "gwproto"
 RUNTIMES = ROOT / "runtimes"
 
-_VALUES = {"failures", "values"}
+_VALUES = {"failures", "values", "compiling"}
 _VOCABULARY = _VALUES | {"events", "commands"}
 _SETTINGS = _VALUES | {"config"}
 _DECISIONS = _SETTINGS | {"wire", "routing", "policy", "sse"}
 
 # A part of the core, and the other parts it may import. Parts of one layer do not know each other.
 LAYERS: dict[str, set[str]] = {
+    "compiling": set(),
     "failures": set(),
     "values": set(),
     "events": _VALUES,
@@ -46,7 +47,7 @@ LAYERS["testing"] = set(LAYERS)
 
 # A runtime, and the other packages it may import beside the standard library.
 PACKAGES: dict[str, set[str]] = {
-    "gwproto": {"msgspec"},
+    "gwproto": {"msgspec", "mypy_extensions"},  # of the latter one type, for type checkers alone
     "gwproto_io": {"gwproto", "msgspec", "h11", "httptools", "anyio", "sniffio"},
     "gwproto_ops": {"gwproto", "msgspec", "psycopg", "prometheus_client", "opentelemetry"},
     "gwproto_asgi": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "sniffio"},

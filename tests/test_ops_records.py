@@ -21,7 +21,8 @@ from gwproto_ops.records.figures import (
     of_requests,
     percentiles,
 )
-from gwproto_ops.records.record import LONGEST, Attempt, Line, kept, line, plain, read, values
+from gwproto_ops.records.lines import Attempt, Line
+from gwproto_ops.records.record import LONGEST, kept, line, plain, read, values
 from support.outcomes import CONSIDERED, NOON, PLAIN, random_outcomes
 
 ATTEMPTS = (
@@ -91,13 +92,13 @@ def test_what_is_not_known_is_null() -> None:
 
 
 def test_a_record_that_was_kept_is_as_it_was_and_has_its_candidates() -> None:
-    record = read(kept(values(PLAIN)), CONSIDERED, [["alpha/big", "server"]])
+    record = read(kept([values(PLAIN)])[0], CONSIDERED, [["alpha/big", "server"]])
     assert {name: getattr(record, name) for name in Line.__struct_fields__} == msgspec.structs.asdict(
         EXPECTED
     )
     assert record.candidates == PLAIN.candidates
     assert [one.reason for one in record.candidates] == ["tried: server", "", "cooling down"]
-    assert read(kept(values(PLAIN))).candidates == ()
+    assert read(kept([values(PLAIN)])[0]).candidates == ()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The recorder: a queue in front of a thread, which feeds metrics, traces and the store."""
 
+import io
 import json
 import logging
 import signal
@@ -15,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from gwproto import ConfigurationError, Outcome
+from gwproto_ops import access
 from gwproto_ops.records import Recorder, recorder, sqlite
 from support.outcomes import NOON, PLAIN, ids, random_outcomes
 
@@ -159,6 +161,90 @@ def test_a_queue_that_is_full_drops_and_counts() -> None:
     go.set()
     records.close()
     assert (records.waiting, records.dropped) == (0, 2)
+
+
+class Stream(io.StringIO):
+    """A log's output that takes a line only when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.go, self.flushed = threading.Event(), threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        self.go.wait()
+        return super().write(text)
+
+    def flush(self) -> None:
+        self.flushed.set()
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Stream:
+    monkeypatch.setattr(access.Writer, "PAUSE", 0.0)
+    return Stream()
+
+
+def test_a_log_that_blocks_does_not_hold_up_the_store(tmp_path: Path, stream: Stream) -> None:
+    sink = Sink(3)
+    with access.enabled(stream) as log:
+        records = Recorder(f"sqlite:///{tmp_path}/r.db", sinks=(sink,), log=log, wall=at_noon)
+        for number in range(3):
+            records.put(replace(PLAIN, request_id=str(number)))
+            assert stream.reached.wait(20)
+        assert sink.full.wait(20)
+        records.close()
+        assert [one["request_id"] for one in asked(records)["data"]] == ["2", "1", "0"]
+        assert stream.getvalue() == ""
+        stream.go.set()
+    assert [json.loads(text)["request_id"] for text in stream.getvalue().splitlines()] == ["0", "1", "2"]
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_log(stream: Stream) -> None:
+    reached, go = threading.Event(), threading.Event()
+
+    def slow(batch: Sequence[Outcome]) -> None:
+        reached.set()
+        go.wait()
+
+    stream.go.set()
+    with access.enabled(stream) as log:
+        records = Recorder("", limit=3, sinks=(slow,), log=log)
+        records.put(PLAIN)
+        assert reached.wait(20)
+        for number in range(5):
+            stream.flushed.clear()
+            records.put(replace(PLAIN, request_id=str(number)))
+            while f'"request_id":"{number}"' not in stream.getvalue():
+                assert stream.flushed.wait(20)
+                stream.flushed.clear()
+        assert (records.waiting, records.dropped, log.dropped) == (3, 2, 0)
+        go.set()
+        records.close()
+    assert len(stream.getvalue().splitlines()) == 6
+
+
+def test_what_nobody_has_looked_at_is_missing_in_the_log_as_well(stream: Stream) -> None:
+    with access.enabled(stream) as log:
+        records = Recorder("", limit=2, sinks=(), log=log)
+        records._pulling.acquire()  # both threads are busy
+        for _ in range(5):
+            records.put(PLAIN)
+        assert (records.waiting, records.dropped, log.dropped) == (2, 3, 3)
+        records._pulling.release()
+        stream.go.set()
+        records.close()
+    assert stream.getvalue().splitlines()[2:] == ["access log: 3 lines dropped, the output was too slow"]
+
+
+def test_what_no_record_can_be_made_of_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    records = Recorder(f"sqlite:///{tmp_path}/r.db", wall=at_noon)
+    records.put(replace(PLAIN, duration=None))
+    records.pull()  # so that they are no batch
+    records.put(PLAIN)
+    records.close()
+    assert (records.written, records.dropped) == (1, 1)
+    assert "1 records could not be made inside the gateway" in caplog.text
 
 
 def test_a_locked_store_holds_up_neither_requests_nor_sinks_nor_readers(tmp_path: Path) -> None:

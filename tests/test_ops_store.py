@@ -16,11 +16,12 @@ from gwproto.values import Candidate, Decision
 from gwproto_ops.records import reading, schema, writing
 from gwproto_ops.records.answers import Analytics, Figures
 from gwproto_ops.records.database import Database, Source, Unavailable
+from gwproto_ops.records.lines import Record
 from gwproto_ops.records.locating import locate
-from gwproto_ops.records.record import Record, line
+from gwproto_ops.records.record import line
 from gwproto_ops.records.schema import migrate
 from gwproto_ops.records.writing import OTHERS, Writer
-from support.outcomes import CONSIDERED, NOON, PLAIN, ids, random_outcomes
+from support.outcomes import CONSIDERED, NOON, PLAIN, finished, ids, random_outcomes
 from support.postgres import Server, postgres
 
 __all__ = ["postgres"]
@@ -57,7 +58,7 @@ def reader(writer: Writer, source: Source) -> Iterator[Database]:
 
 def write(writer: Writer, outcomes: Sequence[Outcome], size: int = 100) -> None:
     for start in range(0, len(outcomes), size):
-        writer.write(outcomes[start : start + size])
+        writer.write(finished(outcomes[start : start + size]))
 
 
 def found_ids(page: Iterable[Record]) -> list[str]:
@@ -68,7 +69,7 @@ def found_ids(page: Iterable[Record]) -> list[str]:
 
 
 def test_what_was_written_is_read_with_its_decision(writer: Writer, reader: Database) -> None:
-    writer.write([PLAIN])
+    writer.write(finished([PLAIN]))
     page = reading.requests(reader, RequestsQuery())
     (record,) = page.data
     about = asdict(record)
@@ -131,7 +132,7 @@ def test_filters(writer: Writer, reader: Database) -> None:
 )
 def test_wildcards_and_sql_are_only_text(writer: Writer, reader: Database, text: str) -> None:
     strange = replace(PLAIN, provider=text, model=text, key=text, request_id="a" * 32)
-    writer.write([PLAIN, strange])
+    writer.write(finished([PLAIN, strange]))
     for query in (RequestsQuery(provider=text), RequestsQuery(model=text), RequestsQuery(label=text)):
         (record,) = reading.requests(reader, query).data
         assert (record.request_id, record.provider, record.model, record.key) == ("a" * 32, text, text, text)
@@ -142,7 +143,13 @@ def test_wildcards_and_sql_are_only_text(writer: Writer, reader: Database, text:
 def test_what_no_database_could_hold_is_held(writer: Writer, reader: Database) -> None:
     hostile = "\0\ud800" + "x" * 1_000_000
     writer.write(
-        [replace(PLAIN, model_asked=hostile, method=hostile, error=hostile, key=hostile, project_id=hostile)]
+        finished(
+            [
+                replace(
+                    PLAIN, model_asked=hostile, method=hostile, error=hostile, key=hostile, project_id=hostile
+                )
+            ]
+        )
     )
     (record,) = reading.requests(reader, RequestsQuery()).data
     shown = "\ufffd\ufffd" + "x" * 198
@@ -161,10 +168,10 @@ def test_a_decision_is_kept_once(writer: Writer, reader: Database, source: Sourc
         replace(PLAIN, decision=Decision(other)),
         replace(PLAIN, decision=None),
     ]
-    writer.write(outcomes)
-    writer.write(outcomes)
+    writer.write(finished(outcomes))
+    writer.write(finished(outcomes))
     again = Writer(writer.database, 30)  # of another process
-    again.write(outcomes)
+    again.write(finished(outcomes))
     assert reader.run("SELECT count(*) FROM gwproto_decisions") == [(2,)]
     page = reading.requests(reader, RequestsQuery())
     assert [record.candidates for record in page.data] == [o.candidates for o in outcomes[::-1]] * 3
@@ -329,7 +336,7 @@ def test_series_are_of_those_with_most_requests(writer: Writer, reader: Database
 def test_other_pages_are_kept_only_where_a_key_was_rejected_and_are_no_chat(
     writer: Writer, reader: Database
 ) -> None:
-    writer.write([replace(PLAIN, endpoint="/v1/analytics", rejected="unknown", client="::1")])
+    writer.write(finished([replace(PLAIN, endpoint="/v1/analytics", rejected="unknown", client="::1")]))
     assert reading.analytics(reader, AnalyticsQuery(), NOW).total_requests == 0
     assert reading.requests(reader, RequestsQuery()).data[0].client == "::1"
 
@@ -339,13 +346,15 @@ def test_a_new_project_for_every_request_ends_in_one_row(writer: Writer, reader:
     writer.roll_up()
     again = Writer(writer.database, 30)  # after a restart
     again.write(
-        [replace(PLAIN, project_id="p1"), replace(PLAIN, project_id="new"), replace(PLAIN, project_id="")]
+        finished(
+            [replace(PLAIN, project_id="p1"), replace(PLAIN, project_id="new"), replace(PLAIN, project_id="")]
+        )
     )
     again.roll_up()
     projects = reading.analytics(reader, AnalyticsQuery(days=1), NOW).projects
     assert len(projects) == writing.PROJECTS + 2
     assert {name: projects[name].requests for name in (OTHERS, "p1", "")} == {OTHERS: 41, "p1": 2, "": 1}
-    again.write([replace(PLAIN, at=NOON + DAY, project_id="new")])  # another day
+    again.write(finished([replace(PLAIN, at=NOON + DAY, project_id="new")]))  # another day
     assert "new" in reading.analytics(reader, AnalyticsQuery(days=1), NOON + DAY).projects
 
 
@@ -355,7 +364,7 @@ def test_two_processes_add_to_the_same_rows(writer: Writer, reader: Database, so
     other = Writer(database, 30)
     outcomes = random_outcomes(200, start=NOW - DAY, end=NOW)
     for start in range(0, 200, 20):
-        (writer if start % 40 else other).write(outcomes[start : start + 20])
+        (writer if start % 40 else other).write(finished(outcomes[start : start + 20]))
         (writer if start % 60 else other).roll_up()
     other.roll_up()
     database.close()
@@ -398,8 +407,8 @@ def target(name: str, status: Status, score: float, **more: float) -> TargetStat
 @pytest.mark.parametrize("rolled", [True, False])
 def test_stats(writer: Writer, reader: Database, rolled: bool) -> None:
     throttled = replace(PLAIN.attempts[0], failure="rate_minute")
-    writer.write([PLAIN, PLAIN, replace(PLAIN, attempts=(throttled, PLAIN.attempts[1]))])
-    writer.write([replace(PLAIN, at=NOON - 2 * DAY)])
+    writer.write(finished([PLAIN, PLAIN, replace(PLAIN, attempts=(throttled, PLAIN.attempts[1]))]))
+    writer.write(finished([replace(PLAIN, at=NOON - 2 * DAY)]))
     if rolled:
         writer.roll_up()
     live = [
@@ -467,8 +476,8 @@ def test_records_go_in_small_steps(writer: Writer, reader: Database, monkeypatch
 
 
 def test_an_explanation_that_is_still_in_use_stays(writer: Writer, reader: Database) -> None:
-    writer.write([replace(PLAIN, at=NOW - 4 * DAY)])
-    writer.write([replace(PLAIN, at=NOW - 0.5 * DAY)])
+    writer.write(finished([replace(PLAIN, at=NOW - 4 * DAY)]))
+    writer.write(finished([replace(PLAIN, at=NOW - 0.5 * DAY)]))
     writer.tidy(NOW)
     assert reading.requests(reader, RequestsQuery()).data[0].candidates == PLAIN.candidates
 
@@ -476,7 +485,7 @@ def test_an_explanation_that_is_still_in_use_stays(writer: Writer, reader: Datab
 def test_tables_are_brought_to_the_present(
     writer: Writer, reader: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer.write([PLAIN])
+    writer.write(finished([PLAIN]))
     migrate(writer.database)  # nothing to do
     assert reader.run("SELECT version FROM gwproto_schema") == [(len(schema.STEPS),)]
     more = (
@@ -572,7 +581,7 @@ def test_psycopg_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_answers_have_the_shape_that_their_types_describe(writer: Writer, reader: Database) -> None:
-    writer.write([PLAIN])
+    writer.write(finished([PLAIN]))
     answers = (
         reading.analytics(reader, AnalyticsQuery(by="model"), NOW),
         reading.requests(reader, RequestsQuery()),

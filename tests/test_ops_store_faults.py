@@ -18,7 +18,7 @@ from gwproto_ops.records import keeping, reading, sqlite
 from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable
 from gwproto_ops.records.keeping import LONGEST_PAUSE, Keeper
 from gwproto_ops.records.locating import locate
-from support.outcomes import NOON, PLAIN, ids, random_outcomes
+from support.outcomes import NOON, PLAIN, finished, ids, random_outcomes
 from support.postgres import Server, postgres
 
 __all__ = ["postgres"]
@@ -94,7 +94,7 @@ class Troubled:
 
 
 def work_and_see(keeper: Keeper, outcomes: list[Outcome], now: float) -> None:
-    keeper.take(outcomes)
+    keeper.take(finished(outcomes))
     keeper.work(now, NOON)
     assert keeper.failed == ""
     assert keeper.waiting == 0
@@ -108,7 +108,7 @@ def test_locked_for_five_seconds(keeper: Keeper, source: Source, path: Path) -> 
     tries = []
     while now < 6.0:
         tries.append(now)
-        keeper.take(SECOND if now == 1.0 else [])
+        keeper.take(finished(SECOND if now == 1.0 else []))
         assert keeper.work(now + 0.01, NOON) == keeper.work(now, NOON)  # not before its time
         now = keeper.work(now, NOON)
         assert keeper.failed == "database is locked"
@@ -126,7 +126,7 @@ def test_pauses_grow_and_begin_anew(keeper: Keeper, source: Source, path: Path) 
     for _ in range(2):
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        keeper.take(SECOND)
+        keeper.take(finished(SECOND))
         now = 100.0
         pauses = []
         for _ in range(8):
@@ -145,7 +145,7 @@ def test_a_full_disk(source: Source, caplog: pytest.LogCaptureFixture) -> None:
     troubled.trouble = "PRAGMA max_page_count=1"  # as many as there are
     keeper._disconnect()
     for number in range(4):
-        keeper.take(random_outcomes(20, seed=10 + number))
+        keeper.take(finished(random_outcomes(20, seed=10 + number)))
         keeper.work(100.0 * (number + 1), NOON)
     assert keeper.failed == "database or disk is full"
     assert (keeper.waiting, keeper.written, keeper.dropped) == (50, 20, 30)
@@ -168,7 +168,7 @@ def test_read_only(source: Source) -> None:
     work_and_see(keeper, FIRST, 0.0)
     troubled.trouble = "PRAGMA query_only=1"
     keeper._disconnect()
-    keeper.take(SECOND)
+    keeper.take(finished(SECOND))
     now = keeper.work(1.0, NOON)
     assert keeper.failed == "attempt to write a readonly database"
     assert keeper.waiting == 20
@@ -213,7 +213,7 @@ def test_a_folder_that_cannot_be_made_yet(tmp_path: Path) -> None:
     source = locate("sqlite:///records.db", str(tmp_path / "state"))
     assert source is not None
     keeper = Keeper(source, retention_days=30, limit=1000)
-    keeper.take(FIRST)
+    keeper.take(finished(FIRST))
     now = keeper.work(0.0, NOON)
     assert keeper.failed == "File exists"
     (tmp_path / "state").unlink()
@@ -301,7 +301,7 @@ def test_damage_that_a_new_file_does_not_end(source: Source) -> None:
 
     cursed = Cursed(source, "")
     keeper = Keeper(cursed, retention_days=30, limit=1000)
-    keeper.take(FIRST)
+    keeper.take(finished(FIRST))
     keeper.work(0.0, NOON)
     assert keeper.failed == "database disk image is malformed"
     assert (keeper.waiting, cursed.aside) == (20, 1)
@@ -312,7 +312,7 @@ def test_a_newer_version_is_waited_for(keeper: Keeper, source: Source, path: Pat
     database = source.connect()
     database.run("UPDATE gwproto_schema SET version = 7")
     keeper._disconnect()
-    keeper.take(SECOND)
+    keeper.take(finished(SECOND))
     now = keeper.work(1.0, NOON)
     assert keeper.failed.startswith("made by a newer gwproto: its schema has version 7")
     database.run("UPDATE gwproto_schema SET version = 1")
@@ -353,7 +353,7 @@ def test_a_mistake_of_ours_is_logged_and_waited_for(
 
     with monkeypatch.context() as patch:
         patch.setattr(keeping, "migrate", migrate)
-        keeper.take(FIRST)
+        keeper.take(finished(FIRST))
         now = keeper.work(0.0, NOON)
         assert keeper.failed == "ZeroDivisionError"
         assert "Traceback" in caplog.text
@@ -365,13 +365,13 @@ def test_at_the_end_there_is_one_more_try(keeper: Keeper, source: Source, path: 
     work_and_see(keeper, FIRST, 0.0)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    keeper.take(SECOND)
+    keeper.take(finished(SECOND))
     keeper.work(1.0, NOON)
     assert keeper.failed
     other.close()
     keeper.work(1.1, NOON, last=True)  # although it is not due
     assert stored(source) == ids(FIRST) + ids(SECOND)
-    keeper.take(THIRD)
+    keeper.take(finished(THIRD))
     keeper.close()
     assert keeper.dropped == 20
 
@@ -387,7 +387,7 @@ def test_sums_are_rolled_up_now_and_then_and_at_the_end(
 
     work_and_see(keeper, FIRST, 0.0)
     assert waiting() == 0  # another process may have left some
-    keeper.take(SECOND)
+    keeper.take(finished(SECOND))
     assert keeper.work(10.0, NOON) == 30.0
     assert waiting() == 1
     work_and_see(keeper, [], 30.0)
@@ -418,10 +418,10 @@ def test_a_server_that_stops_and_starts_again(postgres: Server) -> None:
     work_and_see(keeper, FIRST, 0.0)
     postgres.stop()
     try:
-        keeper.take(SECOND)
+        keeper.take(finished(SECOND))
         now = keeper.work(1.0, NOON)
         assert keeper.failed
-        keeper.take(THIRD)
+        keeper.take(finished(THIRD))
         now = keeper.work(now, NOON)
         assert "canary" not in keeper.failed
         assert (keeper.waiting, keeper.dropped) == (30, 10)
@@ -444,7 +444,7 @@ def test_a_servers_tables_that_are_gone(postgres: Server) -> None:
     for table in ("records", "pending", "decisions", "rollups", "schema"):
         database.run(f"DROP TABLE gwproto_{table}")
     database.close()
-    keeper.take(SECOND)
+    keeper.take(finished(SECOND))
     now = keeper.work(1.0, NOON)
     assert "gwproto_" in keeper.failed
     try_again(keeper, now)

@@ -1,5 +1,7 @@
 """Records, metrics and pages behind one object."""
 
+import contextlib
+import io
 import json
 import logging
 import time
@@ -13,6 +15,7 @@ from msgspec import structs
 from gwproto import ConfigurationError, Delegate, Outcome
 from gwproto.config import AnalyticsSettings, ServerSettings, Settings
 from gwproto.queries import AnalyticsQuery, NoQuery, Query, RequestsQuery, StatsQuery
+from gwproto_ops import access
 from gwproto_ops.reloading import Reloads
 from gwproto_ops.responses import Response
 from gwproto_ops.telemetry import Telemetry
@@ -87,6 +90,23 @@ def test_without_a_store_there_are_metrics_and_no_records() -> None:
     )
     assert b"gwproto_open_connections 3.0" in text
     assert b"gwproto_records_written" not in text
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_request_has_one_line_in_the_log(tmp_path: Path, later: bool) -> None:
+    stream, outcome = io.StringIO(), finished()
+    with contextlib.ExitStack() as stack:
+        if later:  # than the recorder has begun
+            telemetry = attached(Telemetry(settings(tmp_path)))
+            stack.enter_context(access.enabled(stream))
+        else:
+            stack.enter_context(access.enabled(stream))
+            telemetry = attached(Telemetry(settings(tmp_path)))
+        telemetry.record(outcome)
+        telemetry.close()
+        telemetry.record(outcome)  # the log does not depend on what else is kept
+        telemetry.close()
+    assert stream.getvalue() == 2 * f"{access.json_line(outcome)}\n"
 
 
 def test_metrics_can_be_off(tmp_path: Path) -> None:

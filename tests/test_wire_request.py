@@ -12,6 +12,7 @@ from strategies import JSON
 from gwproto.config import Quirks
 from gwproto.failures import Failure, FailureClass
 from gwproto.wire.neutral import ChatRequest, Rendering
+from gwproto.wire.openai import request as request_module
 from gwproto.wire.openai.request import encode_request, parse_request
 from gwproto.wire.openai.schema import DOCUMENTED
 
@@ -360,6 +361,71 @@ def test_depth_of_128_is_enough() -> None:
 
 def test_brackets_in_text_are_not_depth() -> None:
     assert accept(messages=[{"role": "user", "content": '[{"' * 500 + "\\"}]).needs == frozenset()
+
+
+def either_way(body: bytes) -> ChatRequest | Failure:
+    """What becomes of ``body``, which is the same whether it counts as a long one or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        results = []
+        for length in (0, len(body)):
+            patch.setattr(request_module, "_LONG", length)
+            results.append(parse_request(body))
+    assert results[0] == results[1]
+    return results[0]
+
+
+TEXT = {"type": "text", "text": "Hi [1]"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        USER,
+        {"role": "user", "content": [TEXT, {"type": "image_url", "image_url": "https://a/b"}]},
+        {
+            "role": "user",
+            "content": [TEXT, {"type": "image_url", "image_url": {"url": "data:x", "more": [[]]}}],
+        },
+        {"role": "user", "content": [{**TEXT, "cache_control": {"type": "ephemeral"}}]},
+        {"role": "user", "content": [{"type": "file", "file": {"file_data": "abc"}}]},
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "abc"}}]},
+        {"role": "user", "content": "Hi", "unknown": [1]},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "assistant", "content": None, "tool_calls": [{**CALL, "extra_content": {"google": {}}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{**CALL, "extra_content": None}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "a", "custom": {"name": "f"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "a"}]},
+        {"role": "assistant", "content": None, "audio": {"id": "a"}},
+        {"role": "assistant", "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "assistant", "content": "Hi", "extra_content": None},
+        {"role": "tool", "content": "Hi"},
+        {"role": "nobody", "content": "Hi"},
+        {"role": "user", "content": 5},
+        5,
+    ],
+)
+def test_long_requests_are_understood_like_short_ones(message: Any) -> None:
+    either_way(json.dumps({"messages": [USER, message], "temperature": 1, "model": "m"}).encode())
+    refused = either_way(json.dumps({"messages": [message], "temperature": "high"}).encode())
+    assert isinstance(refused, Failure)
+
+
+@pytest.mark.parametrize("start", [b'{"messages":[],', b'{"messages":null,', b"{", b'{"messages":["\\q"],'])
+def test_without_messages_long_requests_are_refused_like_short_ones(start: bytes) -> None:
+    assert isinstance(either_way(start + b'"model":"m"}'), Failure)
+
+
+@pytest.mark.parametrize("levels", [127, 128])
+def test_how_deep_long_requests_may_be(levels: int) -> None:
+    deep = b"[" * levels + b"]" * levels
+    text = b" " * 20000
+    outside = parse_request(b'{"messages":[{"role":"user","content":"%b"}],"x":%b}' % (text, deep))
+    assert isinstance(outside, ChatRequest) == (levels == 127)
+    inside = parse_request(b'{"messages":[{"role":"user","content":"%b","x":%b}]}' % (text, deep[3:-3]))
+    assert isinstance(inside, ChatRequest)
+    inside = parse_request(b'{"messages":[{"role":"user","content":"%b","x":%b}]}' % (text, deep))
+    assert isinstance(inside, Failure)
+    assert "nested" in inside.message
 
 
 def test_number_out_of_range() -> None:

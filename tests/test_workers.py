@@ -280,13 +280,13 @@ def test_what_is_no_sum_is_that_of_the_worst() -> None:
 
 
 class TestPieces:
-    LINES = ("a" * 10, "é" * 5, "b", "c" * 40, "d")
+    LINES = "\n".join(("a" * 10, "é" * 5, "b", "c" * 40, "d", ""))
 
     def test_lines_are_never_cut(self) -> None:
         found = list(access.pieces(self.LINES, 25))
         assert found == ["a" * 10 + "\n" + "é" * 5 + "\n" + "b\n", "c" * 40 + "\n", "d\n"]
-        assert list(access.pieces(self.LINES, 0)) == ["".join(found)]
-        assert list(access.pieces([], 25)) == []
+        assert list(access.pieces(self.LINES, 0)) == [self.LINES]
+        assert list(access.pieces("", 25)) == []
 
     def test_each_is_written_at_once(self) -> None:
         written = []

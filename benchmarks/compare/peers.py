@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import servers
+
 SHIPPED = Path(__file__).with_name("peers.toml")
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -31,6 +33,7 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     install: str = ""  # how to get it
     source: str = ""  # where its command is documented
     notes: str = ""
+    tried: str = ""  # the version that was run when the entry was written; empty: none
     # It is here when all of these that are given are found; of the executables any one.
     executable: list[str] = []
     module: str = ""  # of the Python that runs the benchmark
@@ -53,6 +56,8 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             return f"no Python module {self.module}"
         if self.package and package(self.package) is None:
             return f"no npm package {self.package}"
+        if self.server.endswith(servers.COMPILED) and not servers.COMPILED_PATH.is_dir():
+            return "no build/compiled"
         return ""
 
     def argv(self, values: Mapping[str, str]) -> list[str]:

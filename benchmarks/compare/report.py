@@ -57,6 +57,7 @@ def as_json(report: Report, chosen: Mapping[str, Peer], options: Mapping[str, An
                 "name": name,
                 "about": chosen[name].about if name in chosen else "",
                 "source": chosen[name].source if name in chosen else "",
+                "tried": chosen[name].tried if name in chosen else "",
                 "command": shlex.join(chosen[name].command) if name in chosen else "",
                 "errors": sum(problem.times for problem in report.problems if problem.peer == name),
             }

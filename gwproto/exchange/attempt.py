@@ -8,14 +8,13 @@ from msgspec import structs
 
 from gwproto.exchange.body import BLANK, ErrorBody, choose
 from gwproto.exchange.gears import Body
-from gwproto.exchange.intake import envelope_of, write
+from gwproto.exchange.intake import envelope_of, reading_of, write
 from gwproto.failures import Failure, FailureClass, LossReason
 from gwproto.policy.tracing import span_id, trace_headers
 from gwproto.routing.router import Ticket
 from gwproto.values import AttemptRecord, Headers, Limit, UpstreamRequest
-from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.limits import told
-from gwproto.wire.neutral import ChatRequest
+from gwproto.wire.neutral import UNREAD, ChatRequest
 
 
 class Phase(enum.Enum):
@@ -27,6 +26,9 @@ class Phase(enum.Enum):
     CONTENT = "next content"
     COLLECTING = "error body"
 
+
+# To look a member of an enumeration up takes longer than to compare it.
+_OPENING, _WAITING, _READING, _CONTENT = Phase.OPENING, Phase.WAITING, Phase.READING, Phase.CONTENT
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
 
@@ -53,8 +55,10 @@ class Attempt:
     __slots__ = (
         "_asked",
         "_dialect",
-        "_idle",
+        "_max_tokens",
         "_reading",
+        "_request_id",
+        "_timeouts",
         "body",
         "deadline",
         "dropped",
@@ -85,17 +89,18 @@ class Attempt:
         hedge: bool = False,
     ) -> None:
         """``refused``: fields that this target is known not to take. ``hedge``: it joins another that is slow."""
-        provider = ticket.target.provider
-        timeouts = provider.timeouts
+        timeouts = ticket.target.provider.timeouts
         self.number = number
         self.ticket = ticket
         self.hedge = hedge
         self._asked = asked
-        self._dialect = DIALECTS[provider.format]
         if asked.require_params:
             refused = frozenset()  # a refusal is better than an answer to less
-        written = write(asked, ticket.target, request_id, refused)
-        self._reading = written.reading
+        written = write(asked, ticket.target, refused)
+        self._dialect = written.dialect
+        self._max_tokens = written.max_tokens
+        self._reading = UNREAD  # until there is an answer
+        self._request_id = request_id
         self.request = written.request
         self.dropped = written.dropped
         self.effort = written.effort
@@ -106,10 +111,10 @@ class Attempt:
         self.limits: tuple[Limit, ...] = ()  # what its head told of them
         self.reused: bool | None = None
         self.body: Body | None = None
-        self.phase = Phase.OPENING
-        self._idle = timeouts.idle
+        self.phase = _OPENING
+        self._timeouts = timeouts
         self.total_at = now + timeouts.total
-        self.deadline = min(now + timeouts.connect, self.total_at)
+        self._due(now + timeouts.connect)
 
     def addressed(self, request_id: str) -> UpstreamRequest:
         """Its request; with the client's trace, if there is one, as gone on by this try."""
@@ -121,27 +126,27 @@ class Attempt:
 
     def opened(self, now: float, reused: bool) -> None:
         """The request is on its way."""
-        timeouts = self.ticket.target.provider.timeouts
+        timeouts = self._timeouts
         self.reused = reused
         self.opened_at = now
-        self.phase = Phase.WAITING
-        content_at = now + timeouts.first_content if self._asked.stream else math.inf
-        self.deadline = min(now + timeouts.head, content_at, self.total_at)
+        self.phase = _WAITING
+        within = timeouts.head
+        if self._asked.stream and timeouts.first_content < within:
+            within = timeouts.first_content
+        self._due(now + within)
 
     def answered(self, status: int, headers: Headers, now: float, wall: float) -> None:
         """The response head is there."""
         self.status = status
-        self._reading = structs.replace(self._reading, wall=wall)
+        self._reading = reading_of(self.ticket.target, self._max_tokens, self._request_id, wall)
         self.limits = told(headers, self._reading.limit_windows, wall)
         if status >= 400:
             self.body = ErrorBody(self._dialect, status, headers, self._reading)
             self.phase = Phase.COLLECTING
-            self.deadline = min(now + ERROR_BODY_TIMEOUT, self.total_at)
+            self._due(now + ERROR_BODY_TIMEOUT)
             return
-        self.phase = Phase.READING
-        timeouts = self.ticket.target.provider.timeouts
-        content_at = self.opened_at + timeouts.first_content if self._asked.stream else math.inf
-        self.deadline = min(content_at, self.total_at)
+        self.phase = _READING
+        self._due(self.opened_at + self._timeouts.first_content if self._asked.stream else math.inf)
 
     def begin_body(self, data: bytes, request_id: str, wall: float) -> bytes:
         """Choose the body for an answer that begins with ``data``, unless that is but blanks, and say what it gets."""
@@ -159,23 +164,26 @@ class Attempt:
 
     def committed(self, now: float) -> None:
         """The first content has gone to the client; from here on the idle and the stream's total clocks run."""
-        self.phase = Phase.CONTENT
+        self.phase = _CONTENT
         self.first_content_at = now
-        self.total_at = self.started_at + self.ticket.target.provider.timeouts.stream_total
+        self.total_at = self.started_at + self._timeouts.stream_total
         self.progressed(now)
 
     def progressed(self, now: float) -> None:
         """Content came (comments are not progress)."""
-        if self.phase is Phase.CONTENT:
-            deadline = now + self._idle
+        if self.first_content_at is not None:
+            deadline = now + self._timeouts.idle
             self.deadline = deadline if deadline < self.total_at else self.total_at
+
+    def _due(self, at: float) -> None:
+        self.deadline = at if at < self.total_at else self.total_at
 
     def restart(self, number: int, now: float) -> None:
         """The same try on a fresh connection, as ``number``."""
         self.number = number
         self.request = structs.replace(self.request, fresh=True)
-        self.phase = Phase.OPENING
-        self.deadline = min(now + self.ticket.target.provider.timeouts.connect, self.total_at)
+        self.phase = _OPENING
+        self._due(now + self._timeouts.connect)
 
     def lost(self, why: LossReason) -> Failure:
         """What losing the connection before any of the body means."""

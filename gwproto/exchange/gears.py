@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 
 from gwproto.exchange.values import Shape
 from gwproto.failures import Failure, FailureClass, WireError
+from gwproto.sse.decoder import Decoder
 from gwproto.sse.encoder import DONE
 from gwproto.sse.frame import Frame
 from gwproto.values import Usage
@@ -26,10 +27,11 @@ MAX_PREAMBLE = 1 << 20  # bytes held back for a client while no content comes
 MAX_TAIL = 1 << 12  # bytes kept of a frame that may fit when the rest of it has come
 
 # What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
-_TEXT = re.compile(
+_STRING = re.compile(
     rb"""(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"""
     rb"""|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))++"""
-).match
+)
+_text_at, _is_text = _STRING.match, _STRING.fullmatch
 
 
 class Body(ABC):
@@ -74,24 +76,57 @@ class Body(ABC):
         self._fail("The provider's answer was empty.", FailureClass.EMPTY)
 
 
-def learn(raw: bytes, sent: bytes, text: str) -> Shape | None:
+def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | None:
     """The shape of a frame that came as ``raw`` and went out as ``sent``; None when its text cannot be located.
 
-    The text must occur once, as a whole string token, in a frame without escapes: then that token is the text.
+    The text must occur once, as a whole string token, in a frame without escapes: then that token is the text. The same
+    holds for the token ``padding``, which must follow.
     """
     token = b'"%b"' % text.encode()
-    if b"\\" in raw or raw.count(token) != 1 or sent.count(token) != 1:
+    around = _around(raw, token, padding)
+    relay = raw == sent
+    out_around = around if relay else _around(sent, token, padding)
+    if around is None or out_around is None or 0x5C in raw:  # a backslash
         return None
-    prefix, suffix = _around(raw, token)
-    out_prefix, out_suffix = _around(sent, token)
+    prefix, middle, suffix = around
+    out_prefix, out_middle, out_suffix = out_around
     return Shape(
-        prefix, suffix, suffix + prefix, out_prefix, out_suffix, out_suffix + out_prefix, raw == sent
+        *(prefix, middle, suffix, suffix + prefix),
+        *(out_prefix, out_middle, out_suffix, out_suffix + out_prefix),
+        relay,
     )
 
 
-def _around(frame: bytes, token: bytes) -> tuple[bytes, bytes]:
-    prefix, _, suffix = frame.partition(token)
-    return prefix + b'"', b'"' + suffix
+def fit(shape: Shape, frame: bytes) -> bytes:
+    """What goes out for ``frame``; ``b""`` when it is not of this shape."""
+    if not frame.startswith(shape.prefix) or not frame.endswith(shape.suffix):
+        return b""
+    text = frame[len(shape.prefix) : -len(shape.suffix)]
+    if shape.middle:
+        text, _, padding = text.partition(shape.middle)
+        if not _is_text(padding):
+            return b""
+    if not _is_text(text) or not (frame.isascii() or _is_utf8(frame)):
+        return b""
+    if shape.relay:
+        return frame
+    if shape.middle:
+        text = b"%b%b%b" % (text, shape.out_middle, padding)
+    return b"%b%b%b" % (shape.out_prefix, text, shape.out_suffix)
+
+
+def _around(frame: bytes, token: bytes, padding: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """What is before, between and after the two; None unless each is there once, in this order."""
+    parts = frame.split(token)
+    if len(parts) != 2:
+        return None
+    prefix, suffix = parts
+    if not padding:
+        return prefix + b'"', b"", b'"' + suffix
+    parts = suffix.split(padding)
+    if len(parts) != 2 or padding in prefix or padding[:1] != b'"':
+        return None
+    return prefix + b'"', b'"%b"' % parts[0], b'"' + parts[1]
 
 
 class StreamBody(Body):
@@ -101,6 +136,7 @@ class StreamBody(Body):
         "_decode",
         "_decoder",
         "_envelope",
+        "_events",
         "_expected",
         "_held",
         "_normaliser",
@@ -123,7 +159,8 @@ class StreamBody(Body):
         self._decode = decoder_of(dialect, reading)
         self._expected = envelope  # where the provider names no id, time or model
         self._envelope: Envelope | None = None
-        self._decoder = frames_of(dialect)
+        self._decoder = decoder = frames_of(dialect)
+        self._events = decoder if isinstance(decoder, Decoder) else None
         self._normaliser = Normaliser(
             include_usage=include_usage, legacy_functions=legacy_functions, seed=reading.seed
         )
@@ -134,6 +171,10 @@ class StreamBody(Body):
         self._within = False  # the decoder has the beginning of a frame
 
     def receive(self, data: bytes) -> bytes:
+        shape = self._shape
+        if shape is not None and not (self._tail or self._within) and (sent := fit(shape, data)):
+            self.progress = True
+            return sent  # the steady state
         self.progress = False
         if self._tail:
             data = self._tail + data
@@ -146,7 +187,7 @@ class StreamBody(Body):
             if position < len(data):
                 self._look(data, position, out)
             elif len(out) == 1 and self.content:
-                return out[0]  # the steady state
+                return out[0]
         except WireError as error:
             self._fail(str(error))
         return self._release(out)
@@ -161,8 +202,19 @@ class StreamBody(Body):
 
     def _look(self, data: bytes, position: int, out: list[bytes]) -> None:
         """Transcode the frame at ``position``, and all after it that fit no shape."""
+        events = self._events
         while (end := data.find(b"\n\n", position) + 2) > 1:
-            self._transcode(data[position:end], out)
+            shape = self._shape
+            if shape is not None and shape.middle and (sent := fit(shape, data[position:end])):
+                self.progress = True
+                out.append(sent)
+                position = end
+                continue
+            frame = None if events is None or self._within else events.whole(data, position, end)
+            if frame is None:
+                self._transcode(data[position:end], out)
+            elif not self.complete and self.failure is None:
+                self._take(frame, out)
             position = end
             if self._shape is not None:
                 position = self._run(self._shape, data, position, out)
@@ -171,19 +223,19 @@ class StreamBody(Body):
 
     def _run(self, shape: Shape, data: bytes, position: int, out: list[bytes]) -> int:
         """Pass on the frames that fit ``shape``, from ``position`` on, and say where the next one begins."""
-        if not data.startswith(shape.prefix, position):
+        if shape.middle or not data.startswith(shape.prefix, position):
             return position
         texts: list[bytes] | None = None if shape.relay else []
         between = shape.between
         gap = len(between)
         begin = position + len(shape.prefix)
-        while (text := _TEXT(data, begin)) is not None:
+        while (text := _text_at(data, begin)) is not None:
             end = text.end()
             follows = data.startswith(between, end)  # one comparison for two, of what mostly comes
             if not follows and not data.startswith(shape.suffix, end):
                 break
             if texts is not None:
-                texts.append(text[0])
+                texts.append(data[begin:end])
             begin = end + gap
             if not follows:
                 break
@@ -207,7 +259,7 @@ class StreamBody(Body):
             shape is not None
             and len(part) <= MAX_TAIL
             and (part.startswith(shape.prefix) or shape.prefix.startswith(part))
-            and b"\r" not in part  # which may have ended it
+            and 0x0D not in part  # CR, which may have ended it
         ):
             self._tail = part
         else:
@@ -241,7 +293,8 @@ class StreamBody(Body):
         if frame.raw and len(chunks) == 1 and len(chunk.deltas) == 1 and chunk.deltas[0].finish is None:
             text = _only_text(chunks[0])
             if text and not chunk.remembered and settled(self._decode):
-                self._shape = learn(frame.raw, out[-1], text)
+                padding = chunk.extra.get("obfuscation", b"") if chunk.extra else b""
+                self._shape = learn(frame.raw, out[-1], text, bytes(padding))
         if normaliser.done:
             self._complete(out)
 

@@ -61,4 +61,4 @@ class Shared:
 
     def new_id(self) -> str:
         """128 random bits in hexadecimal."""
-        return f"{self.rng.getrandbits(128):032x}"
+        return self.rng.getrandbits(128).to_bytes(16, "big").hex()

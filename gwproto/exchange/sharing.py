@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from msgspec import structs
 
 from gwproto.commands import Abort, Command, SendData, SendEnd, SendHead
-from gwproto.events import ClientData, ClientEnd, ClientGone, Draining, Event
+from gwproto.events import Event
 from gwproto.exchange.account import Account
 from gwproto.exchange.exchange import ChatExchange
 from gwproto.exchange.flight import Flight, key_of
@@ -106,14 +106,12 @@ class SharingExchange(ChatExchange):
             return self._hear(now)
         return super()._tick(now)
 
-    def _on_client(
-        self, event: ClientData | ClientEnd | ClientGone | Draining, now: float
-    ) -> Sequence[Command]:
-        if isinstance(event, ClientGone) and self._leads is not None and self._leads.followers:
+    def _on_gone(self, now: float) -> Sequence[Command]:
+        if self._leads is not None and self._leads.followers:
             if self._left is None:  # it may be said more than once
                 self._left = self._response.status or 499
             return []
-        return super()._on_client(event, now)
+        return super()._on_gone(now)
 
     # Leading
 

@@ -5,7 +5,7 @@ from msgspec import Struct
 from gwproto.commands import SendData, SendEnd, SendHead
 from gwproto.failures import Failure
 from gwproto.values import UpstreamRequest
-from gwproto.wire.neutral import Reading
+from gwproto.wire.dialect import Dialect
 
 
 class Verdict(Struct, frozen=True, gc=False):
@@ -17,12 +17,13 @@ class Verdict(Struct, frozen=True, gc=False):
 
 
 class Written(Struct, frozen=True, gc=False):
-    """A request as one target gets it. ``reading``: what there is to know when the answer comes, but for its time."""
+    """A request as one target gets it."""
 
     request: UpstreamRequest
+    dialect: Dialect
     dropped: tuple[str, ...]  # parameters left out on the way
     effort: str  # applied
-    reading: Reading
+    max_tokens: int | None  # what it allows
 
 
 Sending = SendHead | SendData | SendEnd
@@ -40,12 +41,18 @@ class Piece(Struct, frozen=True, gc=False):
 
 
 class Shape(Struct, frozen=True, gc=False):
-    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out."""
+    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out.
+
+    A frame may have a second string that is always another, padding that hides how long the text is: ``middle`` then
+    stands between the two.
+    """
 
     prefix: bytes
+    middle: bytes
     suffix: bytes
     between: bytes
     out_prefix: bytes
+    out_middle: bytes
     out_suffix: bytes
     out_between: bytes
     relay: bool  # in and out are the same

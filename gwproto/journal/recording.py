@@ -102,51 +102,27 @@ class Recorder(Gateway):
 
 
 class RecordedExchange(Exchange):
-    """An exchange whose inputs are noted. Everything it says of itself, the one behind it says."""
+    """An exchange whose inputs are noted. It says of itself what the one behind it said after its last input."""
 
     __slots__ = ("_exchange", "_number", "_sink")
+
+    wakeable = True  # if it is woken at all
 
     def __init__(self, exchange: Exchange, number: int, sink: Sink) -> None:
         super().__init__(exchange.head, exchange.request_id, exchange.began_at)
         self._exchange = exchange
         self._number = number
         self._sink = sink
+        exchange.wake = self._woken
+        self._follow()
 
-    wakeable = True  # if it is woken at all
+    def _follow(self) -> None:
+        self.finished = self._exchange.finished
+        self.receiving = self._exchange.receiving
+        self.outcome = self._exchange.outcome
 
-    @property
-    def wake(self) -> Callable[[], None]:
-        return self._exchange.wake
-
-    @wake.setter
-    def wake(self, value: Callable[[], None]) -> None:
-        self._exchange.wake = value
-
-    # What others' inputs may change is asked for each time.
-
-    @property
-    def finished(self) -> bool:
-        return self._exchange.finished
-
-    @finished.setter
-    def finished(self, value: bool) -> None:
-        """By the base's own ``__init__``: it is the other's that counts."""
-
-    @property
-    def receiving(self) -> bool:
-        return self._exchange.receiving
-
-    @receiving.setter
-    def receiving(self, value: bool) -> None:
-        """As above."""
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return self._exchange.outcome
-
-    @outcome.setter
-    def outcome(self, value: Outcome | None) -> None:
-        """As above."""
+    def _woken(self) -> None:
+        self.wake()
 
     @property
     def deadline(self) -> float:
@@ -174,5 +150,7 @@ class RecordedExchange(Exchange):
         except Exception as error:
             self._sink(Note(now, self._number, what, raised=type(error).__name__))
             raise
-        self._sink(Note(now, self._number, what, tuple(commands), outcome=self._exchange.outcome))
+        finally:
+            self._follow()
+        self._sink(Note(now, self._number, what, tuple(commands), outcome=self.outcome))
         return commands

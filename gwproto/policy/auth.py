@@ -6,15 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from gwproto.failures import ConfigurationError
+from gwproto.policy.guard import twice
 from gwproto.policy.values import Accepted, ClientKey, Denied, Entry, Grant
 from gwproto.values import Headers
 
 # Clients match these words.
 _INCORRECT = "Incorrect API key provided."
 _EXPIRED = f"{_INCORRECT} It has expired."
-_BEARER = re.compile(rb"bearer[ \t]+(.*)\Z", re.IGNORECASE | re.DOTALL)
 _HASH = re.compile(r"[0-9A-Fa-f]{64}\Z")
-
 
 _MISSING = Denied(401, _INCORRECT, "invalid_api_key", "missing")
 _UNKNOWN = Denied(401, _INCORRECT, "invalid_api_key", "unknown")
@@ -37,7 +36,7 @@ class Authenticator:
     def check(self, headers: Headers, wall: float) -> Accepted | Denied:
         """Judge a request that came at the wall time ``wall`` by the key it presents."""
         found = self._find(headers)
-        if isinstance(found, Denied):
+        if not isinstance(found, Entry):
             return found
         expires = found.key.expires
         if expires is not None and wall >= expires:
@@ -47,7 +46,7 @@ class Authenticator:
     def find(self, headers: Headers) -> ClientKey | None:
         """The key that a request presents, whether it may still be used or not; None: none that is known."""
         found = self._find(headers)
-        return None if isinstance(found, Denied) else found.key
+        return found.key if isinstance(found, Entry) else None
 
     def _find(self, headers: Headers) -> Entry | Denied:
         """By ``Authorization: Bearer`` or, without one, ``x-api-key``.
@@ -55,15 +54,14 @@ class Authenticator:
         Takes the same time whichever key fits or none: every digest is compared, each in constant time. A header
         sent twice is refused, since the next party may read the other one.
         """
-        authorizations = [value for name, value in headers if name == b"authorization"]
-        api_keys = [value for name, value in headers if name == b"x-api-key"]
-        if len(authorizations) > 1 or len(api_keys) > 1:
+        fields = dict(headers)
+        if len(fields) < len(headers) and twice(headers, (b"authorization", b"x-api-key")):
             return _AMBIGUOUS
-        bearer = _BEARER.match(authorizations[0]) if authorizations else None
-        if bearer is not None:
-            secret = bearer[1]
-        elif api_keys:
-            secret = api_keys[0]
+        secret = fields.get(b"authorization", b"")
+        if secret[:6].lower() == b"bearer" and secret[6:7] in (b" ", b"\t"):
+            secret = secret[7:]
+        elif b"x-api-key" in fields:
+            secret = fields[b"x-api-key"]
         else:
             return _MISSING
         digest = hashlib.sha256(secret.strip(b" \t")).digest()

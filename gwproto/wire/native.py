@@ -75,9 +75,9 @@ def members(data: bytes) -> RawFields:
     if not text.startswith(b"{"):
         raise WireError("not a JSON object")
     try:
-        return fields_of(text)
+        return fields_of(Raw(text))
     except msgspec.DecodeError:
-        return fields_of(repair(text))
+        return fields_of(Raw(repair(text)))
 
 
 def failure_in(fields: RawFields, reading: Reading) -> Failure | None:

@@ -34,6 +34,12 @@ def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:
     return loop.time if own else time.monotonic
 
 
+def protocol_of(connection: object) -> asyncio.Protocol:
+    """``connection`` for the loop. Loops ask for a protocol's methods, not for its base, and compiled classes
+    (``docs/compiled.md``) can have no base that is not."""
+    return cast("asyncio.Protocol", connection)
+
+
 def prepare(transport: asyncio.BaseTransport) -> asyncio.Transport:
     """Set the bounds of a new connection's transport.
 

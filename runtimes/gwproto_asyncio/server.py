@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gwproto import Outcome
 from gwproto_asyncio.connection import Connection
-from gwproto_asyncio.loops import clock_of
+from gwproto_asyncio.loops import clock_of, protocol_of
 from gwproto_asyncio.upstream import Pool
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_ops.deployment import Deployment
@@ -84,9 +84,9 @@ class Server:
             self.loop.add_reader(sock, self._accept, sock)
         await self._until_done()
 
-    def connection(self) -> Connection:
+    def connection(self) -> asyncio.Protocol:
         """A protocol for one more client."""
-        return Connection(self)
+        return protocol_of(Connection(self))
 
     def closed(self, connection: Connection) -> None:
         """A connection has come to its end."""

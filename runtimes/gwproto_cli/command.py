@@ -171,12 +171,15 @@ class _Version(argparse.Action):
     """Looks the version up only when asked: importlib.metadata is slow to import."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
-        super().__init__(option_strings, dest, nargs=0, help="show the version")
+        super().__init__(option_strings, dest, nargs=0, help="show the version, and whether it is compiled")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        print("gwproto", version("gwproto"))
+        from gwproto.exchange import exchange
+
+        compiled = not (exchange.__file__ or "").endswith(".py")
+        print("gwproto", version("gwproto"), *(["compiled"] if compiled else []))
         parser.exit()
 
 

@@ -15,9 +15,9 @@ from gwproto.failures import ConfigurationError
 from gwproto_cli.environment import environment
 from gwproto_ops import deployment
 from gwproto_ops.records.database import Database, Unavailable, Unfit
+from gwproto_ops.records.lines import Line, Record
 from gwproto_ops.records.locating import SETTING, locate
 from gwproto_ops.records.reading import count, records
-from gwproto_ops.records.record import Line, Record
 
 #: A spreadsheet takes a cell that begins so for a formula, and its maker for whoever opens the file.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

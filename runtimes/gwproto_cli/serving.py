@@ -20,6 +20,7 @@ from gwproto.failures import ConfigurationError
 from gwproto.loading import Loaded
 from gwproto_cli.environment import environment
 from gwproto_cli.inert import inert
+from gwproto_cli.process import keep_memory, raise_descriptors
 from gwproto_ops import access, deployment, tracing
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.records.locating import locate
@@ -59,6 +60,7 @@ def serve(
     journal_bodies: bool = False,
 ) -> None:
     """Run the gateway until a signal stops it. ``journal``: a file to write every input to."""
+    raise_descriptors()
     environ = environment(env_file)
     path = config or environ.get("GWPROTO_CONFIG") or None
     source = source_of(path, env_file, flags)
@@ -127,6 +129,7 @@ def source_of(
 
 def run_in(server: ServerSettings, main: Callable[[AsyncExitStack], Awaitable[None]]) -> None:
     """Run ``main`` on the runtime's event loop. Raises ``ConfigurationError``, also where nothing can listen."""
+    keep_memory()
 
     async def guarded() -> OSError | ConfigurationError | None:
         async with AsyncExitStack() as stack:
@@ -278,6 +281,7 @@ def _usable_key(deployment: Deployment, environ: Mapping[str, str]) -> tuple[str
 
 def serve_simulated(options: argparse.Namespace) -> None:
     """Run the simulated providers alone until Ctrl-C."""
+    raise_descriptors()
     from gwproto.testing import Knobs
     from gwproto_cli.knobs import knobs_from
 

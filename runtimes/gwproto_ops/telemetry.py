@@ -56,6 +56,7 @@ class Telemetry:
         self._gather = gather
         self._metrics = Metrics()
         self._recorder: Recorder | None = None
+        self._log: access.Writer | None = None  # which the recorder hands its lines to
         self._needed = bool(self._analytics.metrics or self._analytics.database or tracer)
         self._gateway: Gateway
         self._clock: Callable[[], float]
@@ -69,9 +70,13 @@ class Telemetry:
 
     def record(self, outcome: Outcome) -> None:
         """A request has ended. Called on the event loop's thread; never waits, never raises."""
-        access.log_outcome(outcome)
-        if self._needed:
-            (self._recorder or self._start()).put(outcome)
+        recorder = self._recorder
+        if recorder is None and self._needed:
+            recorder = self._start()
+        if self._log is None or self._log is not access.writer:
+            access.log_outcome(outcome)
+        if recorder is not None:
+            recorder.put(outcome)
 
     def answer(self, name: str, query: str) -> Page:
         """What ``Delegate(name, query)`` asks for."""
@@ -96,7 +101,7 @@ class Telemetry:
             self._recorder.close()
             if self._tracer is not None:
                 self._tracer.close()
-            self._recorder = None
+            self._recorder = self._log = None
 
     def _start(self) -> Recorder:
         """The thread is started when there is something for it, in the process that has it: servers may fork."""
@@ -106,10 +111,12 @@ class Telemetry:
                 sinks.append(self._metrics.count)
             if self._tracer is not None:
                 sinks.append(self._tracer.export)
+            self._log = access.writer
             self._recorder = Recorder(
                 self._analytics.database,
                 retention=self._analytics.retention_days,
                 sinks=sinks,
+                log=self._log,
                 state_dir=self._state_dir,
                 environ=self._environ,
             )

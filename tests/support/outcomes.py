@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from gwproto import AttemptRecord, Ending, Outcome, Usage
 from gwproto.values import Candidate, Decision, Terms
+from gwproto_ops.records.record import Finished, kept, values
 
 NOON = 1_800_014_400.0  # 2027-01-15 12:00 UTC
 CONSIDERED = (
@@ -52,6 +53,11 @@ PLAIN = Outcome(
     began_at=50.0,
     cost=0.25,
 )
+
+
+def finished(outcomes: Sequence[Outcome]) -> list[Finished]:
+    """As the store takes them."""
+    return list(zip(outcomes, kept([values(outcome) for outcome in outcomes]), strict=True))
 
 
 def random_outcomes(

@@ -209,9 +209,9 @@ def stream_decoder(reading: Reading) -> ChunkDecoder:
 def _fields(text: str) -> RawFields:
     document = text.encode()
     try:
-        return fields_of(document)
+        return fields_of(Raw(document))
     except msgspec.DecodeError:
-        return fields_of(repair(document))
+        return fields_of(Raw(repair(document)))
 
 
 def _index(fields: RawFields) -> int:

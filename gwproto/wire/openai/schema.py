@@ -67,6 +67,46 @@ class Message(Struct, gc=False):
     extra_content: Raw | UnsetType = UNSET
 
 
+# Messages that hold nothing but text and calls, so that they cannot nest any deeper than is written here. Most are.
+# Only a decoder makes their lists, which makes it safe that these take the place of lists of others.
+
+
+class PlainPart(Part, gc=False, forbid_unknown_fields=True):
+    image_url: str | None = None
+    input_audio: str | None = None
+    file: None = None
+
+
+class PlainFunction(CalledFunction, gc=False, forbid_unknown_fields=True):
+    pass
+
+
+class PlainCall(Call, gc=False, forbid_unknown_fields=True):
+    function: PlainFunction | None = None
+    custom: None = None
+    extra_content: UnsetType | None = UNSET  # type: ignore[assignment]  # that it is there is all that is asked
+
+
+class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
+    content: str | list[PlainPart] | None = None  # type: ignore[assignment]  # see above
+    tool_calls: list[PlainCall] | None = None  # type: ignore[assignment]  # see above
+    function_call: PlainFunction | None = None
+    audio: None = None
+    extra_content: UnsetType | None = UNSET  # type: ignore[assignment]  # that it is there is all that is asked
+
+
+class Text(Struct, gc=False, forbid_unknown_fields=True):
+    """A message of which, once it is decoded, nothing remains to be asked."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+    name: str | None = None
+
+
+Texts = Annotated[list[Text], Meta(min_length=1)]
+PlainMessages = Annotated[list[PlainMessage], Meta(min_length=1)]
+
+
 class Function(Struct, gc=False):
     name: str
     description: str | None = None

@@ -55,6 +55,8 @@ def decode_chunk(data: bytes, reading: Reading = UNREAD) -> Chunk:
 
     An error in any of the shapes seen in streams becomes ``failure``. White space alone is an empty chunk.
     """
+    if data == b"[DONE]":
+        return _DONE
     if data.count(b"[") + data.count(b"{") > 128 and too_deep(data):
         raise WireError("JSON cut short or nested too deeply")
     try:

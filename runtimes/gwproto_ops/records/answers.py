@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from gwproto.routing.status import Status
-from gwproto_ops.records.record import Record
+from gwproto_ops.records.lines import Record
 
 
 class Percentiles(Struct, frozen=True, gc=False):

@@ -7,10 +7,11 @@ bounded backlog.
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
+from itertools import islice
 
-from gwproto import Outcome
 from gwproto_ops.records.database import Corrupt, Source, Unavailable, Unfit
+from gwproto_ops.records.record import Finished
 from gwproto_ops.records.schema import migrate
 from gwproto_ops.records.writing import WAITING_SECONDS, WAITING_SUMS, Writer
 
@@ -31,7 +32,7 @@ class Keeper:
         self._retention = retention_days
         self._limit = limit
         self._writer: Writer | None = None
-        self._backlog: deque[Outcome] = deque()
+        self._backlog: deque[Finished] = deque()
         self._pause = 0.0
         self._retry_at = -math.inf
         self._roll_at = -math.inf
@@ -46,13 +47,11 @@ class Keeper:
     def waiting(self) -> int:
         return len(self._backlog)
 
-    def take(self, outcomes: Iterable[Outcome]) -> None:
+    def take(self, finished: Sequence[Finished]) -> None:
         """Put them into the backlog. The latest are lost where it is full."""
-        for outcome in outcomes:
-            if len(self._backlog) < self._limit:
-                self._backlog.append(outcome)
-            else:
-                self.dropped += 1
+        room = self._limit - len(self._backlog)
+        self._backlog.extend(finished[:room])
+        self.dropped += max(0, len(finished) - room)
 
     def distrust(self) -> None:
         """A reader has met damage: look before the next write. From any thread."""
@@ -91,7 +90,7 @@ class Keeper:
         backlog = self._backlog
         anew = False
         while backlog:
-            batch = [backlog[i] for i in range(min(BATCH, len(backlog)))]
+            batch = list(islice(backlog, BATCH))
             try:
                 writer.write(batch)
             except Corrupt as error:

@@ -24,7 +24,8 @@ from gwproto_ops.records.answers import (
 )
 from gwproto_ops.records.database import Database, Row
 from gwproto_ops.records.figures import DAY, HOUR, Sums, add, decode, failures, judged, percentiles
-from gwproto_ops.records.record import Record, read
+from gwproto_ops.records.lines import Record
+from gwproto_ops.records.record import read
 from gwproto_ops.records.writing import Entry, read_pending, sliced
 
 #: Days up to which a page has a point for each hour.

@@ -8,77 +8,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Struct
 
 from gwproto import AttemptRecord, Outcome
 from gwproto.values import Candidate, Decision
+from gwproto_ops.records.lines import Attempt, Line, Record
 
 LONGEST = 200
 CHAT = "/v1/chat/completions"
 
 
-class Attempt(Struct, frozen=True, gc=False):
-    """One upstream try."""
-
-    provider: str
-    model: str  # the provider's name for it
-    key: str  # the credential's name
-    status: int | None
-    failure: str | None  # its class; None: it served the request, or had no verdict
-    code: str
-    started_ms: float  # after the request's start
-    ms: float
-    first_content_ms: float | None
-    probe: bool
-    panic: bool
-    reused: bool | None  # on a kept-alive connection?
-    hedge: bool
-    lost: bool
-
-
-class Line(Struct, frozen=True, gc=False):
-    """A finished request."""
-
-    at: float  # seconds since 1970
-    request_id: str
-    key: str
-    project_id: str
-    endpoint: str
-    method: str
-    model_asked: str
-    provider: str
-    model: str
-    stream: bool
-    status: int
-    ending: str
-    error: str
-    ms: float
-    first_content_ms: float | None
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cached_tokens: int | None
-    reasoning_tokens: int | None
-    cost: float | None  # US dollars
-    partial_usage: bool
-    shared: bool
-    dropped_params: tuple[str, ...]
-    attempts: tuple[Attempt, ...]
-    chosen: str  # a target's id
-    rejected: str
-    client: str
-
-
-class Record(Line, frozen=True, gc=False):
-    """A finished request with every target there was, and why it was not chosen."""
-
-    candidates: tuple[Candidate, ...] = ()
-
-
 L = TypeVar("L", bound=Line)
 #: A line as it is kept: an array, which is half as long as an object.
 Values = tuple[Any, ...]
+#: An outcome, and its line as it is kept.
+Finished = tuple[Outcome, str]
 
-_encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder(Values).decode
 
 
@@ -86,9 +31,14 @@ def line(outcome: Outcome) -> Line:
     return _line(values(outcome), Line)
 
 
-def kept(values: Values) -> str:
-    """What :func:`read` reads."""
-    return _encode(values).decode()
+def kept(lines: Sequence[Values]) -> list[str]:
+    """What :func:`read` reads, for each of ``lines``."""
+    return _encode_lines(lines).decode().split("\n")[:-1]
+
+
+def shown(lines: Sequence[Values]) -> str:
+    """A line of JSON, an object, for each of ``lines``."""
+    return _encode_lines([_line(values, Line) for values in lines]).decode()
 
 
 def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Sequence[str]] = ()) -> Record:
@@ -103,7 +53,11 @@ def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Seq
 def _line(values: Values, kind: Callable[..., L]) -> L:
     fields = list(values)
     fields[_DROPPED] = tuple(fields[_DROPPED])
-    fields[_ATTEMPTS] = tuple([Attempt(*attempt) for attempt in fields[_ATTEMPTS]])
+    attempts = fields[_ATTEMPTS]
+    if len(attempts) == 1:  # which is nearly always all there are
+        fields[_ATTEMPTS] = (Attempt(*attempts[0]),)
+    else:
+        fields[_ATTEMPTS] = tuple([Attempt(*attempt) for attempt in attempts])
     return kind(*fields)
 
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -16,7 +16,7 @@ from gwproto_ops.records import reading
 from gwproto_ops.records.database import Corrupt, Database, Source, Unavailable
 from gwproto_ops.records.keeping import Keeper
 from gwproto_ops.records.locating import locate
-from gwproto_ops.records.record import CHAT
+from gwproto_ops.records.record import CHAT, Finished, Values, kept, values
 from gwproto_ops.responses import Response, error, response
 
 logger = logging.getLogger("gwproto")
@@ -26,7 +26,7 @@ Sink = Callable[[Sequence[Outcome]], None]
 #: Seconds in which outcomes gather.
 PAUSE = 0.5
 #: Outcomes that sinks are given at a time: the interpreter would let the event loop wait for 5 ms.
-PIECE = 500
+PIECE = 250
 #: Seconds that a question waits for those before it.
 TURN = 15.0
 
@@ -34,11 +34,27 @@ Q = TypeVar("Q", bound=Query)
 _encode = msgspec.json.Encoder().encode
 
 
+class Log(Protocol):
+    """What shows every line, in a thread of its own."""
+
+    dropped: int
+
+    def follow(self, pull: Callable[[], None]) -> None:
+        """To be told of what comes, and to call ``pull`` in its own thread before it shows what it has."""
+
+    def wake(self) -> None:
+        """Something has come. Called on the event loop's thread."""
+
+    def take(self, outcomes: Sequence[Outcome], lines: Sequence[Values]) -> None:
+        """What their lines hold. Called in ``pull``, or in another thread's."""
+
+
 class Recorder:
-    """Takes every outcome, and hands it to ``sinks`` and to the store in batches.
+    """Takes every outcome, and hands it to ``sinks`` and to the store in batches, and to ``log``.
 
     The store keeps chat completions and requests whose key was rejected. ``dropped`` counts what it should have kept
-    and could not.
+    and could not. A store that hangs does not hold up the log, nor the log the store: each has a thread, and whichever
+    comes first takes what has come for both.
     """
 
     def __init__(
@@ -48,6 +64,7 @@ class Recorder:
         retention: int = 30,
         limit: int = 10_000,
         sinks: Sequence[Sink] = (),
+        log: Log | None = None,
         state_dir: str = "",
         environ: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -55,7 +72,8 @@ class Recorder:
     ) -> None:
         """``store_url``: ``analytics.database``; ``""``: no store. ``retention``: days that records are kept.
 
-        ``limit``: outcomes that may wait, and as many again in front of a store that fails. ``state_dir``:
+        ``limit``: outcomes that may wait to be looked at, as many behind them to be written, and as many again in front
+        of a store that fails. ``state_dir``:
         ``server.state_dir``, which a file's path is relative to; ``environ`` says where that is if it is empty. Raises
         ``ConfigurationError`` for a URL that can never be used; a store that cannot be used yet is tried again.
         """
@@ -67,23 +85,62 @@ class Recorder:
         self._sinks = tuple(sinks)
         self._clock = clock
         self._wall = wall
-        self._queue: deque[Outcome] = deque()
-        self._lost = 0  # in front of the queue
+        self._inbox: deque[Outcome] = deque()
+        self._queue: deque[Finished] = deque()
+        self._lost = 0  # in front of either
+        self._log = log
+        self._asleep = True  # is there anybody to be told of the next outcome?
+        self._pulling = threading.Lock()
         self._news = threading.Event()
         self._closing = threading.Event()
         self._begun = threading.Event()  # the store is there, or why it is not is known
         self._turn = threading.Lock()  # one question at a time
+        if log is not None:
+            log.follow(self.pull)
         self._thread = threading.Thread(target=self._run, name="records", daemon=True)
         self._thread.start()
 
     def put(self, outcome: Outcome) -> None:
         """Take an outcome. Never waits, never raises."""
-        if len(self._queue) >= self._limit:
+        if len(self._inbox) >= self._limit:
             self._lost += 1
+            if self._log is not None:
+                self._log.dropped += 1
             return
-        self._queue.append(outcome)
-        if not self._news.is_set():
+        self._inbox.append(outcome)
+        if self._asleep:
+            self._asleep = False
             self._news.set()
+            if self._log is not None:
+                self._log.wake()
+
+    def pull(self) -> None:
+        """Hand on what has come. From any thread; waits for nothing but another one's pull."""
+        with self._pulling:
+            self._asleep = True  # before the inbox is looked into: what comes now is told again
+            inbox = self._inbox
+            left = len(inbox)
+            while left:
+                outcomes = [inbox.popleft() for _ in range(min(PIECE, left))]
+                left -= len(outcomes)
+                try:
+                    self._hand_on(outcomes)
+                except Exception:  # of ours; the threads must live
+                    logger.exception("%d records could not be made inside the gateway", len(outcomes))
+                    self._lost += len(outcomes)
+                time.sleep(0)  # let the event loop's thread run
+
+    def _hand_on(self, outcomes: Sequence[Outcome]) -> None:
+        log, texts = self._log, [""] * len(outcomes)
+        if log is not None or self._keeper is not None:
+            lines = [values(outcome) for outcome in outcomes]
+            if self._keeper is not None:
+                texts = kept(lines)
+            if log is not None:
+                log.take(outcomes, lines)
+        room = self._limit - len(self._queue)
+        self._queue.extend(list(zip(outcomes, texts, strict=True))[:room])
+        self._lost += max(0, len(outcomes) - room)
 
     @property
     def dropped(self) -> int:
@@ -91,7 +148,7 @@ class Recorder:
 
     @property
     def waiting(self) -> int:
-        return len(self._queue) + (self._keeper.waiting if self._keeper is not None else 0)
+        return len(self._inbox) + len(self._queue) + (self._keeper.waiting if self._keeper is not None else 0)
 
     @property
     def written(self) -> int:
@@ -162,18 +219,18 @@ class Recorder:
             self._keeper.close()
 
     def _drain(self) -> None:
+        self.pull()
         queue = self._queue
         while queue:
             batch = [queue.popleft() for _ in range(min(PIECE, len(queue)))]
+            outcomes = [outcome for outcome, _ in batch]
             for sink in self._sinks:
                 try:
-                    sink(batch)
+                    sink(outcomes)
                 except Exception:  # a sink's own; the others and the store go on
                     logger.exception("%r failed on %d records", sink, len(batch))
             if self._keeper is not None:
-                self._keeper.take(
-                    [outcome for outcome in batch if outcome.endpoint == CHAT or outcome.rejected]
-                )
+                self._keeper.take([one for one in batch if one[0].endpoint == CHAT or one[0].rejected])
             time.sleep(0)  # let the event loop's thread run
 
     def _keep(self, *, last: bool) -> float | None:

@@ -11,7 +11,7 @@ from gwproto import Outcome
 from gwproto.values import Candidate
 from gwproto_ops.records.database import Database, Row
 from gwproto_ops.records.figures import DAY, HOUR, Sums, add, encode, of_attempts, of_requests
-from gwproto_ops.records.record import CHAT, Line, kept, named, plain, values
+from gwproto_ops.records.record import CHAT, Finished, named, plain
 
 #: Names of projects come from clients. A day has so many in its roll-ups; all others are one more, of this name.
 PROJECTS = 500
@@ -49,10 +49,6 @@ Entry = tuple[str, int, str, str, str, Sums]
 read_pending = msgspec.json.Decoder(list[Entry]).decode
 
 _json = msgspec.json.Encoder().encode
-_AT, _ID, _KEY, _PROJECT, _PROVIDER, _MODEL, _ENDING, _STATUS = [
-    Line.__struct_fields__.index(name)
-    for name in ("at", "request_id", "key", "project_id", "provider", "model", "ending", "status")
-]
 
 
 class Writer:
@@ -61,7 +57,8 @@ class Writer:
     def __init__(self, database: Database, retention_days: int) -> None:
         self._database = database
         self._retention = retention_days
-        self._ids: dict[int, tuple[tuple[Candidate, ...], int]] = {}  # of decisions, by their object's id
+        #: By a decision's object's id: it, the number of its explanation, and until when that is kept anyway.
+        self._ids: dict[int, tuple[tuple[Candidate, ...], int, float]] = {}
         self._decided: dict[int, float] = {}  # decisions that are there, and since when
         self._projects: dict[int, set[str]] = {}  # by day
         #: Sums that wait, as far as this process knows; another may have left some.
@@ -71,14 +68,14 @@ class Writer:
     def database(self) -> Database:
         return self._database
 
-    def write(self, outcomes: Sequence[Outcome]) -> None:
+    def write(self, finished: Sequence[Finished]) -> None:
         """Keep all of them, or none: then it raises."""
         new: list[Row] = []
         rows: list[Row] = []
-        for start in range(0, len(outcomes), PIECE):
-            rows += [self._row(outcome, new) for outcome in outcomes[start : start + PIECE]]
+        for start in range(0, len(finished), PIECE):
+            rows += self._rows(finished[start : start + PIECE], new)
             time.sleep(0)  # let the event loop's thread run
-        entries = self._entries([outcome for outcome in outcomes if outcome.endpoint == CHAT])
+        entries = self._entries([outcome for outcome, _ in finished if outcome.endpoint == CHAT])
         with self._database.transaction():
             if new:
                 self._database.run_many(_DECIDE, sorted(new))  # in one order, as sums are
@@ -117,41 +114,51 @@ class Writer:
                     )
         return bool(before != after)
 
-    def _row(self, outcome: Outcome, new: list[Row]) -> Row:
-        decision = outcome.decision
-        line = values(outcome)
-        return (
-            line[_AT],
-            line[_ID],
-            line[_KEY],
-            line[_PROJECT],
-            line[_PROVIDER],
-            line[_MODEL],
-            line[_ENDING],
-            line[_STATUS],
-            None if decision is None else self._decision(decision.considered, outcome.at, new),
-            "" if decision is None or not decision.failed else _json(decision.failed).decode(),
-            kept(line),
-        )
+    def _rows(self, finished: Sequence[Finished], new: list[Row]) -> list[Row]:
+        rows: list[Row] = []
+        for outcome, line in finished:
+            decision = outcome.decision
+            number, failed = None, ""
+            if decision is not None:
+                known = self._ids.get(id(decision.considered))
+                if known is not None and outcome.at < known[2]:
+                    number = known[1]
+                else:
+                    number = self._explained(decision.considered, outcome.at, new)
+                if decision.failed:
+                    failed = _json(decision.failed).decode()
+            rows.append(
+                (
+                    (outcome.at * 1e3 + 0.5) // 1 / 1e3,  # as in the line
+                    outcome.request_id,
+                    named[outcome.key],
+                    plain(outcome.project_id) if outcome.project_id else "",
+                    named[outcome.provider],
+                    named[outcome.model],
+                    outcome.ending._value_,
+                    outcome.status,
+                    number,
+                    failed,
+                    line,
+                )
+            )
+        return rows
 
-    def _decision(self, considered: tuple[Candidate, ...], at: float, new: list[Row]) -> int:
+    def _explained(self, considered: tuple[Candidate, ...], at: float, new: list[Row]) -> int:
         """The number under which an explanation is kept, and among ``new`` if it is.
 
         Many requests have the very same object. It is held here, so that no other has its id.
         """
-        known = self._ids.get(id(considered))
-        if known is not None and at < self._decided.get(known[1], -HOUR) + HOUR:
-            return known[1]
         text = _json(considered)
         number = int.from_bytes(blake2b(text, digest_size=8).digest(), "big", signed=True)
-        if len(self._ids) >= 64:
-            self._ids.clear()
-        self._ids[id(considered)] = (considered, number)
         if at >= self._decided.get(number, -HOUR) + HOUR:  # kept for as long as the latest that refers to it
             if len(self._decided) >= 4096:
                 self._decided.clear()
             self._decided[number] = at
             new.append((number, int(at), zlib.compress(text, 1)))
+        if len(self._ids) >= 64:
+            self._ids.clear()
+        self._ids[id(considered)] = (considered, number, self._decided[number] + HOUR)
         return number
 
     def _entries(self, outcomes: Sequence[Outcome]) -> list[Entry]:
