@@ -14,7 +14,7 @@ from gwproto import (
     SendData,
     SendHead,
 )
-from gwproto_asgi.scope import Receive, Scope, Send
+from gwproto_asgi.scope import Message, Receive, Scope, Send
 from gwproto_io.driver import Interrupts, NewScope
 from gwproto_io.driver import Send as Sending
 from gwproto_ops.telemetry import Telemetry
@@ -94,6 +94,9 @@ class AsgiClient:
                 return ClientEnd()
 
     async def send(self, commands: Sequence[Sending]) -> None:
+        if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
+            await self._write(None, command.data, False)
+            return
         head: SendHead | None = None
         parts: list[bytes] = []
         end = False
@@ -110,16 +113,7 @@ class AsgiClient:
                 end = True
             else:
                 end = True
-        if self._cut:
-            return
-        patience = self._new_scope(deadline=self._clock() + WRITE_TIMEOUT)
-        with patience:
-            try:
-                await self._write(head, b"".join(parts) if len(parts) != 1 else parts[0], end)
-            except OSError:  # the specification's way to say that the client is gone (ASGI HTTP 2.4)
-                self.gone()
-        if patience.cancelled_caught:
-            self.gone()
+        await self._write(head, b"".join(parts) if len(parts) != 1 else parts[0], end)
 
     def gone(self) -> None:
         """Nobody reads any more."""
@@ -139,20 +133,29 @@ class AsgiClient:
             self.gone()
 
     async def _write(self, head: SendHead | None, body: bytes, end: bool) -> None:
-        send = self._send
-        if head is not None:
-            headers: Sequence[tuple[bytes, bytes]] = head.headers
-            if self._multiplexed:
-                headers = [field for field in headers if field[0] not in _CONNECTION_FIELDS]
-            await send({"type": "http.response.start", "status": head.status, "headers": headers})
-        if end and self._unread:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            await self._linger()
-        elif end:
-            self._ended = True
-            await send({"type": "http.response.body", "body": body, "more_body": False})
-        elif body:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+        if self._cut:
+            return
+        patience = self._new_scope(deadline=self._clock() + WRITE_TIMEOUT)
+        with patience:
+            try:
+                if head is not None:
+                    await self._send(self._start(head))
+                if end and self._unread:
+                    await self._send({"type": "http.response.body", "body": body, "more_body": True})
+                    await self._linger()
+                elif end or body:
+                    self._ended = end
+                    await self._send({"type": "http.response.body", "body": body, "more_body": not end})
+            except OSError:  # the specification's way to say that the client is gone (ASGI HTTP 2.4)
+                self.gone()
+        if patience.cancelled_caught:
+            self.gone()
+
+    def _start(self, head: SendHead) -> Message:
+        headers: Sequence[tuple[bytes, bytes]] = head.headers
+        if self._multiplexed:
+            headers = [field for field in headers if field[0] not in _CONNECTION_FIELDS]
+        return {"type": "http.response.start", "status": head.status, "headers": headers}
 
     async def _linger(self) -> None:
         """End the response while the rest of the request's body is read and thrown away.

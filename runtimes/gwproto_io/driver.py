@@ -152,7 +152,7 @@ async def drive(
                     while not (commands or waiting or interrupts.pending or exchange.deadline < deadline):
                         event = source.take() or await source.next_event()
                         commands = exchange.receive(event, clock())
-                        if exchange.finished or exchange.receiving or source is client:
+                        if exchange.finished or source is client:  # who is listened to next may be another
                             break
                         if len(commands) == 1 and isinstance(command := commands[0], SendData):
                             waiting = client.send((command,))
