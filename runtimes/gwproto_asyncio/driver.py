@@ -96,7 +96,7 @@ class Driver:
         Performing may call back and so come here again: whoever is at it will look for more.
         """
         exchange, client, pending, inbox = self._exchange, self._client, self._pending, self._upstreams.inbox
-        if self._busy or exchange.finished:
+        if self._busy or self._exchange.finished:
             return
         self._busy = True
         try:
