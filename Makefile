@@ -9,7 +9,7 @@ PIP := $(PY) -m pip --python $(BIN)/python --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --require-hashes -r
 LINK := $(PIP) install --no-deps --no-build-isolation -e .
 
-.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording compiled test-compiled lock clean
+.PHONY: serve test lint types tests deep mutants bench compare codecs routing recording growth streams workers compiled test-compiled lock clean
 
 serve: .venv/serve.stamp  ## run the gateway; flags in ARGS
 	@exec $(BIN)/gwproto serve $(ARGS)
@@ -48,6 +48,15 @@ routing: .venv/serve.stamp  ## CPU of choosing targets, and how it grows with th
 
 recording: .venv/serve.stamp  ## what records and metrics cost, and what faults of their store do; flags in ARGS
 	$(BIN)/python -m benchmarks.recording $(ARGS)
+
+growth: .venv/serve.stamp  ## what more targets, open streams and longer prompts add to a request; flags in ARGS
+	$(BIN)/python -m benchmarks.growth $(ARGS)
+
+streams: .venv/serve.stamp  ## 2000 streams on one worker: memory, and how late events are; flags in ARGS
+	$(BIN)/python -m benchmarks.streams $(ARGS)
+
+workers: .venv/serve.stamp  ## how much more two workers serve than one; flags in ARGS
+	$(BIN)/python -m benchmarks.workers $(ARGS)
 
 compiled: .venv/compile.stamp  ## the hot modules as C extensions, in build/compiled; needs a C compiler and Python's headers
 	rm -rf build/compiled

@@ -17,7 +17,7 @@ import msgspec
 from benchmarks import load
 from benchmarks.provider import UNSENT
 
-PATIENCE = 30.0  # seconds that streams have to begin
+PATIENCE = 60.0  # seconds that streams have to begin
 _EVENT = re.compile(rb'" word(\d+) at (\d{%d}\.\d{6})"' % UNSENT.index(b"."))
 
 

@@ -44,8 +44,8 @@ from gwproto.wire.openai.request import encode_request, parse_request
 from gwproto.wire.openai.stream import Envelope
 from gwproto_io.codec import DEFAULT, Codec, H11Codec
 from gwproto_io.http1 import ResponseParser
-from gwproto_io.http1 import encode_request as encode_http
 from gwproto_io.http1_server import RequestParser, ResponseWriter
+from gwproto_io.keyring import Keyring
 
 PROVIDERS, MODELS = 12, 10
 EVENTS = 50
@@ -115,7 +115,10 @@ class Pieces:
             target="/v1/chat/completions",
             headers=((b"content-type", b"application/json"), (b"accept", b"application/json")),
             body=self.plain,
+            credential="bench",
         )
+        self.keyring = Keyring({"bench": (b"authorization", b"Bearer bench-provider-key")})
+        self.http_requests = RequestParser()
         self.answer_headers = (
             (b"content-type", b"application/json"),
             (b"content-length", str(len(self.answer)).encode()),
@@ -232,8 +235,14 @@ class Pieces:
         assert parser.next_head() is not None
         return parser.next_data()
 
+    def http_request_again(self) -> object:
+        parser = self.http_requests
+        parser.receive(self.http_request)
+        assert parser.next_head() is not None
+        return parser.next_data()
+
     def http_request_out(self) -> object:
-        return encode_http(self.upstream_request, (b"authorization", b"Bearer bench-provider-key"))
+        return self.keyring.encode(self.upstream_request)
 
     def http_answer_in(self, codec: Codec) -> object:
         parser = ResponseParser(1, "POST", reused=True, codec=codec)
@@ -270,6 +279,7 @@ class Pieces:
             ("plan, pick and report, auto", self.pick),
             ("plan, pick and report, one model", self.pick_model),
             *self._of_each_codec("request in", self.http_request_in),
+            ("HTTP/1.1: request in, its head as before", self.http_request_again),
             ("HTTP/1.1: request out", self.http_request_out),
             *self._of_each_codec("JSON answer in", self.http_answer_in),
             *self._of_each_codec("stream of 50 events in", self.http_stream_in),

@@ -1,6 +1,6 @@
-"""``python -m benchmarks.recording``: what records and metrics cost a request, and what a failing store does to it.
+"""``python -m benchmarks.recording``: the cost of records, metrics and access log, and of a store that fails.
 
-The same gateway with and without them, in turns; then with them while the database is locked, deleted, or has no room.
+The same gateway with and without them, in turns; then with records while the database is locked, deleted or full.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,9 +30,9 @@ ROOM = 256 * 1024  # bytes that a file may have when there is no more room
 
 
 class Cost(NamedTuple):
-    """CPU seconds a request, one value per round. ``beside``: those of the threads beside the event loop's, where all
-    but an append to a queue is done; unlike the difference of two servers' figures it hardly depends on the machine's
-    mood."""
+    """CPU seconds a request, one value per round. ``beside``: those of the threads beside the event loop's (the log's
+    and the store's), where all but an append to a queue is done; unlike the difference of two servers' figures it
+    hardly depends on the machine's mood."""
 
     runtime: str
     without: list[float]
@@ -151,11 +151,13 @@ def measure_cost(
 ) -> Cost:
     """Both servers run all the time, on the same core, and are asked in turns."""
     cost = Cost(runtime, [], [], [])
-    options = ["--no-access-log"]
-    kinds = {"without": WITHOUT, "recording": {DATABASE: f"sqlite:///{directory / 'cost.db'}"}}
+    kinds: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
+        "without": (["--no-access-log"], WITHOUT),
+        "recording": ([], {DATABASE: f"sqlite:///{directory / 'cost.db'}"}),
+    }
     with contextlib.ExitStack() as stack:
         running = {}
-        for kind, settings in kinds.items():
+        for kind, (options, settings) in kinds.items():
             (directory / kind).mkdir(exist_ok=True)
             running[kind] = stack.enter_context(
                 servers.serving(runtime, directory / kind, provider, options, settings)
@@ -293,7 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
-    print(f"{'CPU per request [us]':24}{'without':>10}{'recording':>12}{'ratio':>8}{'thread':>9}{'share':>9}")
+    print(
+        f"{'CPU per request [us]':24}{'without':>10}{'recording':>12}{'ratio':>8}{'threads':>9}{'share':>9}"
+    )
     for cost in costs:
         without, recording = statistics.median(cost.without), statistics.median(cost.recording)
         thread = statistics.median(cost.beside)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from benchmarks import meter, overhead, scale, servers
 
 PACE = 0.4  # seconds between two events of a stream; servers.EVEN has it in milliseconds
-OPENING = 500  # streams a second
+OPENING = 250  # streams a second
 SETTLING = 2.0  # seconds from the last stream's beginning, until events are looked at
 
 MEMORY = 64 * 1024  # bytes of a stream
@@ -44,6 +44,7 @@ class Pass(NamedTuple):
     busy: float  # CPU seconds in a second: the server's,
     client: float
     provider: float
+    waited: float  # seconds in a second that the server was ready to run while its core served others
 
 
 def measure(
@@ -69,12 +70,12 @@ def measure(
         time.sleep(SETTLING)
         progress(f"{name}: watching {streams} streams")
         pids = (server.pid, crowd.pid, provider.pid)
-        usages = [meter.usage(pid).cpu for pid in pids]
+        usages = [meter.usage(pid) for pid in pids]
         watched = crowd.watch(duration)
-        used = [meter.usage(pid).cpu - usage for pid, usage in zip(pids, usages, strict=True)]
+        after = [meter.usage(pid) for pid in pids]
         grown = meter.rss_bytes(server.pid) - before
         crowd.close()
-    shares = [cpu / watched.elapsed for cpu in used]
+    shares = [(now.cpu - then.cpu) / watched.elapsed for now, then in zip(after, usages, strict=True)]
     return Pass(
         server=name,
         streams=streams,
@@ -90,6 +91,7 @@ def measure(
         busy=0.0 if name == DIRECT else shares[0],
         client=shares[1],
         provider=shares[2],
+        waited=0.0 if name == DIRECT else (after[0].waited - usages[0].waited) / watched.elapsed,
     )
 
 
@@ -98,7 +100,7 @@ def of_all(passes: Sequence[Pass]) -> Pass:
     first = passes[0]
     values = {
         field: statistics.median(getattr(one, field) for one in passes)
-        for field in ("memory", "elapsed", "p50", "p99", "worst", "busy", "client", "provider")
+        for field in ("memory", "elapsed", "p50", "p99", "worst", "busy", "client", "provider", "waited")
     }
     return first._replace(
         **values,
@@ -135,6 +137,10 @@ def problems(passes: Sequence[Pass]) -> list[str]:
     for one in passes:
         if (others := one.client + one.provider) > BUSY * len(servers.OTHER_CORES):
             found.append(f"{one.server}: client and provider used {others:.0%} of a core: they are the limit")
+        if one.waited > overhead.DISTURBED:
+            found.append(
+                f"{one.server}: it had to wait for its core in {one.waited:.0%} of the time: measure again"
+            )
         if one.server in (DIRECT, "nginx"):
             continue
         if one.memory > MEMORY:

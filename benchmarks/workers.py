@@ -40,6 +40,8 @@ WARM_UP = 0.4  # seconds: every worker is to have seen requests
 DISTURBED = 0.1  # cores
 FROM, TO = 0.1, 0.9  # of a pass, between which shares are looked at
 
+ESTABLISHED, LISTEN = "01", "0A"  # in /proc/net/tcp
+
 ALONE, ONE, MANY = "one, own core", "one", "many"
 
 
@@ -70,13 +72,28 @@ class Pass(NamedTuple):
     elapsed: float
 
 
-def owners(port: int, pids: Sequence[int]) -> list[int]:
-    """How many established connections to ``port`` each process has."""
-    mine = set()
+def sockets(port: int, state: str) -> set[str]:
+    """Those of a local TCP port, as links in ``/proc`` name them."""
+    found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[3] == "01" and int(fields[1].rpartition(":")[2], 16) == port:
-            mine.add(f"socket:[{fields[9]}]")
+        if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port:
+            found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def await_listeners(port: int, count: int) -> None:
+    """The first answer tells of one worker; the others may still be on their way."""
+    until = time.monotonic() + servers.START_LIMIT
+    while len(sockets(port, LISTEN)) < count:
+        if time.monotonic() > until:
+            raise servers.BenchmarkError(f"not all of the {count} workers listen")
+        time.sleep(0.01)
+
+
+def owners(port: int, pids: Sequence[int]) -> list[int]:
+    """How many established connections to ``port`` each process has."""
+    mine = sockets(port, ESTABLISHED)
     counts = []
     for pid in pids:
         links = []
@@ -310,9 +327,9 @@ def run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[di
                     place = Path(directory) / name.replace(" ", "-")
                     place.mkdir(exist_ok=True)
                     more = [*options.serve_option, f"--workers={count}"]
-                    running[name] = stack.enter_context(
-                        servers.serving(options.runtime, place, provider.port, more, cores=cores)
-                    )
+                    server = servers.serving(options.runtime, place, provider.port, more, cores=cores)
+                    running[name] = stack.enter_context(server)
+                    await_listeners(running[name].port, count)
                 shift = number % len(running)
                 found: dict[str, Pass] = {}
                 for name in [*running][shift:] + [*running][:shift]:

@@ -73,6 +73,7 @@ class World:
 class Provider:
     def __init__(self, world: World) -> None:
         self._world = world
+        self.inbox = world.upstream
 
     def open(self, attempt: int, request: UpstreamRequest) -> None:
         self._world.log.append(("open", attempt))
@@ -80,9 +81,6 @@ class Provider:
 
     def close(self, attempt: int) -> None:
         self._world.log.append(("close", attempt))
-
-    def take(self) -> Event | None:
-        return self._world.upstream.popleft() if self._world.upstream else None
 
     def close_all(self) -> None:
         self._world.log.append("close all")

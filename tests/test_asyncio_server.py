@@ -542,7 +542,8 @@ async def attempts(origin: Origin, count: int) -> list[Event]:
         while not done:
             await news.wait()
             news.clear()
-            while (event := upstreams.take()) is not None:
+            while upstreams.inbox:
+                event = upstreams.inbox.popleft()
                 if isinstance(event, UpstreamOpened | UpstreamEnd | UpstreamLost):
                     seen.append(event)
                 done = isinstance(event, UpstreamEnd | UpstreamLost)

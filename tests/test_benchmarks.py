@@ -115,7 +115,7 @@ def test_the_core_is_measured_in_pieces(tmp_path: Path, capsys: pytest.CaptureFi
     report = tmp_path / "micro.json"
     assert micro.main(["--seconds", "0.0001", "--repeats", "1", "--json", str(report)]) == 0
     figures = json.loads(report.read_text())
-    assert len(capsys.readouterr().out.splitlines()) == len(figures) == 18 + 3 * len(micro.CODECS)
+    assert len(capsys.readouterr().out.splitlines()) == len(figures) == 19 + 3 * len(micro.CODECS)
     assert all(value > 0 for value in figures.values())
 
 

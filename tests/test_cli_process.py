@@ -1,5 +1,6 @@
 """What the commands ask of the system before they begin."""
 
+import ctypes
 import resource
 import subprocess
 import sys
@@ -86,5 +87,5 @@ def test_the_limit_is_only_ever_raised(
 
 
 def test_a_library_without_such_settings_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process.ctypes, "CDLL", lambda name: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     process.keep_memory()

@@ -23,7 +23,7 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: h\r\n%b\r\n"
 
 @needs_httptools
 def test_httptools_is_used_where_it_is_installed() -> None:
-    assert DEFAULT.name == "httptools"
+    assert DEFAULT.name == "plain+httptools"
     assert Pool({}).codec is DEFAULT
 
 
@@ -34,7 +34,7 @@ def test_h11_is_used_where_it_is_not(broken: str) -> None:
         "from gwproto_io.codec import DEFAULT; print(DEFAULT.name)"
     )
     done = subprocess.run((sys.executable, "-I", "-c", program), capture_output=True, text=True, check=True)
-    assert done.stdout == "h11\n"
+    assert done.stdout == "plain+h11\n"
 
 
 class Counting(H11Codec):

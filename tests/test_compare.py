@@ -34,6 +34,8 @@ def test_what_is_shipped_is_complete() -> None:
         "tensorzero",
         "sglang-router",
         "vllm-router",
+        "smg",
+        "lm-proxy",
     } <= set(known)
     for peer in known.values():
         assert peer.about
@@ -74,6 +76,16 @@ def values_of(peer: Peer) -> dict[str, str]:
     return peers.values(
         peer, port=1001, spare_port=1002, provider_port=1003, directory=Path("/tmp/there"), key="secret"
     )
+
+
+def test_a_compiled_gateway_is_here_when_it_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "COMPILED_PATH", tmp_path / "compiled")
+    compiled = peers.load()["gwproto-asyncio-compiled"]
+    assert compiled.missing() == "no build/compiled"
+    (tmp_path / "compiled").mkdir()
+    assert compiled.missing() == ""
 
 
 def test_placeholders_are_replaced_and_other_braces_left_alone() -> None:
@@ -150,7 +162,8 @@ def test_the_list_tells_how_to_get_what_is_missing(
     assert command.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     at = lines.index("litellm           no litellm on PATH")
-    assert any("install: pip install 'litellm[proxy]'" in line for line in lines[at : at + 4])
+    assert any("install: pip install 'litellm[proxy]==" in line for line in lines[at : at + 4])
+    assert any(line.strip().startswith("tried: 1.82.6") for line in lines[at : at + 6])
     assert "gwproto-trio      installed" in lines
 
 
@@ -504,12 +517,33 @@ def test_plots_have_a_bar_for_each_figure(example: run.Report, tmp_path: Path) -
         bars = [
             float(element.attrib["width"])
             for element in document.iter("{http://www.w3.org/2000/svg}rect")
-            if "fill" in element.attrib
+            if "bar" in element.attrib["class"].split()
         ]
         assert "<b>" in texts
         assert len(bars) == 2
         assert bars[1] / bars[0] == pytest.approx(5.5 / 2.0, rel=0.01)
-        assert any(text is not None and text.endswith("(3.5 ×)") for text in texts)  # noqa: RUF001 - as it is shown
+        assert "3.5 ×" in texts  # noqa: RUF001 - as it is shown
+
+
+@pytest.mark.parametrize("name", ["throughput, 16 connections", "CPU per request, 64 connections"])
+def test_the_best_comes_first_and_ours_stands_out(name: str) -> None:
+    medians = {"b": 2.0, "gwproto-x": 3.0}
+    figures = [run.Figure(peer, name, "", [value], []) for peer, value in medians.items()]
+    document = ElementTree.fromstring(plot.bars("title", figures, ""))
+    texts = list(document.iter("{http://www.w3.org/2000/svg}text"))
+    names = [text.text for text in texts if text.text in medians]
+    assert names == (["gwproto-x", "b"] if name.startswith("throughput") else ["b", "gwproto-x"])
+    assert [text.text for text in texts if text.attrib.get("class") == "end name"] == ["gwproto-x"]
+
+
+def test_values_far_apart_are_on_a_logarithmic_scale() -> None:
+    scale = plot.Scale([0.03, 0.4, 8.0])
+    assert scale.ticks() == pytest.approx([0.01, 0.1, 1.0, 10.0])
+    assert [scale(value) for value in (0.01, 1.0, 10.0)] == pytest.approx([0.0, 2 / 3, 1.0])
+    near = plot.Scale([0.4, 8.0])
+    assert near.ticks() == [0.0, 2.5, 5.0, 7.5, 10.0]
+    assert near(8.0) == pytest.approx(0.8)
+    assert plot.Scale([0.0, 8.0]).ticks()[0] == 0.0
 
 
 def test_the_bar_of_progress(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -541,7 +575,7 @@ SCHEMA: dict[str, Any] = {
         "scenarios": [str],
     },
     "reference": (str, type(None)),
-    "peers": [{"name": str, "about": str, "source": str, "command": str, "errors": int}],
+    "peers": [{"name": str, "about": str, "source": str, "tried": str, "command": str, "errors": int}],
     "figures": [
         {
             "peer": str,

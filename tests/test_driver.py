@@ -186,6 +186,15 @@ async def test_a_conversation() -> None:
 
 
 @on_both
+async def test_a_client_whose_body_is_complete_is_asked_no_more() -> None:
+    """Even if there is nothing to be performed yet: the exchange may share another one's answer."""
+    end = UpstreamEnd(1)
+    exchange = Scripted(([], 60.0, "receiving"), ([], 60.0, "waiting"), ([HEAD, END], math.inf, "finished"))
+    await perform(exchange, [(1.0, ClientEnd()), (1.0, ClientEnd())], [(1.0, end)])
+    assert exchange.inputs == ["start", ClientEnd(), end]
+
+
+@on_both
 async def test_commands_are_performed_in_their_order() -> None:
     close, again = CloseUpstream(1), OpenUpstream(2, REQUEST)
     exchange = Scripted(([close, HEAD, SendData(b"x"), again, SendData(b"y"), Abort()], math.inf, "finished"))

@@ -311,6 +311,16 @@ def test_how_a_stream_may_end(data: bytes, kind: FailureClass | None, cut: bool)
     assert out.endswith(DONE) is complete
 
 
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize(("last", "kind"), [(DONE, None), (chunk({}, "error"), FailureClass.SERVER)])
+def test_nothing_follows_the_end(line_end: bytes, last: bytes, kind: FailureClass | None) -> None:
+    data = (ROLE + text("a") + last + text("b") + DONE).replace(b"\n", line_end)
+    out, complete, failed = run([data])
+    assert (complete, failed) == (kind is None, kind)
+    assert b'"b"' not in out
+    assert out.count(DONE) == complete
+
+
 def test_names_that_the_provider_leaves_out_are_ours() -> None:
     anonymous = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}\n\n'
     out, complete, _ = run([anonymous])

@@ -1,6 +1,7 @@
 """Attempts over connections: opened, answered, lost, given back, and never left behind."""
 
 import inspect
+import itertools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,8 @@ from gwproto import (
     UpstreamOpened,
     UpstreamRequest,
 )
+from gwproto_io.http1 import encode_request
+from gwproto_io.keyring import Keyring
 from gwproto_io.upstream import INLINE_SIZE, Pool, Upstreams, loss_reason
 from support.codecs import with_each_codec
 from support.memory import MemoryStream, connected
@@ -306,6 +309,28 @@ async def test_nothing_shows_a_secret(tasks: TaskGroup) -> None:
     shown = repr([REQUEST, event, world.pool, world.upstreams, world.pool.leases])
     assert "canary" not in shown
     await world.upstreams.aclose()
+
+
+ELSEWHERE = Origin("https", "elsewhere.example", 443)
+CREDENTIALS = {"key": SECRET, "long": (b"x-key", b"a-secret-that-is-long"), "short": (b"x-key", b"ollama")}
+DESTINATIONS = {("key", ORIGIN), ("long", ORIGIN), ("long", ELSEWHERE), ("short", ELSEWHERE)}
+HEADERS = ((), ((b"accept", b"text/event-stream"),))
+
+
+@pytest.mark.parametrize("most", [1, 100])
+def test_requests_that_begin_alike(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many heads are kept, each request is as if it was written alone."""
+    monkeypatch.setattr("gwproto_io.keyring.MAX_HEADS", most)
+    keyring = Keyring(CREDENTIALS, DESTINATIONS)
+    heads = itertools.product((ORIGIN, ELSEWHERE), ("POST", "GET"), ("/v1", "/v2"), HEADERS)
+    for head, name, body in itertools.product(
+        heads, ("key", "long", "short", ""), (b"{}", b"", b"{}", b"[1]")
+    ):
+        request = UpstreamRequest(*head, body, name)
+        expected = encode_request(request, CREDENTIALS.get(name))
+        secret = b"a-secret-that-is-long" if name == "long" else b""
+        served = not name or (name, request.origin) in DESTINATIONS
+        assert keyring.encode(request) == ((expected, secret) if served else None)
 
 
 @on_both

@@ -75,6 +75,23 @@ def test_answers_passed_on_as_they_are(
     assert one(message, finish) == (expected, True)
 
 
+@pytest.mark.parametrize(("depth", "fits"), [(100, True), (124, True), (125, False), (5000, False)])
+@pytest.mark.parametrize("text", ["A", "[{" * 100])
+def test_what_an_answer_may_nest(depth: int, fits: bool, text: str) -> None:
+    body = json.dumps(document({"role": "assistant", "content": text, "annotations": "?"})).encode()
+    body = body.replace(b'"?"', b"[" * depth + b"]" * depth)
+    if fits:
+        completion = decode_completion(body)
+        assert isinstance(completion, Completion)
+        assert completion.choices[0].content == text
+    else:
+        assert "nested too deeply" in fail(body).message
+
+
+def test_code_is_no_nesting() -> None:
+    assert one({"role": "assistant", "content": "[" * 200})[0].content == "[" * 200
+
+
 def test_documented_extras() -> None:
     value = document(
         {"role": "assistant", "content": "A"}, usage=USAGE, system_fingerprint="fp", service_tier="x"

@@ -114,7 +114,7 @@ def said(catalog: Catalog, model: str, effort: str) -> tuple[str, dict[str, Any]
     body = {"messages": [{"role": "user", "content": "Q"}], "reasoning_effort": effort, "max_tokens": 9}
     request = parse_request(json.dumps(body).encode())
     assert isinstance(request, ChatRequest)
-    written = write(request, targets[0], "r1")
+    written = write(request, targets[0])
     assert written.dropped == ()
     fields = json.loads(written.request.body)
     for name in ("model", "messages", "max_tokens", "max_completion_tokens"):

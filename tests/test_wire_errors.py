@@ -197,7 +197,7 @@ def test_markers(status: int, error: dict[str, Any], kind: str) -> None:
     ],
 )
 def test_errors_in_a_200(document: bytes, kind: str | None) -> None:
-    failure = in_band_failure(fields_of(document), Reading())
+    failure = in_band_failure(fields_of(msgspec.Raw(document)), Reading())
     assert (failure and failure.kind.name) == kind
 
 
@@ -453,6 +453,10 @@ def test_any_bytes_are_classified(body: bytes, header: str) -> None:
     assert decode_error(429, fields, body, Reading(wall=WALL)).message
 
 
+def _message(content: bytes) -> bytes:
+    return b'{"model":"a","messages":[{"role":"user","content":' + content + b"}]}"
+
+
 @pytest.mark.parametrize(
     ("document", "deep"),
     [
@@ -465,6 +469,27 @@ def test_any_bytes_are_classified(body: bytes, header: str) -> None:
         (b"[" + b" " * 5000 + b"[" * (MAX_DEPTH - 1) + b"]" * MAX_DEPTH, False),
         (b"[" + b" " * 5000 + b'{"a":' * MAX_DEPTH + b"1" + b"}" * MAX_DEPTH + b"]", True),
         (b"[" + b"[],{}," * 1000 + b'"' + b" " * 5000 + b'"]', False),
+        # Text of a message, of a part, and of a part as deep as text stands.
+        (_message(b'"' + b"[{" * 100 + b" " * 1000 + b'"'), False),
+        (_message(b'[{"text":"' + b"[{" * 100 + b" " * 1000 + b'"}]'), False),
+        (_message(b'[{"a":{"text":"' + b"[{" * 100 + b" " * 1000 + b'"}}]'), False),
+        (
+            _message(
+                b"[" * (MAX_DEPTH - 3) + b'"' + b"[{" * 100 + b" " * 1000 + b'"' + b"]" * (MAX_DEPTH - 3)
+            ),
+            False,
+        ),
+        (
+            _message(
+                b"[" * (MAX_DEPTH - 2) + b'"' + b"[{" * 100 + b" " * 1000 + b'"' + b"]" * (MAX_DEPTH - 2)
+            ),
+            True,
+        ),
+        # A value that is not the last one of its name.
+        (_message(b"[" * 200 + b"]" * 200 + b',"content":"' + b" " * 2000 + b'"'), True),
+        # More than a parser takes, and what no parser takes.
+        (_message(b'"' + b" " * 40_000 + b'","more":' + b"[" * 5000 + b"]" * 5000), True),
+        (b'{"' + b" " * 2000 + b'":' + b"[" * 200, True),
     ],
 )
 def test_depth(document: bytes, deep: bool) -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import Raw
 
 from gwproto.failures import FailureClass, Scope
 from gwproto.wire import classify
@@ -450,7 +451,7 @@ def meaning(case: Case) -> tuple[str, str, float | None]:
         headers = tuple((name.encode(), value.encode()) for name, value in case.headers.items())
         failure = decode_error(case.status, headers, body, reading)
     else:
-        found = in_band_failure(fields_of(body), reading)
+        found = in_band_failure(fields_of(Raw(body)), reading)
         assert found is not None
         failure = found
     return failure.kind.name, failure.scope.name if failure.scope else "", failure.retry_after

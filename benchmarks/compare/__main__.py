@@ -105,7 +105,12 @@ def listing(known: dict[str, Peer]) -> Iterator[str]:
         missing = peer.missing()
         yield f"{name:18}{missing or 'installed'}"
         told = (("", peer.about), ("install: ", peer.install if missing else ""))
-        for title, text in (*told, ("note: ", peer.notes), ("tried: ", peer.tried), ("source: ", peer.source)):
+        for title, text in (
+            *told,
+            ("note: ", peer.notes),
+            ("tried: ", peer.tried),
+            ("source: ", peer.source),
+        ):
             if text:
                 yield f"{'':18}{title}{text}"
 

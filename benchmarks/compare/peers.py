@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks import servers
+
 SHIPPED = Path(__file__).with_name("peers.toml")
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -36,11 +38,10 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     executable: list[str] = []
     module: str = ""  # of the Python that runs the benchmark
     package: str = ""  # of npm, in the current directory or installed globally
-    folder: str = ""  # from the current directory
     server: str = ""  # one that the harness itself starts (benchmarks/servers.py), instead of a command
     command: list[str] = []
     files: dict[str, str] = {}  # written to {directory} before each start
-    environment: dict[str, str] = {}  # added to the benchmark's own; of a server, without placeholders
+    environment: dict[str, str] = {}  # added to the benchmark's own
     ready: str = "/health"  # answers 200 when it serves
     path: str = "/v1/chat/completions"
     model: str = "{model}"  # as the peer's clients name it
@@ -55,8 +56,8 @@ class Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             return f"no Python module {self.module}"
         if self.package and package(self.package) is None:
             return f"no npm package {self.package}"
-        if self.folder and not Path(self.folder).is_dir():
-            return f"no folder {self.folder}"
+        if self.server.endswith(servers.COMPILED) and not servers.COMPILED_PATH.is_dir():
+            return "no build/compiled"
         return ""
 
     def argv(self, values: Mapping[str, str]) -> list[str]:
@@ -173,8 +174,11 @@ def _problems(path: str, table: dict[str, object]) -> Iterator[str]:
 def _templates(peer: Peer) -> Iterator[tuple[str, str]]:
     for index, part in enumerate(peer.command):
         yield f"command[{index}]", part
-    environment = {} if peer.server else peer.environment
-    for section, texts in (("files", peer.files), ("environment", environment), ("headers", peer.headers)):
+    for section, texts in (
+        ("files", peer.files),
+        ("environment", peer.environment),
+        ("headers", peer.headers),
+    ):
         for key, text in texts.items():
             yield f"{section}.{key}", text
     yield "model", peer.model

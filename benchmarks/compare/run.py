@@ -153,7 +153,7 @@ def serving(
     directory.mkdir(exist_ok=True)
     if peer.server:
         headers = {"authorization": f"Bearer {servers.CLIENT_KEY}"}
-        with servers.serving(peer.server, directory, provider_port, more, peer.environment) as server:
+        with servers.serving(peer.server, directory, provider_port, more) as server:
             yield Target(name, server.port, server.pid, headers=headers), server
         return
     values = peers.values(

@@ -8,14 +8,13 @@ from msgspec import structs
 
 from gwproto.exchange.body import BLANK, ErrorBody, choose
 from gwproto.exchange.gears import Body
-from gwproto.exchange.intake import envelope_of, write
+from gwproto.exchange.intake import envelope_of, reading_of, write
 from gwproto.failures import Failure, FailureClass, LossReason
 from gwproto.policy.tracing import span_id, trace_headers
 from gwproto.routing.router import Ticket
 from gwproto.values import AttemptRecord, Headers, Limit, UpstreamRequest
-from gwproto.wire.dialects import DIALECTS
 from gwproto.wire.limits import told
-from gwproto.wire.neutral import ChatRequest
+from gwproto.wire.neutral import UNREAD, ChatRequest
 
 
 class Phase(enum.Enum):
@@ -56,7 +55,9 @@ class Attempt:
     __slots__ = (
         "_asked",
         "_dialect",
+        "_max_tokens",
         "_reading",
+        "_request_id",
         "_timeouts",
         "body",
         "deadline",
@@ -88,17 +89,18 @@ class Attempt:
         hedge: bool = False,
     ) -> None:
         """``refused``: fields that this target is known not to take. ``hedge``: it joins another that is slow."""
-        provider = ticket.target.provider
-        timeouts = provider.timeouts
+        timeouts = ticket.target.provider.timeouts
         self.number = number
         self.ticket = ticket
         self.hedge = hedge
         self._asked = asked
-        self._dialect = DIALECTS[provider.format]
         if asked.require_params:
             refused = frozenset()  # a refusal is better than an answer to less
-        written = write(asked, ticket.target, request_id, refused)
-        self._reading = written.reading
+        written = write(asked, ticket.target, refused)
+        self._dialect = written.dialect
+        self._max_tokens = written.max_tokens
+        self._reading = UNREAD  # until there is an answer
+        self._request_id = request_id
         self.request = written.request
         self.dropped = written.dropped
         self.effort = written.effort
@@ -136,7 +138,7 @@ class Attempt:
     def answered(self, status: int, headers: Headers, now: float, wall: float) -> None:
         """The response head is there."""
         self.status = status
-        self._reading = structs.replace(self._reading, wall=wall)
+        self._reading = reading_of(self.ticket.target, self._max_tokens, self._request_id, wall)
         self.limits = told(headers, self._reading.limit_windows, wall)
         if status >= 400:
             self.body = ErrorBody(self._dialect, status, headers, self._reading)
@@ -169,7 +171,7 @@ class Attempt:
 
     def progressed(self, now: float) -> None:
         """Content came (comments are not progress)."""
-        if self.phase is _CONTENT:
+        if self.first_content_at is not None:
             deadline = now + self._timeouts.idle
             self.deadline = deadline if deadline < self.total_at else self.total_at
 

@@ -87,6 +87,8 @@ class Attempts:
     def win(self, winner: Attempt, now: float) -> list[Command]:
         """``winner`` has content: whoever raced with it is closed."""
         commands: list[Command] = []
+        if len(self.live) == 1:
+            return commands
         for attempt in list(self.live.values()):
             if attempt is not winner:
                 del self.live[attempt.number]

@@ -60,7 +60,7 @@ class WholeBody(Body):
         body = b"".join(self._pieces)
         self._pieces.clear()
         result = self._dialect.decode_completion(body, self._reading)
-        if isinstance(result, Failure):
+        if not isinstance(result, Completion):
             self.failure = result
             return b""
         if self._reading.think_inline != "no":

@@ -86,12 +86,13 @@ def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | N
     around = _around(raw, token, padding)
     relay = raw == sent
     out_around = around if relay else _around(sent, token, padding)
-    if around is None or out_around is None or b"\\" in raw:
+    if around is None or out_around is None or 0x5C in raw:  # a backslash
         return None
     prefix, middle, suffix = around
     out_prefix, out_middle, out_suffix = out_around
+    between = suffix + prefix
     return Shape(
-        *(prefix, middle, suffix, suffix + prefix),
+        *(prefix, middle, suffix, between, 2 * len(between)),
         *(out_prefix, out_middle, out_suffix, out_suffix + out_prefix),
         relay,
     )
@@ -173,9 +174,11 @@ class StreamBody(Body):
 
     def receive(self, data: bytes) -> bytes:
         shape = self._shape
-        if shape is not None and not (self._tail or self._within) and (sent := fit(shape, data)):
-            self.progress = True
-            return sent  # the steady state
+        if shape is not None and len(data) < shape.double and not (self._tail or self._within):
+            sent = fit(shape, data)  # one frame, mostly
+            if sent:
+                self.progress = True
+                return sent
         self.progress = False
         if self._tail:
             data = self._tail + data
@@ -236,7 +239,7 @@ class StreamBody(Body):
             if not follows and not data.startswith(shape.suffix, end):
                 break
             if texts is not None:
-                texts.append(text[0])
+                texts.append(data[begin:end])
             begin = end + gap
             if not follows:
                 break
@@ -260,7 +263,7 @@ class StreamBody(Body):
             shape is not None
             and len(part) <= MAX_TAIL
             and (part.startswith(shape.prefix) or shape.prefix.startswith(part))
-            and b"\r" not in part  # which may have ended it
+            and 0x0D not in part  # CR, which may have ended it
         ):
             self._tail = part
         else:

@@ -92,6 +92,12 @@ class History:
             if cost is not None:
                 self.cost = cost + (self.cost or 0.0)
 
+    def ending(self, status: int) -> Ending:
+        """How a request ends that an error of this status is sent to."""
+        if self.served is not None:
+            return Ending.TRUNCATED
+        return Ending.REFUSED if status < 500 and status != 429 else Ending.FAILED
+
     def outcome(
         self, now: float, ending: Ending, status: int, error: str, request: ChatRequest | None
     ) -> Outcome:

@@ -20,11 +20,21 @@ from gwproto.wire.neutral import ChatRequest, Envelope, Reading, Rendering
 from gwproto.wire.openai.request import parse_request
 
 _PROJECT = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
+_HEEDED = frozenset(
+    (
+        b"traceparent",
+        b"x-gateway-affinity",
+        b"x-gateway-force-model",
+        b"x-gateway-force-provider",
+        b"x-gateway-project-id",
+        b"x-gateway-require-params",
+    )
+)
 _TRUTH = {b"true": True, b"1": True, b"yes": True, b"false": False, b"0": False, b"no": False}
 _SENT = (b"content-type", b"application/json")
-_WANTED: dict[bool, tuple[bytes, bytes]] = {
-    False: (b"accept", b"application/json"),
-    True: (b"accept", b"text/event-stream"),
+_HEADERS: dict[bool, Headers] = {  # of a request for a stream, or for one object
+    False: (_SENT, (b"accept", b"application/json")),
+    True: (_SENT, (b"accept", b"text/event-stream")),
 }
 
 
@@ -58,15 +68,14 @@ class Intake:
     def finish(self) -> tuple[ChatRequest, Demand] | Failure:
         """The body is complete: understand it. What a header and the body both say, the header decides."""
         request = parse_request(self.whole())
-        if isinstance(request, Failure):
+        if not isinstance(request, ChatRequest):
             return request
         provider = model = affinity = ""
-        for name, value in self._head.headers:
-            if not name.startswith(b"x-gateway-"):
-                if name == b"traceparent":
-                    request = structs.replace(request, trace=trace_of(self._head.headers))
-                continue
-            if name == b"x-gateway-project-id":
+        headers = self._head.headers
+        for name, value in () if _HEEDED.isdisjoint(dict(headers)) else headers:
+            if name == b"traceparent":
+                request = structs.replace(request, trace=trace_of(headers))
+            elif name == b"x-gateway-project-id":
                 if _PROJECT.match(value) is None:
                     return _bad_header(
                         "x-gateway-project-id", "1 to 64 of the characters A-Z a-z 0-9 . _ : -"
@@ -154,9 +163,7 @@ def _bad_header(name: str, allowed: str) -> Failure:
     )
 
 
-def write(
-    request: ChatRequest, target: Target, request_id: str, refused: frozenset[str] = frozenset()
-) -> Written:
+def write(request: ChatRequest, target: Target, refused: frozenset[str] = frozenset()) -> Written:
     """``request`` written for ``target``. ``refused``: fields to leave out beside those the catalog tells of."""
     provider, model = target.provider, target.model
     dialect = DIALECTS[provider.format]
@@ -175,7 +182,9 @@ def write(
         path = path.replace("{model}", quote(model.upstream))
     if provider.query:
         path += ("&" if "?" in path else "?") + provider.query
-    headers: Headers = (_SENT, _WANTED[request.stream], *provider.headers)
+    headers = _HEADERS[request.stream]
+    if provider.headers:
+        headers = (*headers, *provider.headers)
     upstream = UpstreamRequest(
         origin=provider.origin,
         method="POST",
@@ -184,14 +193,20 @@ def write(
         body=encoded.body,
         credential=target.credential,
     )
-    reading = Reading(
-        provider=provider.like,
-        think_inline=model.quirks.think_inline or "no",
-        max_tokens=request.max_tokens or encoded.max_tokens,
-        limit_windows=model.quirks.limit_windows or {},
+    return Written(upstream, dialect, encoded.dropped, effort, request.max_tokens or encoded.max_tokens)
+
+
+def reading_of(target: Target, max_tokens: int | None, request_id: str, wall: float) -> Reading:
+    """What there is to know of a request when its answer's head comes, at the wall time ``wall``."""
+    quirks = target.model.quirks
+    return Reading(
+        provider=target.provider.like,
+        think_inline=quirks.think_inline or "no",
+        max_tokens=max_tokens,
+        limit_windows=quirks.limit_windows or {},
         seed=request_id,
+        wall=wall,
     )
-    return Written(upstream, encoded.dropped, effort, reading)
 
 
 def _effort(

@@ -5,7 +5,7 @@ from msgspec import Struct
 from gwproto.commands import SendData, SendEnd, SendHead
 from gwproto.failures import Failure
 from gwproto.values import UpstreamRequest
-from gwproto.wire.neutral import Reading
+from gwproto.wire.dialect import Dialect
 
 
 class Verdict(Struct, frozen=True, gc=False):
@@ -17,12 +17,13 @@ class Verdict(Struct, frozen=True, gc=False):
 
 
 class Written(Struct, frozen=True, gc=False):
-    """A request as one target gets it. ``reading``: what there is to know when the answer comes, but for its time."""
+    """A request as one target gets it."""
 
     request: UpstreamRequest
+    dialect: Dialect
     dropped: tuple[str, ...]  # parameters left out on the way
     effort: str  # applied
-    reading: Reading
+    max_tokens: int | None  # what it allows
 
 
 Sending = SendHead | SendData | SendEnd
@@ -50,6 +51,7 @@ class Shape(Struct, frozen=True, gc=False):
     middle: bytes
     suffix: bytes
     between: bytes
+    double: int  # bytes that two such frames have at least
     out_prefix: bytes
     out_middle: bytes
     out_suffix: bytes

@@ -28,7 +28,6 @@ _CONTROLS = bytes([*range(0x09), *range(0x0A, 0x20), 0x7F])
 _TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 #: Fields that decide how a request is read.
 _FRAMING = (b"host", b"content-length", b"transfer-encoding")
-_DIGITS = re.compile(rb"[0-9]+\Z")
 
 
 def guard(head: RequestHead) -> Refused | None:
@@ -93,7 +92,7 @@ def _framing(version: str, fields: Mapping[bytes, bytes], repeated: Container[by
         return Refused(400, "Malformed Host header field.")
     length = fields.get(b"content-length")
     if length is not None and (
-        b"content-length" in repeated or not _DIGITS.match(length) or len(length) > MAX_LENGTH_DIGITS
+        b"content-length" in repeated or not length.isdigit() or len(length) > MAX_LENGTH_DIGITS
     ):
         return Refused(400, "Malformed Content-Length header field.")
     coding = fields.get(b"transfer-encoding")

@@ -140,9 +140,10 @@ class Circuit:
 
     def success(self, now: float) -> None:
         """An attempt ended well."""
-        self.settle(now)
-        if self.state is _COOLDOWN or self.state is _HALF_OPEN:
-            return
+        if self.state is not _AVAILABLE:
+            self.settle(now)
+            if self.state is not _SLOW_START:
+                return
         self.failures = 0
         self._throttle_pause = 0.0
         self.evidence.add(True, now)

@@ -23,6 +23,9 @@ SCORE_AGE = 1.0
 #: Durations kept for percentiles.
 SAMPLES = 100
 
+# To look a member of an enumeration up takes longer than to compare it.
+_AVAILABLE, _HALF_OPEN = State.AVAILABLE, State.HALF_OPEN
+
 
 class ModelState:
     """One provider's model, over all keys."""
@@ -184,7 +187,7 @@ class TargetState:
         """May it be picked?"""
         for circuit in self.circuits:
             # The state of nearly all, looked at here: this is asked of every target once a second.
-            if circuit.state is State.AVAILABLE:
+            if circuit.state is _AVAILABLE:
                 continue
             if not circuit.passable(now):
                 return False
@@ -255,7 +258,7 @@ class TargetState:
         self.key.in_flight += 1
         probe = False
         for circuit in self.circuits:
-            if circuit.state is State.HALF_OPEN:
+            if circuit.state is _HALF_OPEN:
                 circuit.claim(holder)
                 probe = True
         if self._limited:
@@ -265,7 +268,8 @@ class TargetState:
                 self.key.requests.append(now)
         if probe:
             self.changed()
-        self._check(now)
+        if self._limited or self._spent:
+            self._check(now)
         return probe
 
     def _check(self, now: float) -> None:
@@ -301,10 +305,10 @@ class TargetState:
         self.durations.append(duration)
         own, key, model, provider = self.circuits
         if (
-            own.state is not State.AVAILABLE
-            or key.state is not State.AVAILABLE
-            or model.state is not State.AVAILABLE
-            or provider.state is not State.AVAILABLE
+            own.state is not _AVAILABLE
+            or key.state is not _AVAILABLE
+            or model.state is not _AVAILABLE
+            or provider.state is not _AVAILABLE
         ):
             self.changed()
         own.success(now)

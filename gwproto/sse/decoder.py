@@ -16,6 +16,8 @@ from gwproto.sse.frame import Frame
 
 MAX_EVENT = 1 << 20  # bytes
 
+_LF, _CR = 0x0A, 0x0D  # numbers: "in" looks for one ten times as fast as for a byte string
+
 _LINE_END = re.compile(rb"\r\n?|\n")
 _BOM = b"\xef\xbb\xbf"
 
@@ -69,7 +71,7 @@ class Decoder:
             raise WireError("an event is over the size limit")
         frames: list[Frame] = []
         pos = 0
-        if not (self._pending or self._fields or self._after_cr) and b"\r" not in data:
+        if not (self._pending or self._fields or self._after_cr) and _CR not in data:
             while (end := data.find(b"\n\n", pos) + 2) > 1:
                 frame = self.whole(data, pos, end)
                 if frame is not None:
@@ -102,8 +104,8 @@ class Decoder:
         payload = raw[first + 6 : -2]
         if (
             not raw.startswith(b"data: ", first)
-            or b"\n" in payload
-            or b"\r" in raw
+            or _LF in payload
+            or _CR in raw
             or len(raw) > self._max + 2
             or (not raw.isascii() and repaired(payload) is not payload)
         ):
@@ -129,7 +131,7 @@ class Decoder:
         pos = 0
         if self._after_cr:
             self._after_cr = False
-            if data[0] == 0x0A:
+            if data[0] == _LF:
                 pos = 1
         for match in _LINE_END.finditer(data, pos):
             line = data[pos : match.start()]

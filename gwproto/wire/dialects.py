@@ -4,7 +4,6 @@ A format's code is loaded when the format is first asked for: most processes nee
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from importlib import import_module
 from typing import TypeVar
 
@@ -22,12 +21,16 @@ class _ByName(Mapping[str, T]):
     """Something of every format."""
 
     def __init__(self, find: Callable[[str], T]) -> None:
-        self._find = cache(find)
+        self._find = find
+        self._found: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
-        if name not in _NAMES:
-            raise KeyError(name)
-        return self._find(name)
+        found = self._found.get(name)
+        if found is None:
+            if name not in _NAMES:
+                raise KeyError(name)
+            found = self._found[name] = self._find(name)
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(_NAMES)

@@ -27,14 +27,14 @@ def too_deep(document: bytes) -> bool:
     Counting openers settles almost every document. Those with more are taken apart some levels deep, which leaves text
     out: it may be code.
     """
-    if _few(document, MAX_DEPTH):
+    if few(document):
         return False
     if len(document.translate(None, _NOT_BRACKETS)) > len(document) // 4:
         return _deeper(document, MAX_DEPTH)  # hardly any text, and perhaps a great many of arrays
     return _inside(document, MAX_DEPTH, _LEVELS)
 
 
-def _few(document: bytes, limit: int) -> bool:
+def few(document: bytes, limit: int = MAX_DEPTH) -> bool:
     """Are there so few openers that they cannot nest more than ``limit`` deep?"""
     # Removing some bytes is several times as fast as counting them.
     length = 2 * len(document) - limit
@@ -51,7 +51,7 @@ def _inside(document: bytes, limit: int, levels: int) -> bool:
         return _deeper(document, limit)
     for member in members:
         inner = bytes(member)
-        if not _few(inner, limit - 1) and _inside(inner, limit - 1, levels - 1):
+        if not few(inner, limit - 1) and _inside(inner, limit - 1, levels - 1):
             return True
     return False
 

@@ -9,6 +9,7 @@ from anyio import CancelScope, create_task_group, current_time, sleep, to_thread
 
 from gwproto import Draining, Gateway, Outcome
 from gwproto_asgi.client import AsgiClient
+from gwproto_asgi.patience import Patience
 from gwproto_asgi.scope import Receive, Scope, Send, request_head
 from gwproto_asgi.tasks import AnyioTasks, AsyncioTasks, Tasks
 from gwproto_io.driver import Interrupts, drive
@@ -53,6 +54,7 @@ class GatewayApp:
         self._journal = journal
         self._home: object = None  # the event loop everything below belongs to
         self._gateway: Gateway
+        self._on_asyncio: bool
         self._clock: Callable[[], float]
         self._pool: Pool
         self._new_tasks: Callable[[], Tasks]
@@ -126,6 +128,7 @@ class GatewayApp:
         home = _event_loop()
         if home is self._home:
             return
+        self._on_asyncio = isinstance(home, asyncio.AbstractEventLoop)
         if isinstance(home, asyncio.AbstractEventLoop):
             self._clock, self._new_tasks = home.time, AsyncioTasks
         else:
@@ -142,7 +145,8 @@ class GatewayApp:
         self._start()
         clock = self._clock
         exchange = self._gateway.begin(request_head(scope), clock())
-        interrupts = Interrupts()
+        patience, writing = (Patience(), Patience()) if self._on_asyncio else (None, None)
+        interrupts = Interrupts() if patience is None else Interrupts(patience.until)
         if self._draining:
             interrupts.post(Draining())
         try:
@@ -155,11 +159,15 @@ class GatewayApp:
                         interrupts,
                         clock=clock,
                         telemetry=self._telemetry,
+                        new_scope=CancelScope if writing is None else writing.until,
                         on_upload=lambda: tasks.start_soon(client.watch),
                     )
                     upstreams = Upstreams(self._pool, tasks.start_soon)
                     await drive(exchange, client, upstreams, interrupts, clock)
         finally:
+            if patience is not None and writing is not None:
+                patience.close()
+                writing.close()
             del self._running[interrupts]
             if exchange.outcome is not None:
                 self._record(exchange.outcome)

@@ -14,8 +14,8 @@ from gwproto import (
     SendData,
     SendHead,
 )
-from gwproto_asgi.scope import Receive, Scope, Send
-from gwproto_io.driver import Interrupts
+from gwproto_asgi.scope import Message, Receive, Scope, Send
+from gwproto_io.driver import Interrupts, NewScope
 from gwproto_io.driver import Send as Sending
 from gwproto_ops.telemetry import Telemetry
 
@@ -35,6 +35,7 @@ class AsgiClient:
         "_ended",
         "_interrupts",
         "_multiplexed",
+        "_new_scope",
         "_on_upload",
         "_receive",
         "_send",
@@ -53,6 +54,7 @@ class AsgiClient:
         clock: Callable[[], float],
         telemetry: Telemetry,
         on_upload: Callable[[], None],
+        new_scope: NewScope = CancelScope,
     ) -> None:
         self._receive = receive
         self._send = send
@@ -60,6 +62,7 @@ class AsgiClient:
         self._clock = clock
         self._telemetry = telemetry
         self._on_upload = on_upload
+        self._new_scope = new_scope
         self._multiplexed = scope.get("http_version", "1.1") in ("2", "3")
         self._unread = announces_body(scope)
         self._uploaded = False
@@ -91,6 +94,9 @@ class AsgiClient:
                 return ClientEnd()
 
     async def send(self, commands: Sequence[Sending]) -> None:
+        if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
+            await self._write(None, command.data, False)
+            return
         head: SendHead | None = None
         parts: list[bytes] = []
         end = False
@@ -107,15 +113,7 @@ class AsgiClient:
                 end = True
             else:
                 end = True
-        if self._cut:
-            return
-        with CancelScope(deadline=self._clock() + WRITE_TIMEOUT) as patience:
-            try:
-                await self._write(head, b"".join(parts) if len(parts) != 1 else parts[0], end)
-            except OSError:  # the specification's way to say that the client is gone (ASGI HTTP 2.4)
-                self.gone()
-        if patience.cancelled_caught:
-            self.gone()
+        await self._write(head, b"".join(parts) if len(parts) != 1 else parts[0], end)
 
     def gone(self) -> None:
         """Nobody reads any more."""
@@ -135,20 +133,29 @@ class AsgiClient:
             self.gone()
 
     async def _write(self, head: SendHead | None, body: bytes, end: bool) -> None:
-        send = self._send
-        if head is not None:
-            headers: Sequence[tuple[bytes, bytes]] = head.headers
-            if self._multiplexed:
-                headers = [field for field in headers if field[0] not in _CONNECTION_FIELDS]
-            await send({"type": "http.response.start", "status": head.status, "headers": headers})
-        if end and self._unread:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            await self._linger()
-        elif end:
-            self._ended = True
-            await send({"type": "http.response.body", "body": body, "more_body": False})
-        elif body:
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+        if self._cut:
+            return
+        patience = self._new_scope(deadline=self._clock() + WRITE_TIMEOUT)
+        with patience:
+            try:
+                if head is not None:
+                    await self._send(self._start(head))
+                if end and self._unread:
+                    await self._send({"type": "http.response.body", "body": body, "more_body": True})
+                    await self._linger()
+                elif end or body:
+                    self._ended = end
+                    await self._send({"type": "http.response.body", "body": body, "more_body": not end})
+            except OSError:  # the specification's way to say that the client is gone (ASGI HTTP 2.4)
+                self.gone()
+        if patience.cancelled_caught:
+            self.gone()
+
+    def _start(self, head: SendHead) -> Message:
+        headers: Sequence[tuple[bytes, bytes]] = head.headers
+        if self._multiplexed:
+            headers = [field for field in headers if field[0] not in _CONNECTION_FIELDS]
+        return {"type": "http.response.start", "status": head.status, "headers": headers}
 
     async def _linger(self) -> None:
         """End the response while the rest of the request's body is read and thrown away.

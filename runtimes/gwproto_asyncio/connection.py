@@ -16,6 +16,7 @@ from gwproto import (
     Exchange,
     Headers,
     SendData,
+    SendEnd,
     SendHead,
 )
 from gwproto_asyncio.driver import Driver
@@ -166,7 +167,8 @@ class Connection:
         except BadRequest as bad:
             self._bad_body = bad
             return ClientGone()
-        self._unpause()
+        if self._paused:
+            self._unpause()
         if data:
             return ClientData(data)
         if self._parser.complete:  # by now
@@ -177,25 +179,25 @@ class Connection:
         if self._cut:
             return
         if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
-            self._write(self._writer.data(command.data))
+            data = self._writer.data(command.data)
+            if data:
+                self._transport.write(data)
             return
-        parts: list[bytes] = []
+        head = b""
         body: list[bytes] = []
         for command in commands:
             if isinstance(command, SendData):
                 body.append(command.data)
             elif isinstance(command, SendHead):
-                parts.append(self._head(command.status, command.headers))
-            elif isinstance(command, Delegate):
+                head = self._head(command.status, command.headers)
+            elif isinstance(command, SendEnd):
+                self._ended = True
+            else:
                 self._delegate(command)
                 return
-            else:
-                self._ended = True
-        if body:
-            parts.append(self._writer.data(b"".join(body)))
-        if self._ended:
-            parts.append(self._writer.end())
-        self._write(b"".join(parts))
+        data = self._writer.data(b"".join(body))
+        end = self._writer.end() if self._ended else b""
+        self._write(b"".join((head, data, end)))
 
     def abort(self) -> None:
         if not self._cut:
@@ -266,10 +268,10 @@ class Connection:
             self._writer = ResponseWriter("GET", "1.1")
             self._drive(self._refusal(bad))
             return
-        self._unpause()
+        if self._paused:
+            self._unpause()
         if head is not None:
             self._partial = False
-            self._alarm.set(math.inf)
             self._writer = ResponseWriter(head.method, head.http_version)
             self._closing = not parser.persistent
             self._drive(server.gateway.begin(head, server.clock()))

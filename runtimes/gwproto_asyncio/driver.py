@@ -15,6 +15,7 @@ from gwproto import (
     Event,
     Exchange,
     OpenUpstream,
+    SendData,
     UpstreamRequest,
 )
 from gwproto_asyncio.loops import Alarm
@@ -51,7 +52,13 @@ class Client(Protocol):
 
 
 class Upstreams(Protocol):
-    """The upstream attempts of one exchange. Nothing here waits, or raises for what a network does."""
+    """The upstream attempts of one exchange. Nothing here waits, or raises for what a network does.
+
+    ``inbox``: what came of any of them and has not been taken yet.
+    """
+
+    @property
+    def inbox(self) -> deque[Event]: ...
 
     def open(self, attempt: int, request: UpstreamRequest) -> None:
         """Start an attempt; a dial or a handshake goes on elsewhere."""
@@ -59,10 +66,6 @@ class Upstreams(Protocol):
 
     def close(self, attempt: int) -> None:
         """Close an attempt's connection, however far it is. Unknown attempts are ignored."""
-        ...
-
-    def take(self) -> Event | None:
-        """The next event of any attempt, if there is one."""
         ...
 
     def close_all(self) -> None:
@@ -92,20 +95,46 @@ class Driver:
 
         Performing may call back and so come here again: whoever is at it will look for more.
         """
-        exchange = self._exchange
-        if self._busy or exchange.finished:
+        exchange, client, pending, inbox = self._exchange, self._client, self._pending, self._upstreams.inbox
+        if self._busy or self._exchange.finished:
             return
         self._busy = True
         try:
-            self._run()
+            if self._deadline == _START:
+                commands = exchange.start(self._clock())
+                if commands:
+                    self._perform(commands)
+                self._deadline = exchange.deadline
+            while not exchange.finished:
+                now = self._clock()
+                if pending:
+                    commands = exchange.receive(pending.popleft(), now)
+                elif not client.writable:
+                    break
+                elif now >= self._deadline:
+                    commands = exchange.tick(now)
+                else:
+                    event = client.take() if exchange.receiving else inbox.popleft() if inbox else None
+                    if event is None:
+                        break
+                    commands = exchange.receive(event, now)
+                if not commands:
+                    pass
+                elif len(commands) == 1 and isinstance(command := commands[0], SendData):
+                    client.send((command,))  # most of what a stream is
+                else:
+                    self._perform(commands)
+                self._deadline = exchange.deadline
+                if not (inbox or pending or exchange.receiving):
+                    break  # a deadline that has passed meanwhile is the alarm's
         except Exception:
             logger.exception("exchange failed inside the gateway")
             self.abandon()
             return
         self._busy = False
-        if self._exchange.finished:
+        if exchange.finished:
             self._end()
-        elif self._client.writable:
+        elif client.writable:
             self._alarm.set(self._deadline)
 
     def abandon(self) -> None:
@@ -118,36 +147,13 @@ class Driver:
             self._client.abort()
         self._end()
 
-    def _run(self) -> None:
-        exchange, client, upstreams = self._exchange, self._client, self._upstreams
-        if self._deadline == _START:
-            self._perform(exchange.start(self._clock()))
-            self._deadline = exchange.deadline
-        elif exchange.wakeable:
-            self._deadline = exchange.deadline
-        while not exchange.finished:
-            now = self._clock()
-            if self._pending:
-                commands = exchange.receive(self._pending.popleft(), now)
-            elif not client.writable:
-                return
-            elif now >= self._deadline:
-                commands = exchange.tick(now)
-            else:
-                event = client.take() if exchange.receiving else upstreams.take()
-                if event is None:
-                    return
-                commands = exchange.receive(event, now)
-            if commands:
-                self._perform(commands)
-            self._deadline = exchange.deadline
-
     def _perform(self, commands: Sequence[Command]) -> None:
         sends: list[Send] = []  # what is together is written together
         for command in commands:
             if isinstance(command, SENDS):
                 sends.append(command)
-            elif isinstance(command, CloseUpstream):
+                continue
+            if isinstance(command, CloseUpstream):
                 self._upstreams.close(command.attempt)
             elif sends:
                 self._client.send(sends)
@@ -160,7 +166,8 @@ class Driver:
             self._client.send(sends)
 
     def _wake(self) -> None:
-        if not self._busy and self._client.writable:  # else the deadline will be read again anyway
+        self._deadline = self._exchange.deadline
+        if not self._busy and self._client.writable:  # else it is looked at anyway
             self._alarm.set(self._clock())
 
     def _end(self) -> None:

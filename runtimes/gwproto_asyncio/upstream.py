@@ -15,8 +15,9 @@ from gwproto_asyncio.loops import Clock, prepare, protocol_of
 from gwproto_io import upstream
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser
+from gwproto_io.keyring import Credentials, Keyring, Keyrings
 from gwproto_io.pool import Leases
-from gwproto_io.upstream import Credentials, Keyring, Keyrings, loss_reason
+from gwproto_io.upstream import loss_reason
 
 logger = logging.getLogger("gwproto")
 
@@ -123,7 +124,7 @@ class Connection:
         self._parser = ResponseParser(number, request.method, reused=self.used, codec=codec)
         self._announced = False
         if self._transport is not None:
-            self._write(self._transport, data)
+            self._write(self._transport, data)  # whoever performs this looks for events next
             return
         self._data = data
         self._dialling = dialling = asyncio.get_running_loop().create_task(
@@ -159,6 +160,8 @@ class Connection:
             return
         data, self._data = self._data, b""
         self._write(self._transport, data)
+        if self._announced and self._owner is not None:
+            self._owner.post(())
 
     def data_received(self, data: bytes) -> None:
         owner = self._owner
@@ -168,7 +171,7 @@ class Connection:
         if not self._announced:
             self._announce(owner)
         secret = self._secret
-        if secret and secret in data:
+        if secret and data.find(secret) >= 0:  # faster than "in"
             data = data.replace(secret, b"*" * len(secret))
         parser = self._parser
         events = parser.receive(data)
@@ -178,7 +181,8 @@ class Connection:
             )  # else the request would go on in it
         elif owner.paused:
             self.pause()
-        owner.post(events)
+        owner.inbox.extend(events)
+        owner.notify()
 
     def eof_received(self) -> None:
         self._lose(reset=False)
@@ -201,7 +205,6 @@ class Connection:
         transport.write(data)
         if not self._full and not self._announced:  # over TLS there may have been room already
             self._announce(self._owner)
-            self._owner.post(())
 
     def _announce(self, owner: "Upstreams") -> None:
         self._announced = True
@@ -285,19 +288,19 @@ class Upstreams:
     While ``paused`` no provider is read: the client has not taken what it was sent.
     """
 
-    __slots__ = ("_keyrings", "_live", "_notify", "_pool", "inbox", "paused")
+    __slots__ = ("_keyrings", "_live", "_pool", "inbox", "notify", "paused")
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._keyrings = Keyrings(pool.keyring)
         self._live: dict[int, Connection] = {}
-        self._notify: Callable[[], None] = _nobody
+        self.notify: Callable[[], None] = _nobody
         self.inbox: deque[Event] = deque()
         self.paused = False
 
     def begin(self, notify: Callable[[], None]) -> None:
         """Another exchange begins. ``notify`` is called when there are events."""
-        self._notify = notify
+        self.notify = notify
         self._keyrings = Keyrings(self._pool.keyring)
 
     def open(self, attempt: int, request: UpstreamRequest) -> None:
@@ -316,14 +319,11 @@ class Upstreams:
             self._pool.leases.discard()
             connection.close()
 
-    def take(self) -> Event | None:
-        return self.inbox.popleft() if self.inbox else None
-
     def close_all(self) -> None:
         while self._live:
             self.close(next(iter(self._live)))
         self.inbox.clear()
-        self._notify = _nobody
+        self.notify = _nobody
 
     def pause(self) -> None:
         self.paused = True
@@ -339,7 +339,7 @@ class Upstreams:
 
     def post(self, events: Sequence[Event]) -> None:
         self.inbox.extend(events)
-        self._notify()
+        self.notify()
 
     def forget(self, attempt: int) -> None:
         del self._live[attempt]

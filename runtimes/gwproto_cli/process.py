@@ -29,8 +29,8 @@ def raise_descriptors() -> None:
 def keep_memory() -> None:
     """Have long bodies use memory that is there already.
 
-    Where the C library is GNU's, which else gives large blocks back to the system, to have them cleared page by page for
-    the next request: a third to a half of what a prompt of 1 MiB costs.
+    Where the C library is GNU's, which else gives large blocks back to the system, to have them cleared page by page
+    for the next request: a third to a half of what a prompt of 1 MiB costs.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

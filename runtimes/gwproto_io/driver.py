@@ -80,6 +80,9 @@ class Scope(Protocol):
 
     deadline: float
 
+    @property
+    def cancelled_caught(self) -> bool: ...
+
     def cancel(self) -> None: ...
 
     def __enter__(self) -> "Scope": ...
@@ -135,32 +138,27 @@ async def drive(
             if exchange.finished:
                 break
             now = clock()
+            source = client if exchange.receiving else upstreams
             if interrupts.pending:
                 commands = exchange.receive(interrupts.pending.popleft(), now)
-                continue
-            if now >= exchange.deadline:
+            elif now >= (deadline := exchange.deadline):
                 commands = exchange.tick(now)
-                continue
-            source = client if exchange.receiving else upstreams
-            event = source.take()
-            if event is not None:
+            elif (event := source.take()) is not None:
                 commands = exchange.receive(event, now)
-                continue
-            # A scope costs as much as the machine. It is left only for what may have to wait outside of it.
-            commands, waiting = (), None
-            interrupts.scope = scope = interrupts.new_scope(deadline=exchange.deadline)
-            with scope:
-                while not (commands or waiting or interrupts.pending or exchange.deadline < scope.deadline):
-                    event = source.take() or await source.next_event()
-                    commands = exchange.receive(event, clock())
-                    if exchange.finished or exchange.receiving:
-                        break
-                    if len(commands) == 1 and isinstance(commands[0], SendData):
-                        waiting = client.send(commands[:1])  # type: ignore[arg-type]
-                        commands = ()
-            interrupts.scope = None
-            if waiting is not None:
-                await waiting
+            else:  # a scope costs as much as the machine, and is only left for what may have to wait outside of it
+                commands, waiting = (), None
+                interrupts.scope = scope = interrupts.new_scope(deadline=deadline)
+                with scope:
+                    while not (commands or waiting or interrupts.pending or exchange.deadline < deadline):
+                        event = source.take() or await source.next_event()
+                        commands = exchange.receive(event, clock())
+                        if exchange.finished or source is client:  # who is listened to next may be another
+                            break
+                        if len(commands) == 1 and isinstance(command := commands[0], SendData):
+                            waiting = client.send((command,))
+                            commands = ()
+                if waiting is not None:
+                    await waiting
     except Exception:
         logger.exception("exchange failed inside the gateway")
         await _perform(exchange.abandon(clock()), client, upstreams)

@@ -127,8 +127,19 @@ class ResponseParser:
             if self._head is not None:
                 self._started = True
                 data = self._read_head(self._head, data, events)
-            if self._head is None:
-                self._read_body(data, events)
+                if self._head is not None:
+                    return events
+            chunks = self._chunks
+            if chunks is not None:
+                body, ended, rest = chunks.receive(data), chunks.complete, chunks.rest
+            else:
+                body, ended, rest = self._sized(data)
+            if self._decompressor is not None:
+                body = self._decompressor.receive(body)
+            if body:
+                events.append(UpstreamData(self._attempt, body))
+            if ended:
+                events.append(self._end(rest))
         except _Lost as lost:
             events.append(self._lose(lost.why))
         except HeadError as error:
@@ -213,30 +224,20 @@ class ResponseParser:
         if coding not in (b"", b"identity"):
             self._decompressor = _Decompressor(coding)
 
-    def _read_body(self, data: bytes, events: list[Event]) -> None:
-        if self._chunks is not None:
-            body = self._chunks.receive(data)
-            ended = self._chunks.complete
-            rest = len(self._chunks.rest)
-        elif self._left < 0:
-            body, ended, rest = data, False, 0
-        else:
-            body = data[: self._left]
-            rest = len(data) - len(body)
-            self._left -= len(body)
-            ended = not self._left
-        if self._decompressor is not None:
-            body = self._decompressor.receive(body)
-        if body:
-            events.append(UpstreamData(self._attempt, body))
-        if ended:
-            if self._decompressor is not None and not self._decompressor.complete:
-                raise _Lost(LossReason.TRUNCATED)
-            self.complete = True
-            self.reusable = (
-                self._persistent and not rest
-            )  # what follows was not asked for: never read it as an answer
-            events.append(UpstreamEnd(self._attempt))
+    def _sized(self, data: bytes) -> tuple[bytes, bool, bytes]:
+        """What ``data`` has of a body that is not chunked, whether that was its end, and what follows."""
+        if self._left < 0:
+            return data, False, b""
+        body = data[: self._left]
+        self._left -= len(body)
+        return body, not self._left, data[len(body) :]
+
+    def _end(self, rest: bytes) -> Event:
+        if self._decompressor is not None and not self._decompressor.complete:
+            raise _Lost(LossReason.TRUNCATED)
+        self.complete = True
+        self.reusable = self._persistent and not rest  # what nobody asked for is never read as an answer
+        return UpstreamEnd(self._attempt)
 
 
 class _Lost(Exception):

@@ -5,7 +5,6 @@ guard (RFC 9112, 2.2, 5.2, 7.1, 11.2).
 """
 
 import functools
-import re
 import time
 from http import HTTPStatus
 
@@ -22,7 +21,7 @@ _CLOSE = (b"connection", b"close")
 MAX_UNREAD = 65536  # bytes of an unwanted body that are read to keep the connection
 MAX_KNOWN = 4096  # bytes of a head that is worth remembering: one per connection is
 
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
+_LENGTH = b"\r\ncontent-length:"
 _LENGTH_DIGITS = 18  # of a length that needs no second look
 _FRAMING = frozenset((b"connection", b"content-length", b"expect", b"transfer-encoding"))
 
@@ -48,27 +47,23 @@ class _Known:
     Clients send the same head with every request, but for the length.
     """
 
-    __slots__ = ("after", "before", "head", "length", "place")
+    __slots__ = ("after", "before", "head", "length")
 
-    def __init__(self, raw: bytes, head: RequestHead, length: int) -> None:
+    def __init__(self, raw: bytes, head: RequestHead, length: bytes) -> None:
         self.head = head
         self.before = raw
         self.after = b""
-        self.length = b"%d" % length
-        self.place = -1  # of the length among the fields
-        match = _LENGTH.search(raw)
-        if (
-            match is not None and raw.count(b"\r\n") == len(head.headers) + 2
-        ):  # it is there once, as one field
-            self.before, self.length, self.after = raw[: match.start(1)], match[1], raw[match.end(1) :]
-            self.place = head.headers.index((b"content-length", match[1]))
+        self.length = length or b"0"
+        if length:
+            start = raw.index(length, raw.lower().index(_LENGTH) + len(_LENGTH))
+            self.before, self.after = raw[:start], raw[start + len(length) :]
 
     def end(self, data: bytes) -> int:
         """Where this head, with any length, ends in ``data``; 0: it does not begin with it."""
         start = len(self.before)
         if not data.startswith(self.before):
             return 0
-        if self.place < 0:
+        if not self.after:
             return start
         end = data.find(b"\r", start, start + _LENGTH_DIGITS + 1)
         if end < 0:
@@ -78,10 +73,9 @@ class _Known:
             return 0
         if length != self.length:
             self.length = length
-            method, target, headers = self.head.method, self.head.target, self.head.headers
-            field = (b"content-length", length)
-            headers = (*headers[: self.place], field, *headers[self.place + 1 :])
-            self.head = RequestHead(method, target, headers, self.head.http_version, self.head.client)
+            head, field = self.head, (b"content-length", length)
+            headers = tuple([field if one[0] == b"content-length" else one for one in head.headers])
+            self.head = RequestHead(head.method, head.target, headers, head.http_version, head.client)
         return end + len(self.after)
 
 
@@ -203,10 +197,12 @@ class RequestParser:
         self._left = 0
         self.expects_continue = False
         self.persistent = version == "1.1"
+        length = b""
         for name, value in headers:
             if name not in _FRAMING:
                 continue
             if name == b"content-length":
+                length = value
                 self._left = int(value)  # digits, says the codec
             elif name == b"transfer-encoding":
                 self._chunks = ChunkedDecoder(padding=False)  # and no other coding
@@ -216,8 +212,12 @@ class RequestParser:
                 self.persistent = False
         self.complete = self._chunks is None and not self._left
         head = RequestHead(method.decode(), target.decode(), headers, version, self._client)
-        plain = self.persistent and self._chunks is None and not self.expects_continue
-        self._known = _Known(raw, head, self._left) if plain and len(raw) <= MAX_KNOWN else None
+        known = self.persistent and self._chunks is None and not self.expects_continue
+        # Each line is a field, so there is one length at most: h11 makes one field of several that say the same.
+        if known and len(raw) <= MAX_KNOWN and raw.count(b"\r\n") == len(headers) + 2:
+            self._known = _Known(raw, head, length)
+        else:
+            self._known = None
         return head
 
 
@@ -234,7 +234,7 @@ class ResponseWriter:
         self.until_close = False  # only the connection's end will tell that the body is complete
 
     def head(self, status: int, headers: Headers, *, close: bool) -> bytes:
-        """The response head; ``close``, or a field that says so, announces that the connection ends with this response."""
+        """The response head. ``close``, or a field that says so: the connection ends with this response."""
         named = dict(headers)
         if b"connection" in named:  # it is the connection's business, and of all that may be said only this
             close = close or _CLOSE in headers

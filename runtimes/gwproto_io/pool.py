@@ -54,7 +54,8 @@ class Leases(Generic[C]):
     def release(self, origin: Origin, connection: C, now: float) -> list[C]:
         """End a lease and keep the connection for the next one. What has expired is dropped, whatever its origin:
         nobody may come back for those of another provider."""
-        self.discard()
+        assert self._leased > 0
+        self._leased -= 1
         out = self.expire(now) if self._expires_at <= now else []
         idle = self._idle.get(origin)
         if idle is None:

@@ -105,43 +105,43 @@ class Metrics:
         requests = Counter([(one.endpoint, one.status, one.ending._value_) for one in outcomes])
         for request, n in requests.items():
             self.requests[request] += n
+        durations, first_content = self.durations.observe, self.first_content.observe
         attempts: list[tuple[str, str, str]] = []
         for one in outcomes:
             if one.rejected:
                 self.rejected[one.rejected] += 1
-            if one.provider:
-                self._count_served(one, attempts)
+            provider = one.provider
+            if not provider:
+                continue
+            # It was asked for this, or another request's answer from it was shared.
+            ending = one.ending
+            for attempt in one.attempts:
+                result = result_of(attempt, ending)
+                attempts.append((attempt.provider, attempt.model, result))
+                if attempt.hedge:
+                    self.hedges[result] += 1
+            if one.shared:
+                self.shared += 1
+            durations(provider, one.duration)
+            first = one.first_content_after
+            if first is not None:
+                first_content(provider, first)
+            usage = one.usage
+            if usage is not None:
+                target = provider, one.model
+                tokens = self.tokens.get(target)
+                if tokens is None:
+                    tokens = self.tokens[target] = [0, 0, 0, 0]
+                tokens[0] += usage.prompt_tokens
+                tokens[1] += usage.completion_tokens
+                if usage.cached_tokens:
+                    tokens[2] += usage.cached_tokens
+                if usage.reasoning_tokens:
+                    tokens[3] += usage.reasoning_tokens
+                if one.cost is not None:
+                    self.costs[target] += one.cost
         for tried, n in Counter(attempts).items():
             self.attempts[tried] += n
-
-    def _count_served(self, one: Outcome, attempts: list[tuple[str, str, str]]) -> None:
-        """A request that a provider was asked for, or that shared an answer."""
-        provider = one.provider
-        for attempt in one.attempts:
-            result = result_of(attempt, one.ending)
-            attempts.append((attempt.provider, attempt.model, result))
-            if attempt.hedge:
-                self.hedges[result] += 1
-        if one.shared:
-            self.shared += 1
-        self.durations.observe(provider, one.duration)
-        first = one.first_content_after
-        if first is not None:
-            self.first_content.observe(provider, first)
-        usage = one.usage
-        if usage is not None:
-            target = provider, one.model
-            tokens = self.tokens.get(target)
-            if tokens is None:
-                tokens = self.tokens[target] = [0, 0, 0, 0]
-            tokens[0] += usage.prompt_tokens
-            tokens[1] += usage.completion_tokens
-            if usage.cached_tokens:
-                tokens[2] += usage.cached_tokens
-            if usage.reasoning_tokens:
-                tokens[3] += usage.reasoning_tokens
-            if one.cost is not None:
-                self.costs[target] += one.cost
 
     def snapshot(
         self,

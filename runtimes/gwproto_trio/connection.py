@@ -39,6 +39,28 @@ LINGER_TIMEOUT = 2.0  # seconds for a client to read an early answer before its 
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
+class _Bell:
+    """Where one task waits until another rings; a third of a parking lot, which is made for many."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: trio.lowlevel.Task | None = None
+
+    async def wait(self) -> None:
+        self._waiting = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._give_up)
+
+    def ring(self) -> None:
+        if self._waiting is not None:
+            trio.lowlevel.reschedule(self._waiting)
+            self._waiting = None
+
+    def _give_up(self, _: object) -> trio.lowlevel.Abort:
+        self._waiting = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
 class Connection:
     """Serves one client, as a ``driver.Client`` of each of its exchanges.
 
@@ -72,7 +94,7 @@ class Connection:
         self._stream = stream
         self._parser = RequestParser(client, server.codec)
         self._writer = ResponseWriter("GET", "1.1")
-        self._news = trio.lowlevel.ParkingLot()  # where the performer waits for bytes
+        self._news = _Bell()  # where the performer waits for bytes
         self._room = trio.lowlevel.ParkingLot()  # where the reader waits until some are taken
         self._full = False  # the reader does so
         self._interrupts: Interrupts | None = None  # the running exchange's
@@ -141,7 +163,7 @@ class Connection:
                 return ClientEnd()
             if self._eof:
                 return ClientGone()
-            await self._news.park()
+            await self._news.wait()
 
     def send(self, commands: Sequence[Send]) -> Awaitable[None] | None:
         if self._cut:
@@ -224,10 +246,10 @@ class Connection:
         self._allow(HEAD_TIMEOUT if parser.buffered else IDLE_TIMEOUT)
         while head is None and not self._eof:
             fresh = not parser.buffered
-            await self._news.park()
-            if fresh and parser.buffered:
-                self._allow(HEAD_TIMEOUT)
+            await self._news.wait()
             head = parser.next_head()
+            if head is None and fresh and parser.buffered:
+                self._allow(HEAD_TIMEOUT)
         self._patient_until = math.inf
         self._idle = False
         return head
@@ -254,7 +276,7 @@ class Connection:
                 if not data and not parser.complete:
                     if self._eof:
                         return False
-                    await self._news.park()
+                    await self._news.wait()
         return parser.complete
 
     async def _delegate(self, command: Delegate) -> None:
@@ -326,7 +348,7 @@ class Connection:
                 except _BROKEN:
                     return
                 while not self._eof:
-                    await self._news.park()
+                    await self._news.wait()
 
     # The reader
 
@@ -349,10 +371,10 @@ class Connection:
                     if self._lingering:
                         continue
                     parser.receive(data)
-                    self._news.unpark()
+                    self._news.ring()
             if not self._patience.cancelled_caught:
                 break
         self._eof = True
-        self._news.unpark()
+        self._news.ring()
         if self._interrupts is not None:
             self._interrupts.post(ClientGone())

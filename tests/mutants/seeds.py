@@ -24,8 +24,10 @@ _SHARING = "exchange/sharing.py"
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         _EXCHANGE,
-        "        attempt = self._attempts.live.get(event.attempt)\n",
-        "        attempt = next(iter(self._attempts.live.values()), None)\n",
+        "        attempt = self._attempts.live.get(event.attempt)\n        if attempt is None:\n            return []\n"
+        "        if self._linger_at",
+        "        attempt = next(iter(self._attempts.live.values()), None)\n"
+        "        if attempt is None:\n            return []\n        if self._linger_at",
         "late events of a closed attempt count",
     ),
     Mutant(
@@ -108,7 +110,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         _EXCHANGE,
-        "        if self._linger_at < math.inf:\n            return self._release(now, Ending.COMPLETED)\n"
+        "        if self._linger_at < math.inf:\n            return self._release(now, _COMPLETED)\n"
         "        if self._response.status:\n",
         "        if self._response.status:\n",
         "an abort after the end",
@@ -141,13 +143,13 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/attempt.py",
-        "        content_at = self.opened_at + timeouts.first_content if self._asked.stream else math.inf\n",
-        "        content_at = now + timeouts.first_content if self._asked.stream else math.inf\n",
+        "        self._due(self.opened_at + self._timeouts.first_content if self._asked.stream else math.inf)\n",
+        "        self._due(now + self._timeouts.first_content if self._asked.stream else math.inf)\n",
         "a response head starts the clock for content anew",
     ),
     Mutant(
         "exchange/attempt.py",
-        "        self.total_at = self.started_at + self.ticket.target.provider.timeouts.stream_total\n",
+        "        self.total_at = self.started_at + self._timeouts.stream_total\n",
         "        self.total_at = math.inf\n",
         "streams without end",
     ),

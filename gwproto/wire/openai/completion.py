@@ -32,7 +32,7 @@ from gwproto.wire.openai.parts import (
     tool_fragment,
 )
 from gwproto.wire.openai.usage import decode_usage
-from gwproto.wire.strict import MAX_DEPTH, repair, too_deep
+from gwproto.wire.strict import MAX_DEPTH, few, repair, too_deep
 
 _OBJECT = "chat.completion"
 
@@ -51,7 +51,7 @@ def decode_completion(body: bytes, reading: Reading = UNREAD) -> Completion | Fa
     try:
         if valid is body:
             plain = _plain_decoder.decode(body)
-            if _shallow(plain) or not too_deep(body):
+            if few(body) or _shallow(plain) or not too_deep(body):
                 return _decode_plain(plain)
     except (msgspec.DecodeError, RecursionError):
         pass
@@ -65,20 +65,18 @@ def decode_completion(body: bytes, reading: Reading = UNREAD) -> Completion | Fa
 
 def _shallow(plain: PlainCompletion) -> bool:
     """Is what was not looked into too short to be nested deeply?"""
-    unseen = len(memoryview(plain.usage))
-    if plain.system_fingerprint is not NULL or plain.service_tier is not NULL:
-        unseen += len(memoryview(plain.system_fingerprint)) + len(memoryview(plain.service_tier))
+    unseen = [plain.usage, plain.system_fingerprint, plain.service_tier]
     for choice in plain.choices:
-        message = choice.message
-        if message.annotations is not NULL or message.audio is not NULL or choice.logprobs is not NULL:
-            unseen += len(memoryview(message.annotations)) + len(memoryview(message.audio))
-            unseen += len(memoryview(choice.logprobs))
-    return unseen < MAX_DEPTH
+        unseen += (choice.logprobs, choice.message.annotations, choice.message.audio)
+    return max([len(memoryview(one)) for one in unseen]) < MAX_DEPTH
 
 
 def _decode_plain(plain: PlainCompletion) -> Completion:
-    usage, raw_usage = decode_usage(plain.usage) if plain.usage != NULL else (None, None)
-    verbatim = raw_usage is not None or plain.usage == NULL
+    usage = raw_usage = None
+    verbatim = True
+    if plain.usage != NULL:
+        usage, raw_usage = decode_usage(plain.usage)
+        verbatim = raw_usage is not None
     choices: list[CompletionChoice] = []
     for choice in plain.choices:
         message = choice.message
@@ -93,9 +91,9 @@ def _decode_plain(plain: PlainCompletion) -> Completion:
                 finish = "tool_calls"
                 verbatim = False
         extra: RawFields = {}
-        if message.annotations != NULL:
+        if message.annotations is not NULL and message.annotations != NULL:
             extra["annotations"] = message.annotations
-        if message.audio != NULL:
+        if message.audio is not NULL and message.audio != NULL:
             extra["audio"] = message.audio
         choices.append(
             CompletionChoice(
@@ -106,13 +104,13 @@ def _decode_plain(plain: PlainCompletion) -> Completion:
                 tools,
                 finish,
                 extra,
-                {} if choice.logprobs == NULL else {"logprobs": choice.logprobs},
+                {} if choice.logprobs is NULL or choice.logprobs == NULL else {"logprobs": choice.logprobs},
             )
         )
     more: RawFields = {}
-    if plain.system_fingerprint != NULL:
+    if plain.system_fingerprint is not NULL and plain.system_fingerprint != NULL:
         more["system_fingerprint"] = plain.system_fingerprint
-    if plain.service_tier != NULL:
+    if plain.service_tier is not NULL and plain.service_tier != NULL:
         more["service_tier"] = plain.service_tier
     return Completion(tuple(choices), plain.id, plain.created, plain.model, usage, raw_usage, more, verbatim)
 

@@ -159,4 +159,4 @@ def answer_fields(
 
 def one_line(document: bytes) -> bytes:
     """JSON without line ends: raw ones can stand only between the tokens of values passed on as they came."""
-    return document.translate(_LINE_ENDS) if b"\n" in document or b"\r" in document else document
+    return document.translate(_LINE_ENDS) if 0x0A in document or 0x0D in document else document

@@ -7,7 +7,7 @@ on byte for byte, unknown ones included.
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, cast
+from typing import cast
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -18,13 +18,15 @@ from gwproto.wire.effort import merged
 from gwproto.wire.neutral import ChatRequest, EncodedRequest, RawFields, Rendering
 from gwproto.wire.openai.adapt import adapt
 from gwproto.wire.openai.parts import value_of
-from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part, PlainMessage
+from gwproto.wire.openai.schema import DOCUMENTED, GATEWAY_FIELDS, Body, Message, Part, PlainMessages, Texts
 from gwproto.wire.strict import MAX_DEPTH, too_deep
 
 PATH = "/chat/completions"
 
 _NULL = Raw(b"null")
 _NO_NEEDS: frozenset[str] = frozenset()
+_GATEWAYS = frozenset(GATEWAY_FIELDS)
+_OF_TOOLS = frozenset(("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"))
 
 # An estimate for one image, sound or file: what a mid-size image costs on OpenAI's current models.
 _ATTACHMENT_TOKENS = 800
@@ -34,7 +36,8 @@ _LONG = 16384  # bytes of a body from which on looking for brackets is what take
 
 _body_decoder = msgspec.json.Decoder(Body)
 _fields_decoder = msgspec.json.Decoder(RawFields)
-_plain_decoder = msgspec.json.Decoder(Annotated[list[PlainMessage], msgspec.Meta(min_length=1)])
+_texts_decoder = msgspec.json.Decoder(Texts)
+_plain_decoder = msgspec.json.Decoder(PlainMessages)
 _encoder = msgspec.json.Encoder()
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
@@ -136,10 +139,16 @@ def parse_request(body: bytes, path: str = "") -> ChatRequest | Failure:
 
 
 def _plain_messages(fields: RawFields) -> list[Message] | None:
-    """The messages, if they are valid and of a form that cannot be deep: then nobody need look for brackets in them."""
+    """Those messages of which there is more to ask, if all are valid and of a form that cannot be deep: then nobody
+    need look for brackets in them."""
     raw = fields.get("messages")
     if raw is None:
         return None
+    try:
+        _texts_decoder.decode(raw)
+        return []
+    except msgspec.DecodeError:
+        pass
     try:
         return cast("list[Message]", _plain_decoder.decode(raw))
     except msgspec.DecodeError:
@@ -147,10 +156,12 @@ def _plain_messages(fields: RawFields) -> list[Message] | None:
 
 
 def _understand(body: Body, fields: RawFields) -> ChatRequest:
-    for name in [name for name, value in fields.items() if value == _NULL]:
-        del fields[name]
-    for name in GATEWAY_FIELDS:
-        fields.pop(name, None)
+    if _NULL in fields.values():
+        for name in [name for name, value in fields.items() if value == _NULL]:
+            del fields[name]
+    if not _GATEWAYS.isdisjoint(fields):
+        for name in GATEWAY_FIELDS:
+            fields.pop(name, None)
     if body.messages is None:
         if body.prompt is None:
             raise _Refused(
@@ -283,9 +294,9 @@ def _check_options(body: Body, fields: RawFields, needs: set[str]) -> None:
             fields["stop"] = Raw(_encoder.encode(stop))
     if body.tools or body.functions:
         needs.add("tools")
-    else:
+    elif not _OF_TOOLS.isdisjoint(fields):
         # Without tools these are a 400 on several providers, an empty list included.
-        for name in ("tools", "functions", "tool_choice", "function_call", "parallel_tool_calls"):
+        for name in _OF_TOOLS:
             fields.pop(name, None)
     for number, tool in enumerate(body.tools or ()):
         if tool.type == "custom":

@@ -95,6 +95,18 @@ class PlainMessage(Message, gc=False, forbid_unknown_fields=True):
     extra_content: UnsetType | None = UNSET  # type: ignore[assignment]  # that it is there is all that is asked
 
 
+class Text(Struct, gc=False, forbid_unknown_fields=True):
+    """A message of which, once it is decoded, nothing remains to be asked."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+    name: str | None = None
+
+
+Texts = Annotated[list[Text], Meta(min_length=1)]
+PlainMessages = Annotated[list[PlainMessage], Meta(min_length=1)]
+
+
 class Function(Struct, gc=False):
     name: str
     description: str | None = None

@@ -15,7 +15,7 @@ class PlainCodec:
 
     def __init__(self, library: Codec) -> None:
         self._library = library
-        self.name = library.name
+        self.name = f"plain+{library.name}"
 
     def request_fields(self, head: bytes) -> Headers:
         fields = _fields(head)
@@ -35,5 +35,5 @@ def _fields(head: bytes) -> list[tuple[bytes, bytes]]:
     lines = head.split(b"\r\n")
     for line in lines[1:-2]:
         name, _, value = line.partition(b":")
-        fields.append((name.lower(), value.strip(b" \t")))
+        fields.append((name.lower(), value.strip()))
     return fields

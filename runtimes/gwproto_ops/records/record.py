@@ -53,7 +53,11 @@ def read(text: str, considered: tuple[Candidate, ...] = (), failed: Sequence[Seq
 def _line(values: Values, kind: Callable[..., L]) -> L:
     fields = list(values)
     fields[_DROPPED] = tuple(fields[_DROPPED])
-    fields[_ATTEMPTS] = tuple([Attempt(*attempt) for attempt in fields[_ATTEMPTS]])
+    attempts = fields[_ATTEMPTS]
+    if len(attempts) == 1:  # which is nearly always all there are
+        fields[_ATTEMPTS] = (Attempt(*attempts[0]),)
+    else:
+        fields[_ATTEMPTS] = tuple([Attempt(*attempt) for attempt in attempts])
     return kind(*fields)
 
 

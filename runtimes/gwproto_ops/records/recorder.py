@@ -119,8 +119,10 @@ class Recorder:
         with self._pulling:
             self._asleep = True  # before the inbox is looked into: what comes now is told again
             inbox = self._inbox
-            while inbox:
-                outcomes = [inbox.popleft() for _ in range(min(PIECE, len(inbox)))]
+            left = len(inbox)
+            while left:
+                outcomes = [inbox.popleft() for _ in range(min(PIECE, left))]
+                left -= len(outcomes)
                 try:
                     self._hand_on(outcomes)
                 except Exception:  # of ours; the threads must live

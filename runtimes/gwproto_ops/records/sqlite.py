@@ -5,6 +5,8 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
@@ -16,8 +18,9 @@ from gwproto_ops.records.figures import merged
 LOCK_WAIT = 0.1
 #: Seconds that a page may take to be read.
 READ_LIMIT = 10.0
-#: Rows that one statement inserts; times their columns, at most the 999 parameters that old releases take.
-ROWS = 64
+#: Rows that one statement inserts, while there are as many; times their columns, at most the 999 parameters that old
+#: releases take.
+ROWS = (64, 8, 1)
 #: Bytes that the write-ahead log keeps when it has been longer.
 WAL_KEPT = 16 * 1024 * 1024
 #: Pages in it that are moved to the file together: the last ones are written again with every batch.
@@ -75,12 +78,12 @@ class SQLite(Database):
     def insert(self, into: str, rows: Sequence[Sequence[object]]) -> None:
         # Each statement gives the interpreter's lock away and takes it again, from an event loop that is busy: one of
         # them for many rows.
-        for start in range(0, len(rows) - ROWS + 1, ROWS):
-            one = f"({', '.join('?' * len(rows[0]))})"
-            many = [value for row in rows[start : start + ROWS] for value in row]
-            self.run(f"INSERT INTO {into} VALUES {', '.join([one] * ROWS)}", many)
-        if rest := rows[len(rows) - len(rows) % ROWS :]:
-            super().insert(into, rest)
+        start = 0
+        for at_once in ROWS:
+            statement = _insert(into, len(rows[0]), at_once)
+            while len(rows) - start >= at_once:
+                self.run(statement, list(chain.from_iterable(rows[start : start + at_once])))
+                start += at_once
 
     def prepare(self) -> None:
         pass  # the function is the connection's
@@ -135,6 +138,12 @@ class SQLiteFile:
                 if beside.exists():
                     os.replace(beside, aside.with_name(aside.name + suffix))
         return str(aside)
+
+
+@cache
+def _insert(into: str, columns: int, rows: int) -> str:
+    one = f"({', '.join('?' * columns)})"
+    return f"INSERT INTO {into} VALUES {', '.join([one] * rows)}"
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
