@@ -115,8 +115,9 @@ class Connection:
 
     def eof_received(self) -> bool:
         self._eof = True
-        if self._driver is not None:
-            self._driver.post(ClientGone())
+        driver = self._driver
+        if driver is not None:
+            driver.post(ClientGone())
             if self._driver is not None:  # others share its answer, and need not wait for one who left
                 self._transport.abort()
         elif self._lingering:

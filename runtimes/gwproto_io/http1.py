@@ -124,9 +124,10 @@ class ResponseParser:
         """What ``data``, the bytes of one read, means."""
         events: list[Event] = []
         try:
-            if self._head is not None:
+            head = self._head
+            if head is not None:
                 self._started = True
-                data = self._read_head(self._head, data, events)
+                data = self._read_head(head, data, events)
                 if self._head is not None:
                     return events
             chunks = self._chunks
