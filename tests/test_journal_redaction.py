@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gwproto.journal.bodies import Answer, Frames, Lines, Page, request_body, said
@@ -92,14 +92,18 @@ def test_length_cuts_and_doing_it_twice(name: str, data: bytes, cuts: list[int])
 
 
 @given(DOCUMENTS)
+@example(document='{"\u00c0": null, "\u00c1": null}'.encode())
 def test_json_stays_json_of_the_same_shape(document: bytes) -> None:
     for redact in (Json(REQUEST), Json(ANSWER)):
-        assert shape(json.loads(redact(document))) == shape(json.loads(document))
+        assert shape(pairs(redact(document))) == shape(pairs(document))
+
+
+def pairs(document: bytes) -> object:
+    """What a document says, keys that are there twice too: two may be the same once they are redacted."""
+    return json.loads(document, object_pairs_hook=lambda pairs: [value for _, value in pairs])
 
 
 def shape(value: object) -> object:
-    if isinstance(value, dict):
-        return [shape(one) for one in value.values()]
     if isinstance(value, list):
         return [shape(one) for one in value]
     return len(value.encode()) if isinstance(value, str) else type(value)
