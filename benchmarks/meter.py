@@ -20,23 +20,28 @@ class Usage(NamedTuple):
     """Seconds since the process began."""
 
     cpu: float  # user and system
-    waited: float  # ready to run, while its core served others
+    waited: float  # ready to run, while its core served other processes; at least so much
 
 
 def usage(pid: int) -> Usage:
     """What ``pid`` and its living descendants have used so far.
 
     From the scheduler's own nanoseconds where the kernel keeps them; else from clock ticks, which are 10 ms and know of
-    no waiting.
+    no waiting. Threads of one process wait for each other, too: what counts is how long the busiest of them waited for
+    longer than the others ran.
     """
     cpu = waited = 0.0
     for member in tree(pid):
-        schedstats = list(Path(f"/proc/{member}/task").glob("*/schedstat"))
-        for path in schedstats:
+        threads: list[tuple[float, float]] = []
+        for path in Path(f"/proc/{member}/task").glob("*/schedstat"):
             ran, delayed, _ = path.read_text().split()
-            cpu += int(ran) / 1e9
-            waited += int(delayed) / 1e9
-        if not schedstats:
+            threads.append((int(ran) / 1e9, int(delayed) / 1e9))
+        if threads:
+            total = sum(ran for ran, _ in threads)
+            busiest, delay = max(threads)
+            cpu += total
+            waited += delay - (total - busiest)
+        else:
             # The command's name may hold spaces and parentheses: count the fields after the last one.
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
             cpu += (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
