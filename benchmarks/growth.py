@@ -27,7 +27,7 @@ from benchmarks import load, meter, micro, overhead, prompts, scale, servers
 
 CONNECTIONS = 16
 #: Number of targets: providers, and models of each.
-TARGETS = {1: (1, 1), 10: (1, 10), 120: (12, 10), 1000: (100, 10)}
+TARGETS = {1: (1, 1), 10: (1, 10), 120: (12, 10), 996: (12, 83), 1000: (100, 10)}
 STREAMS = (1, 500, 2000)
 OPENING = 1000  # streams a second
 SIZES = (2 << 10, 64 << 10, 256 << 10, 1 << 20)  # bytes
