@@ -7,9 +7,9 @@ from pathlib import Path
 from benchmarks.compare.run import MEMORY, READY, START, Figure, Report, digits
 from gwproto.testing.simulation.plot import STYLE, above, safe, short
 
-WIDTH = 1040
+WIDTH = 1088
 COLUMN = WIDTH // 2
-LEFT, RIGHT = 184, 132  # room for names, and for values, in a column
+LEFT, RIGHT = 208, 132  # room for names, and for values, in a column
 ROW = 20
 BAR = 11
 HEAD = 68
