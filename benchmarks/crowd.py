@@ -7,7 +7,6 @@ makes every later answer a :class:`load.Refusal`.
 
 import asyncio
 import re
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import msgspec
 
 from benchmarks import load
 from benchmarks.provider import UNSENT
+from gwproto_cli.process import raise_descriptors
 
 PATIENCE = 60.0  # seconds that streams have to begin
 _EVENT = re.compile(rb'" word(\d+) at (\d{%d}\.\d{6})"' % UNSENT.index(b"."))
@@ -189,8 +189,7 @@ def watched(times: Sequence[Sequence[float]], elapsed: float) -> Report:
 
 async def main() -> None:
     """Follow the orders of standard input, one at a time, until it ends."""
-    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    raise_descriptors()
     decoder = msgspec.json.Decoder(Order)
     crowd = Crowd()
     loop = asyncio.get_running_loop()

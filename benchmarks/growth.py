@@ -23,7 +23,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from msgspec import structs
+
 from benchmarks import load, meter, micro, overhead, prompts, scale, servers
+from gwproto_cli.process import raise_descriptors
 
 CONNECTIONS = 16
 #: Number of targets: providers, and models of each.
@@ -160,17 +163,7 @@ def measure_prompts(bench: Bench, names: Sequence[str], passes: int) -> list[Cos
 
 
 def long_job(server: servers.Server, duration: float, kind: prompts.Kind, size: int) -> load.Job:
-    return load.Job(
-        port=server.port,
-        pid=server.pid,
-        model="mock-plain",
-        connections=LONG_CONNECTIONS,
-        events=0,
-        duration=duration,
-        key=servers.CLIENT_KEY,
-        prompt=kind,
-        size=size,
-    )
+    return structs.replace(job(server, duration, LONG_CONNECTIONS), prompt=kind, size=size)
 
 
 def measure_core(progress: Callable[[str], None], seconds: float, repeats: int) -> list[Cost]:
@@ -322,7 +315,7 @@ def steps(options: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """0; 1 when a server did not start or answered wrongly."""
     options = arguments(argv)
-    scale.raise_descriptors()
+    raise_descriptors()
     progress = scale.Progress(steps(options))
     try:
         costs = run(options, progress)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import resource
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,12 +27,6 @@ class Progress:
     def clear(self) -> None:
         if sys.stderr.isatty():
             print("\r\x1b[K", end="", file=sys.stderr)
-
-
-def raise_descriptors() -> None:
-    """Allow this process, and what it starts, as many open files as it may allow itself."""
-    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
 class Crowd:

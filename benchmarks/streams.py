@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import meter, overhead, scale, servers
+from gwproto_cli.process import raise_descriptors
 
 PACE = 0.4  # seconds between two events of a stream; servers.EVEN has it in milliseconds
 OPENING = 250  # streams a second
@@ -178,7 +179,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """0; 1 when a server did not start, or a stream went wrong."""
     options = arguments(argv)
-    scale.raise_descriptors()
+    raise_descriptors()
     names = [DIRECT, *(["nginx"] if servers.nginx_path() else []), *options.runtime]
     progress = scale.Progress(2 * options.rounds * len(names))
     passes: dict[str, list[Pass]] = {name: [] for name in names}

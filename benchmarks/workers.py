@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import load, meter, overhead, scale, servers
+from gwproto_cli.process import raise_descriptors
 
 CONNECTIONS = 64
 GOAL = 0.9  # of as many times the throughput as there are workers
@@ -354,7 +355,7 @@ def run(options: argparse.Namespace, progress: Callable[[str], None]) -> list[di
 def main(argv: Sequence[str] | None = None) -> int:
     """0; 1 when a server did not start or answered wrongly."""
     options = arguments(argv)
-    scale.raise_descriptors()
+    raise_descriptors()
     progress = scale.Progress(6 * options.rounds)
     try:
         rounds = run(options, progress)
