@@ -51,6 +51,11 @@ def compile_into(folder: Path) -> list[Path]:
     options.append("--ignore-missing-imports")  # of extras: what they return is looked up at run time then
     sources = [str(source_of(module)) for module in COMPILED]
     extensions = mypycify([*options, *sources], opt_level="3", debug_level="0", target_dir=str(folder / "c"))
+    (made,) = (folder / "c").glob("__native_*[0-9a-f].c")
+    head, included, rest = made.read_text().partition('\n#include "__native_internal_')
+    name, _, code = rest.partition("\n")
+    caches = (Path("runtimes") / "compiling.h").read_text()
+    made.write_text("\n".join([head + included + name, caches, code]))
     command = Distribution({"name": "gwproto", "ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib = str(folder / "lib")
     command.build_temp = str(folder / "o")
