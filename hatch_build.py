@@ -8,6 +8,7 @@ with every request; coroutines, which it makes no faster.
 """
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,28 @@ COMPILED = tuple(
 )
 
 
+# Two look-ups by name in mypyc's C code: of an attribute, and of what a module has. Names are constants.
+_ATTRIBUTE = re.compile(r"(\w+) = (CPyStatics\[\d+\];[^\n]*\n\s+\w+ = )CPyObject_GetAttr\((\w+), \1\)")
+_NAME = re.compile(
+    r"(\w+) = (CPyStatic_\w+___globals;\n\s+\w+ = CPyStatics\[\d+\];[^\n]*\n\s+\w+ = )CPyDict_GetItem\(\1"
+)
+
+
 def source_of(module: str) -> Path:
     """The module's file, from the root of the project."""
     folder = "" if module.partition(".")[0] == "gwproto" else "runtimes/"
     return Path(folder + module.replace(".", "/") + ".py")
+
+
+def with_caches(code: str) -> str:
+    """mypyc's C code, with what is in ``compiling.h`` behind its includes."""
+    includes, marker, rest = code.partition('\n#include "__native_internal_')
+    own, _, rest = rest.partition("\n")
+    rest, attributes = _ATTRIBUTE.subn(r"\1 = \2gw_ATTRIBUTE(\3, \1)", rest)
+    rest, names = _NAME.subn(r"\1 = \2gw_NAME(\1", rest)
+    if not (marker and attributes and names):
+        raise RuntimeError("mypyc writes other C code than runtimes/compiling.h was made for")
+    return "\n".join([includes + marker + own, (Path("runtimes") / "compiling.h").read_text(), rest])
 
 
 def compile_into(folder: Path) -> list[Path]:
@@ -52,10 +71,7 @@ def compile_into(folder: Path) -> list[Path]:
     sources = [str(source_of(module)) for module in COMPILED]
     extensions = mypycify([*options, *sources], opt_level="3", debug_level="0", target_dir=str(folder / "c"))
     (made,) = (folder / "c").glob("__native_*[0-9a-f].c")
-    head, included, rest = made.read_text().partition('\n#include "__native_internal_')
-    name, _, code = rest.partition("\n")
-    caches = (Path("runtimes") / "compiling.h").read_text()
-    made.write_text("\n".join([head + included + name, caches, code]))
+    made.write_text(with_caches(made.read_text()))
     command = Distribution({"name": "gwproto", "ext_modules": extensions}).get_command_obj("build_ext")
     command.build_lib = str(folder / "lib")
     command.build_temp = str(folder / "o")

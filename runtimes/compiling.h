@@ -4,7 +4,9 @@
  * module anew each time, which was a quarter of a compiled request. Here every place has its own small cache, too. It is
  * valid for one version of one type or dictionary: whoever changes either gives it a new version, and the place looks anew.
  *
- * hatch_build.py puts this behind the includes of the C code. It needs the GIL, and dictionaries with versions.
+ * hatch_build.py puts this behind the includes of the C code, and its names in place of mypyc's where what is looked up
+ * is the same each time: gw_ATTRIBUTE for CPyObject_GetAttr, gw_NAME for CPyDict_GetItem of a module. It needs the GIL,
+ * and dictionaries with versions.
  */
 #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000 && !defined(Py_GIL_DISABLED)
 #include <structmember.h>
@@ -17,9 +19,9 @@ typedef struct {
 } gw_TypeCache;
 
 typedef struct {
-    PyObject *dict, *key, *value;
-    uint64_t version;
-} gw_ItemCache;
+    PyObject *value;
+    uint64_t version; /* of the module's dictionary; 0 is none */
+} gw_NameCache;
 
 /* Does the type look names up as object does, with nothing of the instance's coming first? */
 static inline int gw_plain(PyTypeObject *type) {
@@ -72,23 +74,21 @@ static inline PyObject *gw_attribute(PyObject *object, PyObject *name, gw_TypeCa
     return gw_find_attribute(object, name, cache);
 }
 
-static CPy_NOINLINE PyObject *gw_find_item(PyObject *dict, PyObject *key, gw_ItemCache *cache) {
-    PyObject *value = CPyDict_GetItem(dict, key);
-    if (value != NULL && PyDict_CheckExact(dict)) {
-        cache->dict = dict;
-        cache->key = key;
-        cache->value = value; /* the dictionary holds it while its version stays */
-        cache->version = ((PyDictObject *)dict)->ma_version_tag;
+static CPy_NOINLINE PyObject *gw_find_name(PyObject *globals, PyObject *name, gw_NameCache *cache) {
+    PyObject *value = CPyDict_GetItem(globals, name);
+    if (value != NULL) {
+        cache->value = value; /* the module holds it while its version stays */
+        cache->version = ((PyDictObject *)globals)->ma_version_tag;
     }
     return value;
 }
 
-static inline PyObject *gw_item(PyObject *dict, PyObject *key, gw_ItemCache *cache) {
-    if (likely(cache->dict == dict && cache->key == key && cache->version == ((PyDictObject *)dict)->ma_version_tag)) {
+static inline PyObject *gw_name(PyObject *globals, PyObject *name, gw_NameCache *cache) {
+    if (likely(cache->version == ((PyDictObject *)globals)->ma_version_tag)) { /* no two dictionaries ever share one */
         Py_INCREF(cache->value);
         return cache->value;
     }
-    return gw_find_item(dict, key, cache);
+    return gw_find_name(globals, name, cache);
 }
 
 static CPy_NOINLINE PyObject *gw_find_method(PyObject *name, PyObject *const *args, size_t nargsf, PyObject *names,
@@ -114,11 +114,13 @@ static inline PyObject *gw_call_method(PyObject *name, PyObject *const *args, si
     return gw_find_method(name, args, nargsf, names, cache);
 }
 
-#undef CPyObject_GetAttr
-#define CPyObject_GetAttr(object, name) \
+#define gw_ATTRIBUTE(object, name) \
     (__extension__({ static gw_TypeCache gw_here; gw_attribute((object), (name), &gw_here); }))
-#define CPyDict_GetItem(dict, key) \
-    (__extension__({ static gw_ItemCache gw_here; gw_item((dict), (key), &gw_here); }))
+#define gw_NAME(globals, name) \
+    (__extension__({ static gw_NameCache gw_here; gw_name((globals), (name), &gw_here); }))
 #define PyObject_VectorcallMethod(name, args, nargsf, names) \
     (__extension__({ static gw_TypeCache gw_here; gw_call_method((name), (args), (nargsf), (names), &gw_here); }))
+#else
+#define gw_ATTRIBUTE CPyObject_GetAttr
+#define gw_NAME CPyDict_GetItem
 #endif
