@@ -202,7 +202,7 @@ class Gateway:
                 headers=(_RETRY_SOON, CLOSE),
             )
         account = open_account(self._limits, client.label, now)
-        if isinstance(account, Rejection):
+        if type(account) is Rejection:
             return self._rejected(head, now, account, endpoint, client.label)
         kind = SharingExchange if self._shared.settings.single_flight.enabled else ChatExchange
         return self._announced(head, endpoint, now) or kind(

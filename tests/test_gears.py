@@ -181,10 +181,18 @@ def test_relaying_returns_the_very_read() -> None:
     """Nothing is copied frame by frame once the shape is known."""
     body = stream_body()
     body.receive(ROLE + text("a"))
-    read = text("b") * 50
-    with patch.object(body._decoder, "receive", lambda data: pytest.fail("transcoded")):
-        assert body.receive(read) == read
+    read = (text("b") + text('say "x"') + text("c\\") + text("d\n")) * 50
+    with patch.object(StreamBody, "_take", lambda *_: pytest.fail("transcoded")):
+        assert body.receive(read) is read
     assert body.progress
+
+
+def test_an_escape_does_not_end_in_the_next_text() -> None:
+    body = stream_body()
+    body.receive(ROLE + text("a"))
+    assert body.receive(text("b") + text("c?").replace(b"?", b"\\") + text("n")) == text("b")
+    assert body.failure is not None
+    assert body.failure.kind is FailureClass.SERVER
 
 
 @pytest.mark.interpreted

@@ -59,9 +59,9 @@ class Course:
             again=self._again,
         )
         history.considered = self._plan.considered
-        if isinstance(choice, Ticket) and history.attempts:
+        if history.attempts and isinstance(choice, Ticket):
             budget.take(now)
-        if not isinstance(choice, NoTarget):
+        if type(choice) is not NoTarget:
             return choice
         if choice.cause == "exhausted":
             # No other target: the same ones once more, after a pause.

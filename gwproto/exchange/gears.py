@@ -31,7 +31,7 @@ _STRING = re.compile(
     rb"""(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"""
     rb"""|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))++"""
 )
-_text_at, _is_text = _STRING.match, _STRING.fullmatch
+_is_text = _STRING.fullmatch
 
 
 class Body(ABC):
@@ -229,27 +229,30 @@ class StreamBody(Body):
         """Pass on the frames that fit ``shape``, from ``position`` on, and say where the next one begins."""
         if shape.middle or not data.startswith(shape.prefix, position):
             return position
-        texts: list[bytes] | None = None if shape.relay else []
-        between = shape.between
-        gap = len(between)
+        texts: list[bytes] = []
+        between, gap = shape.between, len(shape.between)
         begin = position + len(shape.prefix)
-        while (text := _text_at(data, begin)) is not None:
-            end = text.end()
+        end = data.find(b'"', begin)
+        while end > begin:
             follows = data.startswith(between, end)  # one comparison for two, of what mostly comes
-            if not follows and not data.startswith(shape.suffix, end):
-                break
-            if texts is not None:
+            if follows or data.startswith(shape.suffix, end):
                 texts.append(data[begin:end])
-            begin = end + gap
-            if not follows:
+                begin = end + gap
+                if not follows:
+                    break
+                end = data.find(b'"', begin)
+            elif data[end - 1] == 0x5C:  # a backslash: the quote is within the text
+                end = data.find(b'"', end + 1)
+            else:
                 break
         end = begin - len(shape.prefix)
         if end == position:
             return position
         run = data[position:end]
-        if run.isascii() or _is_utf8(run):
+        # All texts at once; none becomes one by what comes next, since a space ends no escape.
+        if _is_text(b" ".join(texts)) and (run.isascii() or _is_utf8(run)):
             self.progress = True
-            if texts is not None:
+            if not shape.relay:
                 run = b"%b%b%b" % (shape.out_prefix, shape.out_between.join(texts), shape.out_suffix)
             out.append(run)
         else:

@@ -1,5 +1,7 @@
 """What the policies hold, judge by and answer."""
 
+from typing import final
+
 from msgspec import Struct
 
 from gwproto.config import OwnRates
@@ -65,6 +67,7 @@ class Standing(Struct, frozen=True, gc=False):
     reset: float
 
 
+@final
 class Rejection(Struct, frozen=True, gc=False):
     """``retry_after`` is in seconds; None: a request of this size never fits."""
 

@@ -1,7 +1,7 @@
 """What asking the router for a target comes to."""
 
 import math
-from typing import Literal
+from typing import Literal, final
 
 from msgspec import Struct
 
@@ -48,6 +48,7 @@ class Wait(Struct, frozen=True, gc=False):
     until: float
 
 
+@final
 class NoTarget(Struct, frozen=True, gc=False):
     """There is none: all ``throttled``, some ``unavailable``, or ``exhausted``: none but tried ones are left.
 

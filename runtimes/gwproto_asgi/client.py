@@ -94,18 +94,18 @@ class AsgiClient:
                 return ClientEnd()
 
     async def send(self, commands: Sequence[Sending]) -> None:
-        if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
+        if len(commands) == 1 and type(command := commands[0]) is SendData:  # most of what a stream is
             await self._write(None, command.data, False)
             return
         head: SendHead | None = None
         parts: list[bytes] = []
         end = False
         for command in commands:
-            if isinstance(command, SendData):
+            if type(command) is SendData:
                 parts.append(command.data)
-            elif isinstance(command, SendHead):
+            elif type(command) is SendHead:
                 head = command
-            elif isinstance(command, Delegate):
+            elif type(command) is Delegate:
                 page = self._telemetry.answer(command.name, command.query)
                 status, headers, body = await to_thread.run_sync(page) if callable(page) else page
                 head = SendHead(status, (*headers, *command.headers))

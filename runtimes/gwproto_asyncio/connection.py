@@ -179,7 +179,7 @@ class Connection:
     def send(self, commands: Sequence[Send]) -> None:
         if self._cut:
             return
-        if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
+        if len(commands) == 1 and type(command := commands[0]) is SendData:  # most of what a stream is
             data = self._writer.data(command.data)
             if data:
                 self._transport.write(data)
@@ -187,11 +187,11 @@ class Connection:
         head = b""
         body: list[bytes] = []
         for command in commands:
-            if isinstance(command, SendData):
+            if type(command) is SendData:
                 body.append(command.data)
-            elif isinstance(command, SendHead):
+            elif type(command) is SendHead:
                 head = self._head(command.status, command.headers)
-            elif isinstance(command, SendEnd):
+            elif type(command) is SendEnd:
                 self._ended = True
             else:
                 self._delegate(command)

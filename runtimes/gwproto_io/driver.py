@@ -27,7 +27,6 @@ from gwproto import (
 logger = logging.getLogger("gwproto")
 
 Send = SendHead | SendData | SendEnd | Delegate
-SENDS = (SendHead, SendData, SendEnd, Delegate)
 
 
 class Client(Protocol):
@@ -154,7 +153,7 @@ async def drive(
                         commands = exchange.receive(event, clock())
                         if exchange.finished or source is client:  # who is listened to next may be another
                             break
-                        if len(commands) == 1 and isinstance(command := commands[0], SendData):
+                        if len(commands) == 1 and type(command := commands[0]) is SendData:
                             waiting = client.send((command,))
                             commands = ()
                 if waiting is not None:
@@ -174,18 +173,18 @@ async def drive(
 async def _perform(commands: Sequence[Command], client: Client, upstreams: Upstreams) -> None:
     sends: list[Send] = []
     for command in commands:
-        if isinstance(command, SENDS):
-            sends.append(command)
-        elif isinstance(command, CloseUpstream):
+        # By the exact type: isinstance() takes many times as long to say no to a Struct.
+        if type(command) is CloseUpstream:
             await upstreams.close(command.attempt)
-        else:
+        elif type(command) is OpenUpstream or type(command) is Abort:
             if sends and (waiting := client.send(sends)) is not None:
                 await waiting
             sends = []
-            if isinstance(command, OpenUpstream):
+            if type(command) is OpenUpstream:
                 await upstreams.open(command.attempt, command.request)
             else:
-                assert isinstance(command, Abort)
                 client.abort()
+        else:
+            sends.append(command)
     if sends and (waiting := client.send(sends)) is not None:
         await waiting

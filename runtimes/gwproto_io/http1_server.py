@@ -249,8 +249,11 @@ class ResponseWriter:
                 headers = (*headers, _CHUNKED)
         if close:
             headers = (*headers, _CLOSE)
-        lines = (_opening(status, int(time.time())), *map(b": ".join, headers))
-        head = b"%b\r\n\r\n" % b"\r\n".join(lines)
+        parts = [_opening(status, int(time.time()))]
+        for name, value in headers:
+            parts += (b"\r\n", name, b": ", value)
+        parts.append(b"\r\n\r\n")
+        head = b"".join(parts)
         if len(head) - len(head.translate(None, b"\r\n")) != 2 * (len(headers) + 3):
             raise ValueError("a response head with a line break where none may be")
         return head

@@ -219,7 +219,7 @@ class Upstreams:
 
     def take(self) -> Event | None:
         inbox = self._inbox
-        if not inbox or isinstance(inbox[0], UpstreamEnd):  # whose connection may have to be closed
+        if not inbox or type(inbox[0]) is UpstreamEnd:  # whose connection may have to be closed
             return None
         return inbox.popleft()
 
@@ -239,7 +239,7 @@ class Upstreams:
                 self._arrival = Flag()
                 await self._arrival.wait()
         event = inbox[0]
-        if isinstance(event, UpstreamEnd):
+        if type(event) is UpstreamEnd:
             await self._finish(event.attempt)
         return inbox.popleft()
 
@@ -288,7 +288,7 @@ class Upstreams:
             if secret and data.find(secret) >= 0:  # faster than "in"
                 data = data.replace(secret, b"*" * len(secret))
             self._inbox.extend(parser.receive(data))
-        if parser.complete and self._inbox and isinstance(self._inbox[-1], UpstreamLost):
+        if parser.complete and self._inbox and type(self._inbox[-1]) is UpstreamLost:
             await self.close(current.number)
 
     async def _read_beside(self, current: _Attempt, parser: ResponseParser, reading: CancelScope) -> None:

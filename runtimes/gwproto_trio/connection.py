@@ -168,16 +168,16 @@ class Connection:
     def send(self, commands: Sequence[Send]) -> Awaitable[None] | None:
         if self._cut:
             return None
-        if len(commands) == 1 and isinstance(command := commands[0], SendData):  # most of what a stream is
+        if len(commands) == 1 and type(command := commands[0]) is SendData:  # most of what a stream is
             return self._write(self._writer.data(command.data))
         parts: list[bytes] = []
         body: list[bytes] = []
         for command in commands:
-            if isinstance(command, SendData):
+            if type(command) is SendData:
                 body.append(command.data)
-            elif isinstance(command, SendHead):
+            elif type(command) is SendHead:
                 parts.append(self._head(command.status, command.headers))
-            elif isinstance(command, Delegate):
+            elif type(command) is Delegate:
                 return self._delegate(command)
             else:
                 self._ended = True

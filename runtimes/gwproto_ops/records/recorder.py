@@ -24,7 +24,7 @@ logger = logging.getLogger("gwproto")
 Sink = Callable[[Sequence[Outcome]], None]
 
 #: Seconds in which outcomes gather.
-PAUSE = 0.5
+PAUSE = 0.2
 #: Outcomes that sinks are given at a time: the interpreter would let the event loop wait for 5 ms.
 PIECE = 250
 #: Seconds that a question waits for those before it.
