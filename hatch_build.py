@@ -36,6 +36,10 @@ COMPILED = tuple(
 )
 
 
+#: Calls from one compiled function to another go straight there, not through the table that would let another library
+#: replace it.
+FLAGS = [] if os.name == "nt" else ["-fvisibility=hidden", "-fno-plt"]
+
 # Two look-ups by name in mypyc's C code: of an attribute, and of what a module has. Names are constants.
 _ATTRIBUTE = re.compile(r"(\w+) = (CPyStatics\[\d+\];[^\n]*\n\s+\w+ = )CPyObject_GetAttr\((\w+), \1\)")
 _NAME = re.compile(
@@ -69,7 +73,9 @@ def compile_into(folder: Path) -> list[Path]:
     options = ["--config-file=", "--explicit-package-bases", "--strict-bytes", "--follow-imports=silent"]
     options.append("--ignore-missing-imports")  # of extras: what they return is looked up at run time then
     sources = [str(source_of(module)) for module in COMPILED]
-    extensions = mypycify([*options, *sources], opt_level="3", debug_level="0", target_dir=str(folder / "c"))
+    extensions = mypycify([*options, *sources], opt_level="2", debug_level="0", target_dir=str(folder / "c"))
+    for extension in extensions:
+        extension.extra_compile_args += FLAGS
     (made,) = (folder / "c").glob("__native_*[0-9a-f].c")
     made.write_text(with_caches(made.read_text()))
     command = Distribution({"name": "gwproto", "ext_modules": extensions}).get_command_obj("build_ext")

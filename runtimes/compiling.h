@@ -8,7 +8,14 @@
  * is the same each time: gw_ATTRIBUTE for CPyObject_GetAttr, gw_NAME for CPyDict_GetItem of a module. It needs the GIL,
  * and dictionaries with versions.
  */
-#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000 && !defined(Py_GIL_DISABLED)
+
+/* Where an exception passes through is half of the code, and no request that goes well comes there: it is put elsewhere,
+ * so that it takes up no room in the processor's cache of instructions. */
+#ifdef __GNUC__
+void CPy_AddTraceback(const char *, const char *, int, PyObject *) __attribute__((cold));
+#endif
+
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000 && !defined(Py_GIL_DISABLED) && defined(__GNUC__)
 #include <structmember.h>
 
 typedef struct {

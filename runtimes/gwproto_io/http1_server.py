@@ -16,8 +16,8 @@ from gwproto_io.codec.heads import MAX_HEAD, head_length, request_line
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_CHUNKED = (b"transfer-encoding", b"chunked")
-_CLOSE = (b"connection", b"close")
+_CHUNKED = b"\r\ntransfer-encoding: chunked"
+_CLOSE = b"\r\nconnection: close"
 MAX_UNREAD = 65536  # bytes of an unwanted body that are read to keep the connection
 MAX_KNOWN = 4096  # bytes of a head that is worth remembering: one per connection is
 
@@ -235,26 +235,32 @@ class ResponseWriter:
 
     def head(self, status: int, headers: Headers, *, close: bool) -> bytes:
         """The response head. ``close``, or a field that says so: the connection ends with this response."""
-        named = dict(headers)
-        if b"connection" in named:  # it is the connection's business, and of all that may be said only this
-            close = close or _CLOSE in headers
-            headers = tuple([field for field in headers if field[0] != b"connection"])
-        self.closes = close
         sized = self._bodiless or status == 204 or status == 304
         self._bodiless = sized
-        if not sized and b"content-length" not in named:
+        parts = [_opening(status, int(time.time()))]
+        lines = 3  # the two of the opening, and the empty one
+        for name, value in headers:
+            if (
+                name == b"connection"
+            ):  # it is the connection's business, and of all that may be said only this
+                close = close or value == b"close"
+                continue
+            sized = sized or name == b"content-length"
+            parts += (b"\r\n", name, b": ", value)
+            lines += 1
+        self.closes = close
+        if not sized:
             self._chunked = self._version != "1.0"
             self.until_close = not self._chunked
-            if self._chunked:
-                headers = (*headers, _CHUNKED)
+        if self._chunked:
+            parts.append(_CHUNKED)
+            lines += 1
         if close:
-            headers = (*headers, _CLOSE)
-        parts = [_opening(status, int(time.time()))]
-        for name, value in headers:
-            parts += (b"\r\n", name, b": ", value)
+            parts.append(_CLOSE)
+            lines += 1
         parts.append(b"\r\n\r\n")
         head = b"".join(parts)
-        if len(head) - len(head.translate(None, b"\r\n")) != 2 * (len(headers) + 3):
+        if len(head) - len(head.translate(None, b"\r\n")) != 2 * lines:
             raise ValueError("a response head with a line break where none may be")
         return head
 
