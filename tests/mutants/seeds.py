@@ -227,7 +227,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "exchange/course.py",
-        "        if isinstance(choice, Ticket) and history.attempts:\n",
+        "        if history.attempts and isinstance(choice, Ticket):\n",
         "        if history.attempts:\n",
         "a retry that finds no target costs budget",
     ),
