@@ -240,9 +240,7 @@ class ResponseWriter:
         parts = [_opening(status, int(time.time()))]
         lines = 3  # the two of the opening, and the empty one
         for name, value in headers:
-            if (
-                name == b"connection"
-            ):  # it is the connection's business, and of all that may be said only this
+            if name == b"connection":  # it is the connection's business; of all that it may say only this
                 close = close or value == b"close"
                 continue
             sized = sized or name == b"content-length"
