@@ -28,7 +28,7 @@ COMPILED = tuple(
         "gwproto.wire.openai": "adapt completion errors parts request stream usage",
         "gwproto_io": "chunked http1 http1_server keyring pool",
         "gwproto_io.codec": "heads httptools_codec plain_codec",
-        "gwproto_asyncio": "connection driver loops upstream",
+        "gwproto_raw": "connection driver loops upstream",
         "gwproto_ops": "metrics responses",
         "gwproto_ops.records": "figures record writing",
     }.items()

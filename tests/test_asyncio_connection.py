@@ -25,15 +25,16 @@ from test_trio_connection import (
 from gwproto import Ending, Origin, Outcome
 from gwproto.config import ServerSettings, SingleFlightSettings
 from gwproto_asyncio import Server
-from gwproto_asyncio.connection import (
+from gwproto_asyncio.loops import Loop
+from gwproto_ops.deployment import Deployment
+from gwproto_raw.connection import (
     HEAD_TIMEOUT,
     IDLE_TIMEOUT,
     LINGER_TIMEOUT,
     MAX_BUFFERED,
     WRITE_TIMEOUT,
 )
-from gwproto_asyncio.upstream import Pool
-from gwproto_ops.deployment import Deployment
+from gwproto_raw.upstream import Pool
 from support.conversation import DONE, STOP, completion, configuration
 from support.memory import MemoryStream, connected
 from support.transports import MemoryTransport
@@ -57,7 +58,7 @@ class World:
             ),
             {"a": (b"authorization", b"Bearer upstream")},
         )
-        self.pool = Pool(deployment.credentials, dial=self.dial, clock=asyncio.get_running_loop().time)
+        self.pool = Pool(deployment.credentials, dial=self.dial, loop=Loop())
         self.server = Server(deployment, record=self.outcomes.append, pool=self.pool, rng=random.Random(1))
 
     async def dial(self, origin: Origin, protocol: asyncio.Protocol) -> None:

@@ -31,12 +31,15 @@ from gwproto import (
     UpstreamRequest,
 )
 from gwproto.config import ServerSettings
-from gwproto_asyncio import Server, connection, serve
-from gwproto_asyncio.loops import clock_of
-from gwproto_asyncio.upstream import Pool, Upstreams, connected
+from gwproto_asyncio import Server, serve
+from gwproto_asyncio.dialling import connected, dial_tcp
+from gwproto_asyncio.loops import Loop
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.state import StateFile
 from gwproto_ops.telemetry import Page, Telemetry
+from gwproto_raw import connection
+from gwproto_raw.loops import Transport
+from gwproto_raw.upstream import Pool, Upstreams
 from support.conversation import DONE, KEY, STOP, configuration, provider
 
 pytestmark = pytest.mark.sockets
@@ -178,11 +181,11 @@ def test_a_chat_over_sockets(run: Run) -> None:
     run(main)
 
 
-def _transports(server: Server) -> list[asyncio.Transport]:
+def _transports(server: Server) -> list[Transport]:
     return [one._transport for one in server.connections]
 
 
-def _provider_transports(server: Server) -> list[asyncio.Transport]:
+def _provider_transports(server: Server) -> list[Transport]:
     return [one._transport for idle in server.pool.leases._idle.values() for _, one in idle]  # type: ignore[misc]
 
 
@@ -533,7 +536,7 @@ async def attempts(origin: Origin, count: int) -> list[Event]:
     """``UpstreamOpened``, then how it ended, for each of ``count`` attempts one after the other."""
     seen: list[Event] = []
     news = asyncio.Event()
-    pool = Pool({}, clock=clock_of(asyncio.get_running_loop()))
+    pool = Pool({}, loop=Loop(), dial=dial_tcp)
     upstreams = Upstreams(pool)
     upstreams.begin(news.set)
     for attempt in range(count):

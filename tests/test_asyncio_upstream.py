@@ -21,7 +21,8 @@ from gwproto import (
     UpstreamOpened,
     UpstreamRequest,
 )
-from gwproto_asyncio.upstream import Pool, Upstreams
+from gwproto_asyncio.loops import Loop
+from gwproto_raw.upstream import Pool, Upstreams
 from support.memory import MemoryStream, connected
 from support.transports import MemoryTransport
 from support.virtual_loop import run_virtually
@@ -37,8 +38,7 @@ class World:
     """A pool whose connections end here."""
 
     def __init__(self, *, delay: float = 0.0, error: Exception | None = None, room: float = math.inf) -> None:
-        loop = asyncio.get_running_loop()
-        self.pool = Pool({"key": (b"authorization", b"Bearer " + SECRET)}, dial=self.dial, clock=loop.time)
+        self.pool = Pool({"key": (b"authorization", b"Bearer " + SECRET)}, dial=self.dial, loop=Loop())
         self.notified = 0
         self.upstreams = Upstreams(self.pool)
         self.upstreams.begin(self.notify)

@@ -11,8 +11,7 @@ from anyio.streams.tls import TLSListener
 
 from gwproto import LossReason, Origin, UpstreamEnd, UpstreamLost, UpstreamOpened, UpstreamRequest
 from gwproto_io import upstream
-from gwproto_io.upstream import Dial, Pool, Upstreams, dial_tcp
-from gwproto_trio.sockets import dial as dial_trio
+from gwproto_io.upstream import Pool, Upstreams
 
 pytestmark = pytest.mark.sockets
 
@@ -59,7 +58,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.undo()
 
 
-async def attempts(context: ssl.SSLContext, dial: Dial, host: str, count: int) -> list[object]:
+async def attempts(context: ssl.SSLContext, host: str, count: int) -> list[object]:
     """``UpstreamOpened``, then how it ended, for each of ``count`` attempts one after the other."""
     seen: list[object] = []
 
@@ -76,7 +75,7 @@ async def attempts(context: ssl.SSLContext, dial: Dial, host: str, count: int) -
     listener = TLSListener(plain, context, standard_compatible=False)
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, answer)
-        pool = Pool({}, dial=dial)
+        pool = Pool({})
         upstreams = Upstreams(pool, tasks.start_soon)
         request = UpstreamRequest(Origin("https", host, port), "POST", "/", (), b"")
         with anyio.fail_after(20.0):
@@ -94,24 +93,24 @@ async def attempts(context: ssl.SSLContext, dial: Dial, host: str, count: int) -
     return seen
 
 
-DIALS = [("asyncio", dial_tcp), ("trio", dial_tcp), ("trio", dial_trio)]
+BACKENDS = ["asyncio", "trio"]
 
 
-@pytest.mark.parametrize(("backend", "dial"), DIALS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.usefixtures("trusted")
-def test_a_connection_is_used_twice(server_context: ssl.SSLContext, backend: str, dial: Dial) -> None:
-    seen = anyio.run(attempts, server_context, dial, "localhost", 2, backend=backend)
+def test_a_connection_is_used_twice(server_context: ssl.SSLContext, backend: str) -> None:
+    seen = anyio.run(attempts, server_context, "localhost", 2, backend=backend)
     assert seen == [UpstreamOpened(0, False), UpstreamEnd(0), UpstreamOpened(1, True), UpstreamEnd(1)]
 
 
-@pytest.mark.parametrize(("backend", "dial"), DIALS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.usefixtures("trusted")
-def test_another_name(server_context: ssl.SSLContext, backend: str, dial: Dial) -> None:
-    seen = anyio.run(attempts, server_context, dial, "127.0.0.1", 1, backend=backend)
+def test_another_name(server_context: ssl.SSLContext, backend: str) -> None:
+    seen = anyio.run(attempts, server_context, "127.0.0.1", 1, backend=backend)
     assert seen == [UpstreamLost(0, LossReason.TLS)]
 
 
-@pytest.mark.parametrize(("backend", "dial"), DIALS)
-def test_an_unknown_issuer(server_context: ssl.SSLContext, backend: str, dial: Dial) -> None:
-    seen = anyio.run(attempts, server_context, dial, "localhost", 1, backend=backend)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_unknown_issuer(server_context: ssl.SSLContext, backend: str) -> None:
+    seen = anyio.run(attempts, server_context, "localhost", 1, backend=backend)
     assert seen == [UpstreamLost(0, LossReason.TLS)]

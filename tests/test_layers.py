@@ -51,8 +51,9 @@ PACKAGES: dict[str, set[str]] = {
     "gwproto_io": {"gwproto", "msgspec", "h11", "httptools", "anyio", "sniffio"},
     "gwproto_ops": {"gwproto", "msgspec", "psycopg", "prometheus_client", "opentelemetry"},
     "gwproto_asgi": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "sniffio"},
-    "gwproto_trio": {"gwproto", "gwproto_io", "gwproto_ops", "anyio", "trio", "h11"},
-    "gwproto_asyncio": {"gwproto", "gwproto_io", "gwproto_ops", "uvloop"},
+    "gwproto_raw": {"gwproto", "gwproto_io", "gwproto_ops"},
+    "gwproto_trio": {"gwproto", "gwproto_io", "gwproto_ops", "gwproto_raw", "trio"},
+    "gwproto_asyncio": {"gwproto", "gwproto_io", "gwproto_ops", "gwproto_raw", "uvloop"},
     "gwproto_quart": {"gwproto", "gwproto_asgi", "gwproto_ops", "quart", "hypercorn"},
 }
 PACKAGES["gwproto_cli"] = set.union(*PACKAGES.values(), PACKAGES, {"rich"})

@@ -9,17 +9,19 @@ import anyio
 import pytest
 import trio
 import trio.testing
-from anyio.abc import ByteStream
 
 from gwproto import Ending, Origin, Outcome
 from gwproto.config import ServerSettings
-from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment
+from gwproto_raw.connection import HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, MAX_BUFFERED, WRITE_TIMEOUT
+from gwproto_raw.upstream import Pool
 from gwproto_trio import Server
-from gwproto_trio.connection import HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, MAX_BUFFERED, WRITE_TIMEOUT
+from gwproto_trio.loops import Loop, spawn
+from gwproto_trio.transport import Receiver, Transport
 from support.codecs import with_each_codec
 from support.conversation import DONE, KEY, ROLE, STOP, chunk, completion, configuration
 from support.memory import MemoryStream, connected
+from support.trio_streams import OverMemory
 from support.virtual_loop import run_virtually
 
 codec = with_each_codec(globals(), "Pool", "Server")
@@ -62,15 +64,15 @@ class World:
             configuration(server=ServerSettings(**server)),  # type: ignore[arg-type]  # all of them are floats
             {"a": (b"authorization", b"Bearer upstream")},
         )
-        self.pool = Pool(deployment.credentials, dial=self.dial)
+        self.pool = Pool(deployment.credentials, loop=Loop(), dial=self.dial)
         self.server = Server(deployment, record=self.outcomes.append, pool=self.pool, rng=random.Random(1))
 
-    async def dial(self, origin: Origin) -> ByteStream:
+    async def dial(self, origin: Origin, receiver: Receiver) -> None:
         ours, theirs = connected()
         self.ours.append(ours)
         self.theirs.append(theirs)
         self.nursery.start_soon(self._provide, theirs)
-        return ours
+        spawn(Transport(OverMemory(ours), receiver).run)
 
     async def _provide(self, stream: MemoryStream) -> None:
         try:
@@ -102,7 +104,8 @@ def virtually(test: Test) -> Callable[[], None]:
             await test(world)
             nursery.cancel_scope.cancel()
         assert world.pool.leases.leased == 0
-        await world.pool.aclose()
+        world.pool.close()
+        await trio.testing.wait_all_tasks_blocked()
         assert world.open == 0
 
     def run() -> None:
@@ -466,6 +469,7 @@ async def test_a_client_that_does_not_read(world: World) -> None:
     world.server.record = record
     await recorded.wait()
     assert trio.current_time() - started == WRITE_TIMEOUT
+    await trio.testing.wait_all_tasks_blocked()
     assert world.outcomes[0].ending is Ending.CLIENT_CLOSED
     assert world.open == 0
 

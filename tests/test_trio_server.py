@@ -4,22 +4,37 @@ import errno
 import os
 import signal
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
 import pytest
 import trio
+from test_io_tls import server_context, trusted
 from test_trio_connection import CONTENT, GET, JSON_ANSWER, STREAM_BODY, STREAM_HEAD, framed, post, statuses
 
-from gwproto import Ending, LossReason, Origin, Outcome
+from gwproto import (
+    Ending,
+    Event,
+    LossReason,
+    Origin,
+    Outcome,
+    UpstreamEnd,
+    UpstreamLost,
+    UpstreamOpened,
+    UpstreamRequest,
+)
 from gwproto.config import ServerSettings
-from gwproto_io.upstream import loss_reason
 from gwproto_ops.deployment import Deployment
-from gwproto_trio import Server, connection, serve
-from gwproto_trio.sockets import ClientStream, ProviderStream, dial
+from gwproto_raw import connection
+from gwproto_raw.upstream import Pool, Upstreams
+from gwproto_trio import Server, serve
+from gwproto_trio.dialling import dial_tcp
+from gwproto_trio.loops import Loop
 from support.conversation import DONE, STOP, configuration, provider
+
+__all__ = ["server_context", "trusted"]  # fixtures
 
 pytestmark = pytest.mark.sockets
 
@@ -314,91 +329,128 @@ async def test_slow_clients_hinder_nobody() -> None:
         await stream.aclose()
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
-    with listener() as sock:
-        ours = socket.create_connection(sock.getsockname())
-        theirs, _ = sock.accept()
-    return ours, theirs
+# Dials
 
 
-def reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
+async def attempts(origin: Origin, count: int) -> list[Event]:
+    """``UpstreamOpened``, then how it ended, for each of ``count`` attempts one after the other."""
+    seen: list[Event] = []
+    news = trio.lowlevel.ParkingLot()
+
+    def notify() -> None:
+        news.unpark()
+
+    pool = Pool({}, loop=Loop(), dial=dial_tcp)
+    upstreams = Upstreams(pool)
+    upstreams.begin(notify)
+    for attempt in range(count):
+        upstreams.open(attempt, UpstreamRequest(origin, "POST", "/", (), b""))
+        done = False
+        while not done:
+            if not upstreams.inbox:
+                await news.park()
+            for event in upstreams.inbox:
+                if isinstance(event, UpstreamOpened | UpstreamEnd | UpstreamLost):
+                    seen.append(event)
+                done = done or isinstance(event, UpstreamEnd | UpstreamLost)
+            upstreams.inbox.clear()
+    pool.close()
+    assert pool.leases.leased == 0
+    return seen
 
 
-@on_trio
-async def test_client_streams() -> None:
-    ours, theirs = pair()
-    async with ClientStream(ours) as stream:
-        theirs.sendall(b"hello")
-        assert await stream.receive_some() == b"hello"
-        assert stream.send_now(b"now") == 3
-        assert theirs.recv(3) == b"now"
-        while stream.send_now(b"x" * 65536):
+async def secure(context: ssl.SSLContext, nursery: trio.Nursery) -> int:
+    """A provider that speaks TLS, and its port."""
+
+    async def answer(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            while b"\r\n\r\n" in await stream.receive_some():
+                await stream.send_all(JSON_ANSWER)
+        except trio.BrokenResourceError:
             pass
-        with trio.move_on_after(0) as full:
-            await stream.wait_send_all_might_not_block()
-        assert full.cancelled_caught
-        with trio.move_on_after(0) as full:
-            await stream.send_all(b"y")
-        assert full.cancelled_caught
-        reset(theirs)
-        with pytest.raises(trio.BrokenResourceError):
-            await until_end(stream)
-        with pytest.raises(trio.BrokenResourceError):
-            stream.send_now(b"x")
-        with pytest.raises(trio.BrokenResourceError):
-            await stream.send_all(b"x")
-        with pytest.raises(trio.BrokenResourceError):
-            await stream.send_eof()
-    await stream.aclose()
+
+    listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1", https_compatible=True)
+    nursery.start_soon(trio.serve_listeners, answer, listeners)
+    (plain,) = (one.transport_listener for one in listeners)
+    assert isinstance(plain, trio.SocketListener)
+    return int(plain.socket.getsockname()[1])
 
 
-@on_trio
-async def test_what_is_more_than_the_buffers_take_is_sent_all_the_same() -> None:
-    ours, theirs = pair()
-    size = 20_000_000
-    other = ProviderStream(theirs)
-    async with ClientStream(ours) as stream, other:
+@pytest.mark.usefixtures("trusted")
+def test_a_connection_over_tls_is_used_twice(server_context: ssl.SSLContext) -> None:
+    @on_trio
+    async def run() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stream.send_all, b"x" * size)
-            received = 0
-            while received < size:
-                received += len(await other.receive())
-        await stream.send_eof()
-        with pytest.raises(anyio.EndOfStream):
-            await other.receive()
-        await other.send_eof()
-        assert await stream.receive_some() == b""
+            port = await secure(server_context, nursery)
+            assert await attempts(Origin("https", "localhost", port), 2) == [
+                *(UpstreamOpened(0, False), UpstreamEnd(0)),
+                *(UpstreamOpened(1, True), UpstreamEnd(1)),
+            ]
+            nursery.cancel_scope.cancel()
+
+    run()
 
 
-@on_trio
-async def test_provider_streams_break() -> None:
-    ours, theirs = pair()
-    async with ProviderStream(ours) as stream:
-        reset(theirs)
-        with pytest.raises(anyio.BrokenResourceError):
-            await stream.receive()
-        with pytest.raises(anyio.BrokenResourceError):
-            await stream.send(b"x")
+@pytest.mark.usefixtures("trusted")
+def test_another_name_than_the_certificate_has(server_context: ssl.SSLContext) -> None:
+    @on_trio
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            port = await secure(server_context, nursery)
+            seen = await attempts(Origin("https", "127.0.0.1", port), 1)
+            assert seen == [UpstreamLost(0, LossReason.TLS)]
+            nursery.cancel_scope.cancel()
+
+    run()
+
+
+def test_an_unknown_issuer(server_context: ssl.SSLContext) -> None:
+    @on_trio
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            port = await secure(server_context, nursery)
+            seen = await attempts(Origin("https", "localhost", port), 1)
+            assert seen == [UpstreamLost(0, LossReason.TLS)]
+            nursery.cancel_scope.cancel()
+
+    run()
 
 
 @on_trio
 async def test_dials_that_fail() -> None:
     with listener() as sock:
         port = sock.getsockname()[1]
-    with pytest.raises(OSError, match="all attempts") as refused:
-        await dial(Origin("http", "127.0.0.1", port))
-    assert loss_reason(refused.value) is LossReason.REFUSED
+    assert await attempts(Origin("http", "127.0.0.1", port), 1) == [UpstreamLost(0, LossReason.REFUSED)]
+    assert await attempts(Origin("http", "x" * 64, port), 1) == [UpstreamLost(0, LossReason.DNS)]
 
     async def plain(stream: trio.SocketStream) -> None:
         await stream.receive_some()
         await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, plain, 0)
+        listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, plain, 0)
         port = listeners[0].socket.getsockname()[1]
-        with pytest.raises(OSError) as insecure:  # noqa: PT011 - ssl words it by version
-            await dial(Origin("https", "127.0.0.1", port))
-        assert loss_reason(insecure.value) is LossReason.TLS
+        assert await attempts(Origin("https", "127.0.0.1", port), 1) == [UpstreamLost(0, LossReason.TLS)]
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_handshake_that_is_given_up_closes_its_socket() -> None:
+    """The core's deadline for a connection is also that of its handshake."""
+
+    @on_trio
+    async def run() -> None:
+        sock = listener()
+        pool = Pool({}, loop=Loop(), dial=dial_tcp)
+        upstreams = Upstreams(pool)
+        origin = Origin("https", "127.0.0.1", sock.getsockname()[1])
+        upstreams.open(1, UpstreamRequest(origin, "POST", "/", (), b""))
+        accepted, _ = await trio.to_thread.run_sync(sock.accept)
+        theirs = trio.SocketStream(trio.socket.from_stdlib_socket(accepted))
+        assert await theirs.receive_some()  # the client's hello
+        upstreams.close(1)
+        assert await theirs.receive_some() == b""
+        await theirs.aclose()
+        sock.close()
+
+    run()

@@ -1,18 +1,13 @@
-"""What the runtime needs of an event loop: the loop itself, its clock, and one timer for a connection."""
+"""asyncio's event loops, and uvloop's, as the callbacks need them (``gwproto_raw.loops``)."""
 
 import asyncio
-import math
-import socket
-import struct
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
+from gwproto_raw.loops import READ_SIZE, Clock, Transport
+
 T = TypeVar("T")
-
-Clock = Callable[[], float]
-
-READ_SIZE = 65536  # bytes
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -40,74 +35,31 @@ def protocol_of(connection: object) -> asyncio.Protocol:
     return cast("asyncio.Protocol", connection)
 
 
-def prepare(transport: asyncio.BaseTransport) -> asyncio.Transport:
-    """Set the bounds of a new connection's transport.
+class Loop:
+    """The running loop (see ``gwproto_raw.loops.Loop``)."""
 
-    Whatever the system does not take at once stops the reading of what would make more of it, so that one read is all
-    that is ever held.
-    """
-    stream = cast("asyncio.Transport", transport)  # uvloop's only look like one
-    stream.set_write_buffer_limits(1, 0)  # with 0, asyncio's TLS takes an empty buffer for a full one
-    if hasattr(stream, "max_size"):  # asyncio's own reads 256 KiB; uvloop's 250, and it cannot be told
-        stream.max_size = READ_SIZE
-    return stream
+    def __init__(self) -> None:
+        self.own = own = asyncio.get_running_loop()
+        self.clock = clock_of(own)
+        self.call_soon = own.call_soon
+        self.call_later = own.call_later
 
+    def start(
+        self, work: Coroutine[Any, Any, None], done: Callable[[BaseException | None], None]
+    ) -> "asyncio.Task[None]":
+        def ended(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled():
+                done(task.exception())
 
-def address_of(transport: asyncio.BaseTransport) -> str:
-    """The peer's address without its port; empty where there is none."""
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]) if isinstance(peer, tuple) else ""
+        task = self.own.create_task(work)
+        task.add_done_callback(ended)
+        return task
 
+    def run_in_thread(self, work: Callable[[], T], done: Callable[[Callable[[], T]], None]) -> None:
+        self.own.run_in_executor(None, work).add_done_callback(lambda made: done(made.result))
 
-def reset(transport: asyncio.Transport) -> None:
-    """Close so that the peer sees RST, not FIN (RFC 9293, 3.10.7: abort)."""
-    sock = transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-class Alarm:
-    """Calls ``ring`` once the clock has passed ``due``; never while that is ``math.inf``.
-
-    To put it off costs nothing: the loop's timer is only made anew for an earlier instant, and by itself when it has
-    fired too early.
-    """
-
-    __slots__ = ("_armed", "_handle", "_loop", "_ring", "clock", "due")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, ring: Callable[[], None]) -> None:
-        self._loop = loop
-        self.clock = clock
-        self._ring = ring
-        self._handle: asyncio.TimerHandle | None = None
-        self._armed = math.inf
-        self.due = math.inf
-
-    def set(self, due: float) -> None:
-        self.due = due
-        if due < self._armed:
-            self._arm(due - self.clock())
-
-    def stop(self) -> None:
-        """For good: a timer that is left would keep alive what it would call."""
-        self.due = self._armed = math.inf
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-
-    def _arm(self, delay: float) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._armed = self.due
-        self._handle = self._loop.call_later(delay, self._fired)
-
-    def _fired(self) -> None:
-        self._handle = None
-        self._armed = math.inf
-        left = self.due - self.clock()
-        if left <= 0:
-            self.due = math.inf
-            self._ring()
-        elif self.due < math.inf:
-            self._arm(max(left, 0.001))  # uvloop counts milliseconds: less would be now, again and again
+    def prepare(self, transport: asyncio.Transport) -> Transport:
+        transport.set_write_buffer_limits(1, 0)  # with 0, asyncio's TLS takes an empty buffer for a full one
+        if hasattr(transport, "max_size"):  # asyncio's own reads 256 KiB; uvloop's 250, and it cannot be told
+            transport.max_size = READ_SIZE
+        return transport

@@ -1,7 +1,6 @@
 """The asyncio server: listening, serving, and an orderly end."""
 
 import asyncio
-import errno
 import logging
 import random
 import signal
@@ -10,31 +9,28 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gwproto import Outcome
-from gwproto_asyncio.connection import Connection
-from gwproto_asyncio.loops import clock_of, protocol_of
-from gwproto_asyncio.upstream import Pool
+from gwproto_asyncio.dialling import dial_tcp
+from gwproto_asyncio.loops import Loop, protocol_of
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
 from gwproto_ops.reloading import HANGUP, Reloader
-from gwproto_ops.start import reconfigure_gateway, start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_ops.telemetry import Telemetry
+from gwproto_raw import server as raw
+from gwproto_raw.connection import Connection
+from gwproto_raw.server import ACCEPT_PAUSE, BACKLOG, EXHAUSTED, GRACE
+from gwproto_raw.upstream import Pool
 
 if TYPE_CHECKING:
     from gwproto_ops.journal import Journal
 
 logger = logging.getLogger("gwproto")
 
-BACKLOG = 2048
 ACCEPTS = 64  # connections taken before others have their turn
-#: Out of file descriptors or memory: what is there already goes on, new connections wait in the backlog.
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-ACCEPT_PAUSE = 0.1  # seconds
-GRACE = 5.0  # seconds past drain_timeout, for what the core ended to leave the buffers
 
 
-class Server:
+class Server(raw.Server):
     """Serves a deployment's connections. Made inside a running event loop, to which it belongs.
 
     Embedded, it is given sockets in a task of the host's, ``asyncio.create_task(server.serve(sockets))``, or it makes
@@ -58,30 +54,29 @@ class Server:
         ``record`` is there to be called instead. ``state``: where to keep, every minute and at the end, what is known
         of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used. ``codec`` reads the clients'
         requests; a ``pool`` given has its own."""
-        self.codec = codec
-        self.loop = asyncio.get_running_loop()
-        self.clock = clock_of(self.loop)
-        rng = random.Random() if rng is None else rng
-        self.gateway = start_gateway(deployment, self.clock, rng=rng, state=state, journal=journal)
-        self._deployment = deployment
-        self._state = state
-        self._journal = journal
-        self.pool = Pool(deployment.credentials, clock=self.clock, codec=codec) if pool is None else pool
-        self.telemetry = telemetry = Telemetry() if telemetry is None else telemetry
-        self.record = telemetry.record if record is None else record
-        self.draining = False
-        self.connections: set[Connection] = set()
+        loop = Loop()
+        if pool is None:
+            pool = Pool(deployment.credentials, loop=loop, dial=dial_tcp, codec=codec)
+        self._loop = loop.own
         self._listening: set[socket.socket] = set()
         self._welcomes: set[asyncio.Task[Any]] = set()  # connections that are about to be
         self._done = asyncio.Event()
-        telemetry.attach(self.gateway, self.clock, lambda: len(self.connections))
+        super().__init__(
+            *(deployment, loop, pool),
+            telemetry=telemetry,
+            record=record,
+            rng=rng,
+            state=state,
+            journal=journal,
+            codec=codec,
+        )
 
     async def serve(self, sockets: Sequence[socket.socket]) -> None:
         """Accept and serve on listening TCP ``sockets``, which become this function's own, until :meth:`drain`."""
         for sock in sockets:
             sock.setblocking(False)
             self._listening.add(sock)
-            self.loop.add_reader(sock, self._accept, sock)
+            self._loop.add_reader(sock, self._accept, sock)
         await self._until_done()
 
     def connection(self) -> asyncio.Protocol:
@@ -89,33 +84,13 @@ class Server:
         return protocol_of(Connection(self))
 
     def closed(self, connection: Connection) -> None:
-        """A connection has come to its end."""
-        self.connections.discard(connection)
+        super().closed(connection)
         self._check()
-
-    @property
-    def deployment(self) -> Deployment:
-        """What is served."""
-        return self._deployment
-
-    def reconfigure(self, deployment: Deployment) -> None:
-        """Serve this from now on. Requests in flight keep what they began with. To be called inside the event loop."""
-        before, now = self._deployment, self.clock()
-        reconfigure_gateway(self.gateway, before, deployment, now, state=self._state, journal=self._journal)
-        self.pool.reconfigure(deployment.credentials, deployment.destinations)
-        self._deployment = deployment
-
-    def unready(self) -> None:
-        """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
-        self.gateway.drain(self.clock())
 
     def drain(self) -> None:
         """Accept no more, close what is idle, and have every running request finish within ``drain_timeout``."""
-        self.unready()
-        self.draining = True
         self._deafen()
-        for connection in list(self.connections):
-            connection.drain()
+        super().drain()
         self._check()
 
     def stop(self) -> None:
@@ -132,10 +107,10 @@ class Server:
         self.pool.close()
         await self._save()
         if self.telemetry.open:
-            await self.loop.run_in_executor(None, self.telemetry.close)
+            await self._loop.run_in_executor(None, self.telemetry.close)
 
     async def _until_done(self) -> None:
-        keeper = self.loop.create_task(self._keep_state())
+        keeper = self._loop.create_task(self._keep_state())
         try:
             await self._done.wait()
         finally:
@@ -153,11 +128,11 @@ class Server:
 
     async def _save(self) -> None:
         if self._state is not None:
-            await self.loop.run_in_executor(None, self._state.save, self.gateway.snapshot(self.clock()))
+            await self._loop.run_in_executor(None, self._state.save, self.gateway.snapshot(self.clock()))
 
     def _deafen(self) -> None:
         for listener in self._listening:
-            self.loop.remove_reader(listener)
+            self._loop.remove_reader(listener)
             listener.close()
         self._listening.clear()
 
@@ -169,17 +144,17 @@ class Server:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno in _EXHAUSTED:
+                if error.errno in EXHAUSTED:
                     logger.warning("accepting no connections for a moment: %s", error.strerror)
-                    self.loop.remove_reader(listener)
-                    self.loop.call_later(ACCEPT_PAUSE, self._resume, listener)
+                    self._loop.remove_reader(listener)
+                    self._loop.call_later(ACCEPT_PAUSE, self._resume, listener)
                     return
                 continue  # the client is gone already
             self._welcome(sock)
 
     def _resume(self, listener: socket.socket) -> None:
         if listener in self._listening:
-            self.loop.add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener, self._accept, listener)
 
     def _welcome(self, sock: socket.socket) -> None:
         try:
@@ -188,7 +163,7 @@ class Server:
         except OSError:
             sock.close()
             return
-        welcome = self.loop.create_task(self.loop.connect_accepted_socket(self.connection, sock))
+        welcome = self._loop.create_task(self._loop.connect_accepted_socket(self.connection, sock))
         self._welcomes.add(welcome)
         welcome.add_done_callback(self._welcomed)
 
@@ -237,7 +212,7 @@ async def serve(
         server.drain()
         await asyncio.sleep(settings.drain_timeout + GRACE)
 
-    loop = server.loop
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     if reloader is not None:

@@ -1,6 +1,5 @@
 """The trio server: listening, serving, and an orderly end."""
 
-import errno
 import logging
 import random
 import signal
@@ -12,29 +11,27 @@ import trio
 
 from gwproto import Outcome
 from gwproto_io.codec import DEFAULT, Codec
-from gwproto_io.upstream import Pool
 from gwproto_ops.deployment import Deployment
 from gwproto_ops.listening import base_url
 from gwproto_ops.reloading import HANGUP, Reloader
-from gwproto_ops.start import reconfigure_gateway, start_gateway
 from gwproto_ops.state import INTERVAL, StateFile
 from gwproto_ops.telemetry import Telemetry
-from gwproto_trio.connection import Connection
-from gwproto_trio.sockets import ClientStream, dial
+from gwproto_raw import server as raw
+from gwproto_raw.connection import Connection
+from gwproto_raw.server import ACCEPT_PAUSE, BACKLOG, EXHAUSTED, GRACE
+from gwproto_raw.upstream import Pool
+from gwproto_trio.dialling import dial_tcp
+from gwproto_trio.loops import Loop
+from gwproto_trio.sockets import SocketStream
+from gwproto_trio.transport import Transport
 
 if TYPE_CHECKING:
     from gwproto_ops.journal import Journal
 
 logger = logging.getLogger("gwproto")
 
-BACKLOG = 2048
-#: Out of file descriptors or memory: what is there already goes on, new connections wait in the backlog.
-_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-ACCEPT_PAUSE = 0.1  # seconds
-GRACE = 5.0  # seconds past drain_timeout, for what the core ended to leave the buffers
 
-
-class Server:
+class Server(raw.Server):
     """Serves a deployment's connections. Made inside a trio run, to whose clock it belongs.
 
     Embedded, it is given sockets in a nursery of the host's, ``nursery.start_soon(server.serve, sockets)``, or single
@@ -58,23 +55,20 @@ class Server:
         ``record`` is there to be called instead. ``state``: where to keep, every minute and at the end, what is known
         of the providers. With a ``journal``, chance is the journal's: ``rng`` is not used. ``codec`` reads the clients'
         requests; a ``pool`` given has its own."""
-        self.codec = codec
-        # trio.current_time looks up whose clock it is, each time.
-        self.clock = trio.lowlevel.current_clock().current_time
-        rng = random.Random() if rng is None else rng
-        self.gateway = start_gateway(deployment, self.clock, rng=rng, state=state, journal=journal)
-        self._deployment = deployment
-        self._state = state
-        self._journal = journal
-        self.pool = (
-            Pool(deployment.credentials, dial=dial, clock=self.clock, codec=codec) if pool is None else pool
-        )
-        self.telemetry = telemetry = Telemetry() if telemetry is None else telemetry
-        self.record = telemetry.record if record is None else record
-        self.draining = False
-        self._connections: set[Connection] = set()
+        loop = Loop()
+        if pool is None:
+            pool = Pool(deployment.credentials, loop=loop, dial=dial_tcp, codec=codec)
+        self._ending: dict[Connection, trio.Event] = {}
         self._accepting: set[trio.CancelScope] = set()
-        telemetry.attach(self.gateway, self.clock, lambda: len(self._connections))
+        super().__init__(
+            *(deployment, loop, pool),
+            telemetry=telemetry,
+            record=record,
+            rng=rng,
+            state=state,
+            journal=journal,
+            codec=codec,
+        )
 
     async def serve(
         self,
@@ -96,46 +90,45 @@ class Server:
             for sock in sockets:
                 sock.close()
             with trio.CancelScope(shield=True):
-                await self.pool.aclose()
+                self.pool.close()
                 await self._save()
                 if self.telemetry.open:
                     await trio.to_thread.run_sync(self.telemetry.close)
 
     async def serve_stream(self, stream: trio.abc.Stream, client: str = "") -> None:
         """Serve one connection to its end. ``client`` is the peer's address, without port."""
-        connection = Connection(self, stream, client)
-        self._connections.add(connection)
+        if isinstance(stream, trio.SocketStream):
+            stream = SocketStream.taken_from(stream)
+        connection = Connection(self)
+        transport = Transport(stream, connection, client)
         try:
-            await connection.run()
+            try:
+                await transport.read()
+            except trio.Cancelled:
+                connection.stop()
+                raise
+            finally:
+                await transport.finish()
+            if connection in self.connections:  # others share the answer of a client that has left
+                self._ending[connection] = ended = trio.Event()
+                try:
+                    await ended.wait()
+                finally:
+                    connection.stop()
         except Exception:
             logger.exception("connection failed inside the gateway")
-        finally:
-            self._connections.discard(connection)
 
-    @property
-    def deployment(self) -> Deployment:
-        """What is served."""
-        return self._deployment
-
-    def reconfigure(self, deployment: Deployment) -> None:
-        """Serve this from now on. Requests in flight keep what they began with. To be called inside the trio run."""
-        before, now = self._deployment, self.clock()
-        reconfigure_gateway(self.gateway, before, deployment, now, state=self._state, journal=self._journal)
-        self.pool.reconfigure(deployment.credentials, deployment.destinations)
-        self._deployment = deployment
-
-    def unready(self) -> None:
-        """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
-        self.gateway.drain(self.clock())
+    def closed(self, connection: Connection) -> None:
+        super().closed(connection)
+        ended = self._ending.pop(connection, None)
+        if ended is not None:
+            ended.set()
 
     def drain(self) -> None:
         """Accept no more, close what is idle, and have every running request finish within ``drain_timeout``."""
-        self.unready()
-        self.draining = True
+        super().drain()
         for scope in self._accepting:
             scope.cancel()
-        for connection in list(self._connections):
-            connection.drain()
 
     async def _keep_state(self) -> None:
         while self._state is not None:
@@ -153,9 +146,9 @@ class Server:
                 await trio.lowlevel.wait_readable(listener)
                 try:
                     sock, address = listener.accept()
-                    stream = ClientStream(sock)
+                    stream = SocketStream(sock)
                 except OSError as error:
-                    if error.errno in _EXHAUSTED:
+                    if error.errno in EXHAUSTED:
                         logger.warning("accepting no connections for a moment: %s", error.strerror)
                         await trio.sleep(ACCEPT_PAUSE)
                     continue  # or the client is gone already

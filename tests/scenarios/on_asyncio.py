@@ -8,7 +8,8 @@ import anyio
 
 from gwproto import Origin, Outcome
 from gwproto_asyncio import Server
-from gwproto_asyncio.upstream import Pool
+from gwproto_asyncio.loops import Loop
+from gwproto_raw.upstream import Pool
 from scenarios.in_memory import Providers
 from scenarios.model import Arrival, Report, Scenario, Seen, outcome_of, seen
 from scenarios.on_asgi import deployment
@@ -43,8 +44,7 @@ class AsyncioRun:
         async with anyio.create_task_group() as world:
             self.providers = Providers(scenario, world)
             made = deployment(scenario)
-            loop = asyncio.get_running_loop()
-            pool = Pool(made.credentials, dial=self.dial, clock=loop.time)
+            pool = Pool(made.credentials, dial=self.dial, loop=Loop())
             self.server = server = Server(made, record=self._outcomes.append, pool=pool, rng=random.Random(1))
             async with anyio.create_task_group() as clients:
                 for index, arrival in enumerate(scenario.arrivals):

@@ -7,13 +7,17 @@ import anyio
 import trio
 import trio.testing
 
-from gwproto import Outcome
-from gwproto_io.upstream import Pool
+from gwproto import Origin, Outcome
+from gwproto_raw.upstream import Pool
 from gwproto_trio import Server
+from gwproto_trio.loops import Loop, spawn
+from gwproto_trio.transport import Receiver, Transport
 from scenarios.in_memory import Providers
 from scenarios.model import Arrival, Report, Scenario, Seen, outcome_of, seen
 from scenarios.on_asgi import deployment
 from support.client import Response, TrioStream, perform
+from support.memory import MemoryStream
+from support.trio_streams import OverMemory
 
 
 class TrioRun:
@@ -27,8 +31,14 @@ class TrioRun:
         scenario = self.scenario
         async with anyio.create_task_group() as world:
             providers = Providers(scenario, world)
+
+            async def dial(origin: Origin, receiver: Receiver) -> None:
+                stream = await providers.dial(origin)
+                assert isinstance(stream, MemoryStream)
+                spawn(Transport(OverMemory(stream), receiver).run)
+
             made = deployment(scenario)
-            pool = Pool(made.credentials, dial=providers.dial)
+            pool = Pool(made.credentials, loop=Loop(), dial=dial)
             self.server = Server(made, record=self._outcomes.append, pool=pool, rng=random.Random(1))
             async with trio.open_nursery() as connections, trio.open_nursery() as clients:
                 for index, arrival in enumerate(scenario.arrivals):
@@ -36,7 +46,8 @@ class TrioRun:
                 if min(scenario.unready_after, scenario.drain_after) < math.inf:
                     clients.start_soon(self._drain)
             assert pool.leases.leased == 0
-            await pool.aclose()
+            pool.close()
+            await trio.testing.wait_all_tasks_blocked()
             assert all(stream.closed for stream in providers.streams)
             world.cancel_scope.cancel()
         return Report(

@@ -1,10 +1,9 @@
 """One client's connection: its requests in order, each performed to its end before the next is begun."""
 
-import asyncio
 import logging
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gwproto import (
     ClientData,
@@ -19,15 +18,15 @@ from gwproto import (
     SendEnd,
     SendHead,
 )
-from gwproto_asyncio.driver import Driver
-from gwproto_asyncio.loops import Alarm, address_of, prepare, reset
-from gwproto_asyncio.upstream import Upstreams
 from gwproto_io.driver import Send
 from gwproto_io.http1_server import CONTINUE, BadRequest, RequestParser, ResponseWriter
 from gwproto_ops.responses import Response
+from gwproto_raw.driver import Driver
+from gwproto_raw.loops import Alarm, Transport, address_of, reset
+from gwproto_raw.upstream import Upstreams
 
 if TYPE_CHECKING:
-    from gwproto_asyncio.server import Server
+    from gwproto_raw.server import Server
 
 logger = logging.getLogger("gwproto")
 
@@ -69,13 +68,13 @@ class Connection:
         "writable",
     )
 
-    _transport: asyncio.Transport
+    _transport: Transport
     _parser: RequestParser
 
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._writer = ResponseWriter("GET", "1.1")
-        self._alarm = Alarm(server.loop, server.clock, self._due)
+        self._alarm = Alarm(server.loop, self._due)
         self._upstreams = Upstreams(server.pool)
         self._driver: Driver | None = None  # the running exchange's
         self._page = False  # a thread makes the present response
@@ -95,9 +94,9 @@ class Connection:
 
     # What the transport calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = prepare(transport)
-        self._parser = RequestParser(address_of(transport), self._server.codec)
+    def connection_made(self, transport: Any) -> None:
+        self._transport = self._server.loop.prepare(transport)
+        self._parser = RequestParser(address_of(self._transport), self._server.codec)
         self._server.connections.add(self)
         self._next()
 
@@ -327,17 +326,19 @@ class Connection:
         page = self._server.telemetry.answer(command.name, command.query)
         if callable(page):
             self._page = True
-            making = self._server.loop.run_in_executor(None, page)
-            making.add_done_callback(lambda made: self._made(command, made))
+            self._server.loop.run_in_thread(page, lambda made: self._made(command, made))
         else:
             self._answer(command, page)
 
-    def _made(self, command: Delegate, made: "asyncio.Future[Response]") -> None:
+    def _made(self, command: Delegate, made: Callable[[], Response]) -> None:
         self._page = False
-        if (error := made.exception()) is not None:
-            logger.error("a page failed inside the gateway", exc_info=error)
-        elif not self._cut:
-            self._answer(command, made.result())
+        try:
+            page = made()
+        except Exception:
+            logger.exception("a page failed inside the gateway")
+        else:
+            if not self._cut:
+                self._answer(command, page)
         self._responded()
 
     def _answer(self, command: Delegate, page: Response) -> None:

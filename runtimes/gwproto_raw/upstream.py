@@ -1,77 +1,23 @@
-"""Connections to providers, as asyncio's protocols, over the pool's bookkeeping and the codec that need no I/O."""
+"""Connections to providers, as protocols, over the pool's bookkeeping and the codec that need no I/O."""
 
-import asyncio
 import logging
-import socket
-from asyncio.staggered import staggered_race
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from functools import partial
-from itertools import chain, zip_longest
 from typing import Any
 
 from gwproto import Event, LossReason, Origin, UpstreamLost, UpstreamOpened, UpstreamRequest
-from gwproto_asyncio.loops import Clock, prepare, protocol_of
-from gwproto_io import upstream
 from gwproto_io.codec import DEFAULT, Codec
 from gwproto_io.http1 import ResponseParser
 from gwproto_io.keyring import Credentials, Keyring, Keyrings
 from gwproto_io.pool import Leases
 from gwproto_io.upstream import loss_reason
+from gwproto_raw.loops import Cancellable, Loop, Transport
 
 logger = logging.getLogger("gwproto")
 
-EYEBALLS_DELAY = 0.25  # seconds until the next address is tried beside the one before (RFC 8305, 5)
-
-#: Connects a protocol. Raises :class:`OSError` (TLS: ``ssl.SSLError``). How long it may take is the core's decision.
-Dial = Callable[[Origin, asyncio.Protocol], Coroutine[Any, Any, None]]
-
-Address = tuple[Any, ...]  # as getaddrinfo has them
-
-
-async def dial_tcp(origin: Origin, protocol: asyncio.Protocol) -> None:
-    """Connect, over TLS for ``https``."""
-    loop = asyncio.get_running_loop()
-    sock = await connected(loop, await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))
-    try:
-        if origin.scheme == "https":
-            context = upstream.tls_context()
-            await loop.create_connection(
-                lambda: protocol, sock=sock, ssl=context, server_hostname=origin.host
-            )
-        else:
-            await loop.create_connection(lambda: protocol, sock=sock)
-    except BaseException:
-        sock.close()
-        raise
-
-
-async def connected(loop: asyncio.AbstractEventLoop, found: Sequence[Address]) -> socket.socket:
-    """A socket to the first of the addresses that answers (RFC 8305); uvloop would try one after the other."""
-    if len(found) == 1:
-        return await _connect(loop, found[0])
-    first = [one for one in found if one[0] == found[0][0]]
-    others = [one for one in found if one[0] != found[0][0]]
-    in_turns = [one for one in chain.from_iterable(zip_longest(first, others)) if one is not None]
-    tries = [partial(_connect, loop, one) for one in in_turns]
-    made: socket.socket | None
-    made, _, errors = await staggered_race(tries, EYEBALLS_DELAY, loop=loop)
-    if made is None:
-        raise next(error for error in reversed(errors) if error is not None)
-    return made
-
-
-async def _connect(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
-    family, kind, protocol, _, where = address
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, where)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+#: Connects a protocol, of the kind that the loop's transports take. Raises :class:`OSError` (TLS: ``ssl.SSLError``).
+#: How long it may take is the core's decision.
+Dial = Callable[[Origin, Any], Coroutine[Any, Any, None]]
 
 
 class Connection:
@@ -105,8 +51,8 @@ class Connection:
         self._number = 0
         self._data = b""  # the request until it is written
         self._secret = b""  # what must not come back
-        self._transport: asyncio.Transport | None = None
-        self._dialling: asyncio.Task[None] | None = None
+        self._transport: Transport | None = None
+        self._dialling: Cancellable | None = None
         self._announced = False  # the request is on the way, and the exchange knows
         self._full = False  # the provider does not take what is written
         self._paused = False  # the provider is not read
@@ -127,10 +73,8 @@ class Connection:
             self._write(self._transport, data)  # whoever performs this looks for events next
             return
         self._data = data
-        self._dialling = dialling = asyncio.get_running_loop().create_task(
-            self._pool.dial(self.origin, protocol_of(self))
-        )
-        dialling.add_done_callback(self._dialled)
+        pool = self._pool
+        self._dialling = pool.loop.start(pool.dial(self.origin, self), self._dialled)
 
     def close(self) -> None:
         """Whatever it is doing."""
@@ -153,8 +97,8 @@ class Connection:
 
     # What the transport calls
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = prepare(transport)
+    def connection_made(self, transport: Any) -> None:
+        self._transport = self._pool.loop.prepare(transport)
         if self.closed:
             self._transport.abort()
             return
@@ -200,7 +144,7 @@ class Connection:
             self._announce(owner)
             owner.post(())
 
-    def _write(self, transport: asyncio.Transport, data: bytes) -> None:
+    def _write(self, transport: Transport, data: bytes) -> None:
         assert self._owner is not None
         transport.write(data)
         if not self._full and not self._announced:  # over TLS there may have been room already
@@ -210,12 +154,9 @@ class Connection:
         self._announced = True
         owner.inbox.append(UpstreamOpened(self._number, self.used))
 
-    def _dialled(self, dialling: "asyncio.Task[None]") -> None:
+    def _dialled(self, error: BaseException | None) -> None:
         self._dialling = None
         owner = self._owner
-        if dialling.cancelled():
-            return
-        error = dialling.exception()
         if error is not None and owner is not None:
             if not isinstance(error, OSError | UnicodeError):  # the latter for a name that IDNA cannot encode
                 logger.error("a dial failed inside the gateway", exc_info=error)
@@ -246,15 +187,14 @@ class Connection:
 
 
 class Pool:
-    """The connections of one event loop. ``credentials`` holds the header field of each credential by its name."""
+    """The connections of one ``loop``. ``credentials`` holds the header field of each credential by its name."""
 
-    def __init__(
-        self, credentials: Credentials, *, clock: Clock, dial: Dial = dial_tcp, codec: Codec = DEFAULT
-    ) -> None:
+    def __init__(self, credentials: Credentials, *, loop: Loop, dial: Dial, codec: Codec = DEFAULT) -> None:
+        self.loop = loop
         self.codec = codec
         self.leases: Leases[Connection] = Leases()
         self.dial = dial
-        self._clock = clock
+        self._clock = loop.clock
         self.keyring = Keyring(credentials)
 
     def reconfigure(self, credentials: Credentials, destinations: Collection[tuple[str, Origin]]) -> None:

@@ -18,8 +18,8 @@ from gwproto import (
     SendData,
     UpstreamRequest,
 )
-from gwproto_asyncio.loops import Alarm
 from gwproto_io.driver import Send
+from gwproto_raw.loops import Alarm
 
 logger = logging.getLogger("gwproto")
 

@@ -1,0 +1,96 @@
+"""trio as the callbacks need it (``gwproto_raw.loops``).
+
+What they start lives as long as the run, not as who asked for it: connections to providers outlive the client's for
+which they were dialled. So these are system tasks, each of them short or ended by whoever holds its scope.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import trio
+
+from gwproto_raw.loops import Transport
+
+T = TypeVar("T")
+
+logger = logging.getLogger("gwproto")
+
+
+def spawn(function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    """Start a task. What goes wrong in it is an error of ours, and costs no more than what it was for."""
+    trio.lowlevel.spawn_system_task(_guarded, function, *arguments, name=function)
+
+
+async def _guarded(function: Callable[..., Awaitable[None]], *arguments: object) -> None:
+    try:
+        await function(*arguments)
+    except Exception:
+        logger.exception("a task failed inside the gateway")
+
+
+class Loop:
+    """The present trio run (see ``gwproto_raw.loops.Loop``)."""
+
+    def __init__(self) -> None:
+        # trio.current_time looks up whose clock it is, each time.
+        self.clock = trio.lowlevel.current_clock().current_time
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        spawn(_call, callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> trio.CancelScope:
+        scope = trio.CancelScope()
+        spawn(_call_at, self.clock() + delay, callback, scope)
+        return scope
+
+    def start(
+        self, work: Coroutine[Any, Any, None], done: Callable[[BaseException | None], None]
+    ) -> trio.CancelScope:
+        scope = trio.CancelScope()
+        spawn(_perform, work, done, scope)
+        return scope
+
+    def run_in_thread(self, work: Callable[[], T], done: Callable[[Callable[[], T]], None]) -> None:
+        spawn(_run_in_thread, work, done)
+
+    def prepare(self, transport: Transport) -> Transport:
+        return transport  # has these bounds
+
+
+async def _call(callback: Callable[[], None]) -> None:
+    callback()
+
+
+async def _call_at(when: float, callback: Callable[[], None], scope: trio.CancelScope) -> None:
+    with scope:
+        await trio.sleep_until(when)
+    if not scope.cancelled_caught:
+        callback()
+
+
+async def _perform(
+    work: Coroutine[Any, Any, None], done: Callable[[BaseException | None], None], scope: trio.CancelScope
+) -> None:
+    error: Exception | None = None
+    with scope:
+        try:
+            await work
+        except Exception as caught:
+            error = caught
+    if not scope.cancelled_caught:
+        done(error)
+
+
+async def _run_in_thread(work: Callable[[], T], done: Callable[[Callable[[], T]], None]) -> None:
+    try:
+        made = await trio.to_thread.run_sync(work)
+    except Exception as caught:
+        error = caught
+
+        def fail() -> NoReturn:
+            raise error
+
+        done(fail)
+    else:
+        done(lambda: made)
