@@ -14,10 +14,11 @@ from gwproto import Ending, Origin, Outcome
 from gwproto.config import ServerSettings
 from gwproto_ops.deployment import Deployment
 from gwproto_raw.connection import HEAD_TIMEOUT, IDLE_TIMEOUT, LINGER_TIMEOUT, MAX_BUFFERED, WRITE_TIMEOUT
+from gwproto_raw.loops import Receiver
 from gwproto_raw.upstream import Pool
 from gwproto_trio import Server
-from gwproto_trio.loops import Loop, spawn
-from gwproto_trio.transport import Receiver, Transport
+from gwproto_trio.loops import Loop
+from gwproto_trio.streams import StreamTransport
 from support.codecs import with_each_codec
 from support.conversation import DONE, KEY, ROLE, STOP, chunk, completion, configuration
 from support.memory import MemoryStream, connected
@@ -72,7 +73,7 @@ class World:
         self.ours.append(ours)
         self.theirs.append(theirs)
         self.nursery.start_soon(self._provide, theirs)
-        spawn(Transport(OverMemory(ours), receiver).run)
+        StreamTransport(OverMemory(ours), receiver).start()
 
     async def _provide(self, stream: MemoryStream) -> None:
         try:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from gwproto_ops.deployment import Deployment
 from gwproto_raw import connection
 from gwproto_raw.upstream import Pool, Upstreams
 from gwproto_trio import Server, serve
-from gwproto_trio.dialling import dial_tcp
+from gwproto_trio.connecting import dial_tcp
 from gwproto_trio.loops import Loop
 from support.conversation import DONE, STOP, configuration, provider
 
@@ -340,7 +341,8 @@ async def attempts(origin: Origin, count: int) -> list[Event]:
     def notify() -> None:
         news.unpark()
 
-    pool = Pool({}, loop=Loop(), dial=dial_tcp)
+    loop = Loop()
+    pool = Pool({}, loop=loop, dial=partial(dial_tcp, loop=loop))
     upstreams = Upstreams(pool)
     upstreams.begin(notify)
     for attempt in range(count):
@@ -441,7 +443,8 @@ def test_a_handshake_that_is_given_up_closes_its_socket() -> None:
     @on_trio
     async def run() -> None:
         sock = listener()
-        pool = Pool({}, loop=Loop(), dial=dial_tcp)
+        loop = Loop()
+        pool = Pool({}, loop=loop, dial=partial(dial_tcp, loop=loop))
         upstreams = Upstreams(pool)
         origin = Origin("https", "127.0.0.1", sock.getsockname()[1])
         upstreams.open(1, UpstreamRequest(origin, "POST", "/", (), b""))

@@ -98,8 +98,7 @@ class Server(raw.Server):
         self._deafen()
         for welcome in self._welcomes:
             welcome.cancel()
-        for connection in list(self.connections):
-            connection.stop()
+        super().stop()
 
     async def aclose(self) -> None:
         """Stop, close the connections kept for providers, and write what is to be kept."""

@@ -76,6 +76,11 @@ class Server:
         """Say by ``/readyz`` that this process is about to stop. Everything else goes on as before."""
         self.gateway.drain(self.clock())
 
+    def stop(self) -> None:
+        """Break off whatever is still running."""
+        for connection in list(self.connections):
+            connection.stop()
+
     def drain(self) -> None:
         """Close what is idle, and have every running request finish within ``drain_timeout``."""
         self.unready()

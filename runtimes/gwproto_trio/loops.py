@@ -6,11 +6,13 @@ which they were dialled. So these are system tasks, each of them short or ended 
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
 import trio
 
 from gwproto_raw.loops import Transport
+from gwproto_trio.poller import Poller
 
 T = TypeVar("T")
 
@@ -35,6 +37,12 @@ class Loop:
     def __init__(self) -> None:
         # trio.current_time looks up whose clock it is, each time.
         self.clock = trio.lowlevel.current_clock().current_time
+
+    @cached_property
+    def poller(self) -> Poller:
+        poller = Poller()
+        spawn(poller.run)
+        return poller
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         spawn(_call, callback)

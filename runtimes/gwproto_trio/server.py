@@ -5,6 +5,7 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,10 +21,8 @@ from gwproto_raw import server as raw
 from gwproto_raw.connection import Connection
 from gwproto_raw.server import ACCEPT_PAUSE, BACKLOG, EXHAUSTED, GRACE
 from gwproto_raw.upstream import Pool
-from gwproto_trio.dialling import dial_tcp
+from gwproto_trio.connecting import dial_tcp, start, start_socket
 from gwproto_trio.loops import Loop
-from gwproto_trio.sockets import SocketStream
-from gwproto_trio.transport import Transport
 
 if TYPE_CHECKING:
     from gwproto_ops.journal import Journal
@@ -57,8 +56,10 @@ class Server(raw.Server):
         requests; a ``pool`` given has its own."""
         loop = Loop()
         if pool is None:
-            pool = Pool(deployment.credentials, loop=loop, dial=dial_tcp, codec=codec)
-        self._ending: dict[Connection, trio.Event] = {}
+            pool = Pool(deployment.credentials, loop=loop, dial=partial(dial_tcp, loop=loop), codec=codec)
+        self._loop = loop
+        self._awaited: dict[Connection, trio.Event] = {}  # the ends of connections
+        self._done = trio.Event()
         self._accepting: set[trio.CancelScope] = set()
         super().__init__(
             *(deployment, loop, pool),
@@ -78,14 +79,17 @@ class Server(raw.Server):
     ) -> None:
         """Accept and serve on listening TCP ``sockets``, which become this function's own, until :meth:`drain`."""
         try:
-            async with trio.open_nursery() as keeper:
-                keeper.start_soon(self._keep_state)
-                async with trio.open_nursery() as nursery:
-                    for sock in sockets:
-                        sock.setblocking(False)
-                        nursery.start_soon(self._accept, sock, nursery)
-                    task_status.started()
-                keeper.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_state)
+                for sock in sockets:
+                    sock.setblocking(False)
+                    nursery.start_soon(self._accept, sock)
+                task_status.started()
+                try:
+                    await self._done.wait()
+                finally:
+                    self.stop()
+                nursery.cancel_scope.cancel()
         finally:
             for sock in sockets:
                 sock.close()
@@ -96,39 +100,31 @@ class Server(raw.Server):
                     await trio.to_thread.run_sync(self.telemetry.close)
 
     async def serve_stream(self, stream: trio.abc.Stream, client: str = "") -> None:
-        """Serve one connection to its end. ``client`` is the peer's address, without port."""
-        if isinstance(stream, trio.SocketStream):
-            stream = SocketStream.taken_from(stream)
+        """Serve one connection to its end, and close it. ``client`` is the peer's address, without port."""
         connection = Connection(self)
-        transport = Transport(stream, connection, client)
+        self._awaited[connection] = ended = trio.Event()
+        start(stream, connection, self._loop, client)
         try:
-            try:
-                await transport.read()
-            except trio.Cancelled:
-                connection.stop()
-                raise
-            finally:
-                await transport.finish()
-            if connection in self.connections:  # others share the answer of a client that has left
-                self._ending[connection] = ended = trio.Event()
-                try:
-                    await ended.wait()
-                finally:
-                    connection.stop()
-        except Exception:
-            logger.exception("connection failed inside the gateway")
+            await ended.wait()
+        finally:
+            connection.stop()
 
     def closed(self, connection: Connection) -> None:
         super().closed(connection)
-        ended = self._ending.pop(connection, None)
-        if ended is not None:
+        if (ended := self._awaited.pop(connection, None)) is not None:
             ended.set()
+        self._check()
 
     def drain(self) -> None:
         """Accept no more, close what is idle, and have every running request finish within ``drain_timeout``."""
         super().drain()
         for scope in self._accepting:
             scope.cancel()
+        self._check()
+
+    def _check(self) -> None:
+        if self.draining and not self.connections:
+            self._done.set()
 
     async def _keep_state(self) -> None:
         while self._state is not None:
@@ -139,20 +135,19 @@ class Server(raw.Server):
         if self._state is not None:
             await trio.to_thread.run_sync(self._state.save, self.gateway.snapshot(self.clock()))
 
-    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         with trio.CancelScope() as scope:
             self._accepting.add(scope)
             while not self.draining:
                 await trio.lowlevel.wait_readable(listener)
                 try:
                     sock, address = listener.accept()
-                    stream = SocketStream(sock)
+                    start_socket(sock, Connection(self), self._loop, address[0])
                 except OSError as error:
                     if error.errno in EXHAUSTED:
                         logger.warning("accepting no connections for a moment: %s", error.strerror)
                         await trio.sleep(ACCEPT_PAUSE)
-                    continue  # or the client is gone already
-                nursery.start_soon(self.serve_stream, stream, address[0])
+                    # else the client is gone already
         self._accepting.discard(scope)
         listener.close()
 

@@ -1,76 +1,169 @@
-"""TCP streams that do no more than they must.
-
-trio's own try every operation first and pass through the scheduler when it succeeds at once. Here, reading waits
-first, since there is rarely anything to read yet, and is the one place where a task lets others run; writing only waits
-when it has to.
-"""
+"""TCP sockets for protocols as asyncio's are (PEP 3156), without a task."""
 
 import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import trio
-from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
+from gwproto_raw.loops import READ_SIZE, Receiver
+from gwproto_trio.poller import READABLE, WRITABLE
 
-from gwproto_raw.loops import READ_SIZE
+if TYPE_CHECKING:
+    from gwproto_trio.loops import Loop
 
 
-class SocketStream(trio.abc.HalfCloseableStream):
-    """A connection, owned."""
+class SocketTransport:
+    """Calls ``receiver`` with what comes, and takes what it writes (see ``gwproto_raw.loops.Transport``)."""
 
-    __slots__ = ("_fd", "socket")
+    __slots__ = (
+        "_closing",
+        "_ended",
+        "_eof",
+        "_fd",
+        "_loop",
+        "_lost",
+        "_paused",
+        "_peer",
+        "_receiver",
+        "_sock",
+        "_unsent",
+    )
 
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket = sock
+    def __init__(self, sock: socket.socket, receiver: Receiver, loop: "Loop", peer: str = "") -> None:
+        """``sock``, which does not block, becomes its own. ``peer``: the other's address."""
+        self._sock = sock
         self._fd = sock.fileno()
+        self._receiver = receiver
+        self._loop = loop
+        self._peer = peer
+        self._unsent = bytearray()  # while there is something, the receiver's writing is paused
+        self._paused = False  # the receiver does not want to be told more
+        self._ended = False  # the other will send no more
+        self._eof = False  # the receiver will write no more
+        self._closing = False  # it is told no more, but that this is the end
+        self._lost = False  # it is about to be told that
 
-    @classmethod
-    def taken_from(cls, stream: trio.SocketStream) -> "SocketStream":
-        """The connection of ``stream``, which has it no more."""
-        return cls(socket.socket(fileno=stream.socket.detach()))
+    def start(self) -> None:
+        self._receiver.connection_made(self)
+        self._watch()
 
-    def send_now(self, data: bytes) -> int:
-        """How many bytes the system took without waiting."""
-        try:
-            return self.socket.send(data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise trio.BrokenResourceError from error
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: bytes) -> None:
+        if self._closing:
+            return
         sent = 0
-        try:
-            while sent < len(data):
-                try:
-                    sent += self.socket.send(memoryview(data)[sent:] if sent else data)
-                except BlockingIOError:
-                    await wait_writable(self._fd)
-        except OSError as error:
-            raise trio.BrokenResourceError from error
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await wait_writable(self._fd)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        while True:
-            await wait_readable(self._fd)
+        if not self._unsent:
             try:
-                return self.socket.recv(max_bytes or READ_SIZE)
-            except BlockingIOError:  # select(2), BUGS: readiness is a hint
+                sent = self._sock.send(data)
+            except BlockingIOError:
                 pass
             except OSError as error:
-                raise trio.BrokenResourceError from error
+                self._lose(error)
+                return
+            if sent == len(data):
+                return
+            self._unsent += memoryview(data)[sent:]
+            self._watch()
+            self._receiver.pause_writing()
+        else:
+            self._unsent += data
 
-    async def send_eof(self) -> None:
+    def get_write_buffer_size(self) -> int:
+        return len(self._unsent)
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        self._watch()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        self._watch()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._eof = True
+        if not self._unsent:
+            self._shut()
+
+    def close(self) -> None:
+        self._closing = True
+        if self._unsent:
+            self._watch()
+        else:
+            self._lose(None)
+
+    def abort(self) -> None:
+        self._lose(None)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """``peername``, whose port is not known, and ``socket``."""
+        if name == "socket":
+            return self._sock
+        return (self._peer, 0) if name == "peername" and self._peer else default
+
+    def _watch(self) -> None:
+        if not self._lost:
+            wanted = 0 if self._paused or self._ended or self._closing else READABLE
+            self._loop.poller.watch(self._fd, wanted | WRITABLE if self._unsent else wanted, self._ready)
+
+    def _ready(self, events: int) -> None:
+        # A connection that is broken is neither, alone; reading or writing says how.
+        if events != WRITABLE and not (self._paused or self._ended or self._closing):
+            self._read()
+        if events != READABLE and self._unsent:
+            self._send()
+
+    def _read(self) -> None:
         try:
-            self.socket.shutdown(socket.SHUT_WR)
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:  # select(2), BUGS: readiness is a hint
+            return
         except OSError as error:
-            raise trio.BrokenResourceError from error
-        await checkpoint()
+            self._lose(error)
+            return
+        if data:
+            self._receiver.data_received(data)
+            return
+        self._ended = True
+        if self._receiver.eof_received():
+            self._watch()
+        else:
+            self.close()
 
-    async def aclose(self) -> None:
-        if self.socket.fileno() >= 0:
-            notify_closing(self.socket)
-            self.socket.close()
-        await checkpoint()
+    def _send(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(error)
+            return
+        del self._unsent[:sent]
+        if self._unsent:
+            return
+        self._watch()
+        self._receiver.resume_writing()
+        if self._unsent:
+            return  # it did
+        if self._closing:
+            self._lose(None)
+        elif self._eof:
+            self._shut()
+
+    def _shut(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other is gone, as reading will say
+
+    def _lose(self, error: Exception | None) -> None:
+        self._closing = True
+        if not self._lost:
+            self._lost = True
+            self._unsent.clear()
+            self._loop.poller.watch(self._fd, 0, self._ready)
+            self._loop.call_soon(partial(self._end, error))
+
+    def _end(self, error: Exception | None) -> None:
+        self._sock.close()
+        self._receiver.connection_lost(error)

@@ -8,10 +8,11 @@ import trio
 import trio.testing
 
 from gwproto import Origin, Outcome
+from gwproto_raw.loops import Receiver
 from gwproto_raw.upstream import Pool
 from gwproto_trio import Server
-from gwproto_trio.loops import Loop, spawn
-from gwproto_trio.transport import Receiver, Transport
+from gwproto_trio.loops import Loop
+from gwproto_trio.streams import StreamTransport
 from scenarios.in_memory import Providers
 from scenarios.model import Arrival, Report, Scenario, Seen, outcome_of, seen
 from scenarios.on_asgi import deployment
@@ -35,7 +36,7 @@ class TrioRun:
             async def dial(origin: Origin, receiver: Receiver) -> None:
                 stream = await providers.dial(origin)
                 assert isinstance(stream, MemoryStream)
-                spawn(Transport(OverMemory(stream), receiver).run)
+                StreamTransport(OverMemory(stream), receiver).start()
 
             made = deployment(scenario)
             pool = Pool(made.credentials, loop=Loop(), dial=dial)

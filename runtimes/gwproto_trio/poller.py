@@ -1,0 +1,51 @@
+"""Which sockets are ready: one task waits for all of them.
+
+A wait of trio's own takes a task's turn, and a system call, for each socket and each time: more than all that is done
+with a chunk of a stream. Here a turn is for whatever has come meanwhile.
+"""
+
+import logging
+import select
+from collections.abc import Callable
+
+import trio
+
+logger = logging.getLogger("gwproto")
+
+AVAILABLE = hasattr(select, "epoll")  # Linux alone has it
+READABLE, WRITABLE = (select.EPOLLIN, select.EPOLLOUT) if AVAILABLE else (1, 4)
+
+
+class Poller:
+    """Calls back with the events of a file descriptor, as epoll(7) has them, as long as it is in that state."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+
+    def watch(self, fd: int, wanted: int, callback: Callable[[int], None]) -> None:
+        """Call for these events from now on; for none, if there are none ``wanted``."""
+        if not wanted:  # epoll would tell of a broken connection all the same, again and again
+            if self._callbacks.pop(fd, None) is not None:
+                self._epoll.unregister(fd)
+        elif fd in self._callbacks:
+            self._epoll.modify(fd, wanted)
+        else:
+            self._epoll.register(fd, wanted)
+            self._callbacks[fd] = callback
+
+    async def run(self) -> None:
+        fd = self._epoll.fileno()
+        poll, callbacks = self._epoll.poll, self._callbacks
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(fd)
+                for ready, events in poll(0):
+                    callback = callbacks.get(ready)
+                    if callback is not None:  # else it was given up by one of those before it
+                        try:
+                            callback(events)
+                        except Exception:
+                            logger.exception("a connection failed inside the gateway")
+        finally:
+            self._epoll.close()
