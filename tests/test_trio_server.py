@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from test_asyncio_server import PAGE, Pages
 from test_io_tls import server_context, trusted
 from test_trio_connection import CONTENT, GET, JSON_ANSWER, STREAM_BODY, STREAM_HEAD, framed, post, statuses
 
@@ -328,6 +329,47 @@ async def test_slow_clients_hinder_nobody() -> None:
         nursery.cancel_scope.cancel()
     for stream in slow:
         await stream.aclose()
+
+
+def test_a_page_that_waits_for_a_disk_keeps_nobody_else_waiting() -> None:
+    @on_trio
+    async def run() -> None:
+        pages = Pages((200, ((b"content-length", b"4"),), b"page"))
+        sock = listener()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Server(deployment(), telemetry=pages).serve, [sock])
+            asking, other, leaving = [await connect(sock) for _ in range(3)]
+            await asking.send_all(PAGE + GET)
+            await leaving.send_all(PAGE)
+            await trio.to_thread.run_sync(pages.asked.wait)
+            await other.send_all(GET)
+            assert statuses(await until(other, b'{"status":"ok"}')) == [200]
+            await leaving.aclose()
+            pages.go.set()
+            assert statuses(await until(asking, b'{"status":"ok"}')) == [200, 200]
+            await asking.aclose()
+            await other.aclose()
+            nursery.cancel_scope.cancel()
+        assert pages.closed == 1
+
+    run()
+
+
+def test_a_page_that_cannot_be_made_costs_its_connection(caplog: pytest.LogCaptureFixture) -> None:
+    @on_trio
+    async def run() -> None:
+        pages = Pages(RuntimeError("disk full"))
+        pages.go.set()
+        sock = listener()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Server(deployment(), telemetry=pages).serve, [sock])
+            async with await connect(sock) as client:
+                await client.send_all(PAGE)
+                assert await until_end(client) == b""
+            nursery.cancel_scope.cancel()
+
+    run()
+    assert "disk full" in caplog.text
 
 
 # Dials

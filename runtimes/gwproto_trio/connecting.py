@@ -16,24 +16,24 @@ from gwproto_trio.streams import StreamTransport
 
 def start(stream: trio.abc.Stream, receiver: Receiver, loop: Loop, peer: str = "") -> None:
     """Give ``receiver`` the connection ``stream``, which its maker must not use any more. ``peer``: its address."""
-    if isinstance(stream, trio.SocketStream):
+    if isinstance(stream, trio.SocketStream) and poller.AVAILABLE:
         start_socket(socket.socket(fileno=stream.socket.detach()), receiver, loop, peer)
     else:
         StreamTransport(stream, receiver, peer).start()
 
 
 def start_socket(sock: socket.socket, receiver: Receiver, loop: Loop, peer: str = "") -> None:
-    """The same with a socket. Raises :class:`OSError` when there is no connection any more."""
+    """The same with a socket. Raises :class:`OSError` when there is no connection any more, or no room for it."""
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if poller.AVAILABLE:
+            SocketTransport(sock, receiver, loop, peer).start()
+            return
     except OSError:
         sock.close()
         raise
-    if poller.AVAILABLE:
-        SocketTransport(sock, receiver, loop, peer).start()
-    else:
-        StreamTransport(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), receiver, peer).start()
+    start(trio.SocketStream(trio.socket.from_stdlib_socket(sock)), receiver, loop, peer)
 
 
 async def dial_tcp(origin: Origin, receiver: Receiver, loop: Loop) -> None:

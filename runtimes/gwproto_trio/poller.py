@@ -20,6 +20,7 @@ class Poller:
     """Calls back with the events of a file descriptor, as epoll(7) has them, as long as it is in that state."""
 
     def __init__(self) -> None:
+        """Raises :class:`OSError` when there is no descriptor left."""
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
 
@@ -37,15 +38,12 @@ class Poller:
     async def run(self) -> None:
         fd = self._epoll.fileno()
         poll, callbacks = self._epoll.poll, self._callbacks
-        try:
-            while True:
-                await trio.lowlevel.wait_readable(fd)
-                for ready, events in poll(0):
-                    callback = callbacks.get(ready)
-                    if callback is not None:  # else it was given up by one of those before it
-                        try:
-                            callback(events)
-                        except Exception:
-                            logger.exception("a connection failed inside the gateway")
-        finally:
-            self._epoll.close()
+        while True:
+            await trio.lowlevel.wait_readable(fd)
+            for ready, events in poll(0):
+                callback = callbacks.get(ready)
+                if callback is not None:  # else it was given up by one of those before it
+                    try:
+                        callback(events)
+                    except Exception:
+                        logger.exception("a connection failed inside the gateway")

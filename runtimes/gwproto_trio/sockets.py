@@ -43,28 +43,27 @@ class SocketTransport:
         self._lost = False  # it is about to be told that
 
     def start(self) -> None:
-        self._receiver.connection_made(self)
+        """Raises :class:`OSError` when the system cannot watch one more; the receiver has not heard of it then."""
         self._watch()
+        self._receiver.connection_made(self)
 
     def write(self, data: bytes) -> None:
         if self._closing:
             return
-        sent = 0
-        if not self._unsent:
-            try:
-                sent = self._sock.send(data)
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._lose(error)
-                return
-            if sent == len(data):
-                return
+        if self._unsent:
+            self._unsent += data
+            return
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        if sent < len(data):
             self._unsent += memoryview(data)[sent:]
             self._watch()
             self._receiver.pause_writing()
-        else:
-            self._unsent += data
 
     def get_write_buffer_size(self) -> int:
         return len(self._unsent)

@@ -119,10 +119,10 @@ class StreamTransport:
     async def _read(self) -> None:
         receiver = self._receiver
         while not self._closing:
-            if self._resumed is not None:
+            while self._resumed is not None:
                 await self._resumed.wait()
             data = await self._stream.receive_some(READ_SIZE)
-            if self._resumed is not None:  # paused while it waited
+            while self._resumed is not None:  # paused while it waited
                 await self._resumed.wait()
             if self._closing:
                 break
