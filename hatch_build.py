@@ -29,6 +29,7 @@ COMPILED = tuple(
         "gwproto_io": "chunked http1 http1_server keyring pool",
         "gwproto_io.codec": "heads httptools_codec plain_codec",
         "gwproto_raw": "connection driver loops upstream",
+        "gwproto_trio": "sockets",
         "gwproto_ops": "metrics responses",
         "gwproto_ops.records": "figures record writing",
     }.items()

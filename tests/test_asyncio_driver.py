@@ -26,7 +26,7 @@ from gwproto import (
     UpstreamRequest,
 )
 from gwproto_asyncio.loops import Loop
-from gwproto_io.driver import Send
+from gwproto_io.sends import Send
 from gwproto_raw.driver import Driver
 from gwproto_raw.loops import Alarm
 from support.virtual_loop import run_virtually

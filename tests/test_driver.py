@@ -27,7 +27,8 @@ from gwproto import (
     UpstreamEnd,
     UpstreamRequest,
 )
-from gwproto_io.driver import Interrupts, Send, drive
+from gwproto_io.driver import Interrupts, drive
+from gwproto_io.sends import Send
 from support.virtual_loop import run_virtually
 
 REQUEST = UpstreamRequest(Origin("http", "h", 80), "POST", "/", (), b"")

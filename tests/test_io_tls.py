@@ -10,7 +10,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSListener
 
 from gwproto import LossReason, Origin, UpstreamEnd, UpstreamLost, UpstreamOpened, UpstreamRequest
-from gwproto_io import upstream
+from gwproto_io import dialling
 from gwproto_io.upstream import Pool, Upstreams
 
 pytestmark = pytest.mark.sockets
@@ -53,7 +53,7 @@ def server_context(tmp_path: Path) -> ssl.SSLContext:
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     context = ssl.create_default_context(cadata=CERTIFICATE)
-    monkeypatch.setattr(upstream, "tls_context", lambda: context)
+    monkeypatch.setattr(dialling, "tls_context", lambda: context)
     yield
     monkeypatch.undo()
 

@@ -23,9 +23,10 @@ from gwproto import (
     UpstreamOpened,
     UpstreamRequest,
 )
+from gwproto_io.dialling import loss_reason
 from gwproto_io.http1 import encode_request
 from gwproto_io.keyring import Keyring
-from gwproto_io.upstream import INLINE_SIZE, Pool, Upstreams, loss_reason
+from gwproto_io.upstream import INLINE_SIZE, Pool, Upstreams
 from support.codecs import with_each_codec
 from support.memory import MemoryStream, connected
 from support.virtual_loop import run_virtually

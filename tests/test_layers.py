@@ -240,6 +240,14 @@ def test_formats_are_loaded_when_they_are_asked_for() -> None:
     assert run.stdout.split() == ["True", "False"]
 
 
+@pytest.mark.parametrize("name", ["gwproto_asyncio", "gwproto_trio"])
+def test_raw_servers_start_without_anyio(name: str) -> None:
+    """It takes as long to import as the whole core's formats, and they have no use for it."""
+    probe = f"import sys, {name}; print('anyio' in sys.modules)"
+    run = subprocess.run((sys.executable, "-c", probe), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False"]
+
+
 def test_there_is_no_other_format() -> None:
     assert len(DIALECTS) == len(list(DIALECTS)) == 7
     assert "smoke" not in DIALECTS

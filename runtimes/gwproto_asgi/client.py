@@ -16,7 +16,7 @@ from gwproto import (
 )
 from gwproto_asgi.scope import Message, Receive, Scope, Send
 from gwproto_io.driver import Interrupts, NewScope
-from gwproto_io.driver import Send as Sending
+from gwproto_io.sends import Send as Sending
 from gwproto_ops.telemetry import Telemetry
 
 WRITE_TIMEOUT = 60.0  # seconds a client may take none of what is sent to it

@@ -10,7 +10,7 @@ from typing import Any
 
 from gwproto import Origin
 from gwproto_asyncio.loops import protocol_of
-from gwproto_io import upstream
+from gwproto_io import dialling
 
 EYEBALLS_DELAY = 0.25  # seconds until the next address is tried beside the one before (RFC 8305, 5)
 
@@ -23,7 +23,7 @@ async def dial_tcp(origin: Origin, connection: object) -> None:
     sock = await connected(loop, await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM))
     try:
         if origin.scheme == "https":
-            context = upstream.tls_context()
+            context = dialling.tls_context()
             await loop.create_connection(
                 lambda: protocol_of(connection), sock=sock, ssl=context, server_hostname=origin.host
             )

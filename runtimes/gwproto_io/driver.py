@@ -13,20 +13,16 @@ from gwproto import (
     ClientGone,
     CloseUpstream,
     Command,
-    Delegate,
     Draining,
     Event,
     Exchange,
     OpenUpstream,
     SendData,
-    SendEnd,
-    SendHead,
     UpstreamRequest,
 )
+from gwproto_io.sends import Send
 
 logger = logging.getLogger("gwproto")
-
-Send = SendHead | SendData | SendEnd | Delegate
 
 
 class Client(Protocol):

@@ -1,6 +1,5 @@
 """Connections to providers, on asyncio and trio."""
 
-import functools
 import select
 import socket
 import ssl
@@ -30,7 +29,9 @@ from gwproto import (
     UpstreamOpened,
     UpstreamRequest,
 )
+from gwproto_io import dialling
 from gwproto_io.codec import DEFAULT, Codec
+from gwproto_io.dialling import loss_reason
 from gwproto_io.http1 import ResponseParser
 from gwproto_io.keyring import Credentials, Keyring, Keyrings
 from gwproto_io.pool import Leases
@@ -58,37 +59,13 @@ async def secured(stream: ByteStream, host: str) -> ByteStream:
     try:
         # Not "standard compatible": hardly any HTTP server sends close_notify; bodies have a framing of their own.
         return await TLSStream.wrap(
-            stream, hostname=host, ssl_context=tls_context(), standard_compatible=False
+            stream, hostname=host, ssl_context=dialling.tls_context(), standard_compatible=False
         )
     except BaseException as error:
         await _close(stream)
         if isinstance(error, BrokenResourceError | EndOfStream):
             raise ssl.SSLError("the handshake was broken off") from error
         raise
-
-
-@functools.cache
-def tls_context() -> ssl.SSLContext:
-    """The system's trust store, verification always on. Made once: it takes 20 ms."""
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def loss_reason(error: BaseException) -> LossReason:
-    """Why a dial failed, looking through the errors that anyio wraps others in."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, BaseExceptionGroup):
-            seen = seen.exceptions[-1]
-        if isinstance(seen, socket.gaierror | UnicodeError):
-            return LossReason.DNS
-        if isinstance(seen, ssl.SSLError | ssl.CertificateError):
-            return LossReason.TLS
-        if isinstance(seen, ConnectionRefusedError):
-            return LossReason.REFUSED
-        seen = seen.__cause__
-    return LossReason.UNREACHABLE
 
 
 class Connection:

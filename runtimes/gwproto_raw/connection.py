@@ -18,8 +18,8 @@ from gwproto import (
     SendEnd,
     SendHead,
 )
-from gwproto_io.driver import Send
 from gwproto_io.http1_server import CONTINUE, BadRequest, RequestParser, ResponseWriter
+from gwproto_io.sends import Send
 from gwproto_ops.responses import Response
 from gwproto_raw.driver import Driver
 from gwproto_raw.loops import Alarm, Transport, address_of, reset

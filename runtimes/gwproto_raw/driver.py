@@ -18,7 +18,7 @@ from gwproto import (
     SendData,
     UpstreamRequest,
 )
-from gwproto_io.driver import Send
+from gwproto_io.sends import Send
 from gwproto_raw.loops import Alarm
 
 logger = logging.getLogger("gwproto")

@@ -7,10 +7,10 @@ from typing import Any
 
 from gwproto import Event, LossReason, Origin, UpstreamLost, UpstreamOpened, UpstreamRequest
 from gwproto_io.codec import DEFAULT, Codec
+from gwproto_io.dialling import loss_reason
 from gwproto_io.http1 import ResponseParser
 from gwproto_io.keyring import Credentials, Keyring, Keyrings
 from gwproto_io.pool import Leases
-from gwproto_io.upstream import loss_reason
 from gwproto_raw.loops import Cancellable, Loop, Transport
 
 logger = logging.getLogger("gwproto")

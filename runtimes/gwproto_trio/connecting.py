@@ -6,7 +6,7 @@ import ssl
 import trio
 
 from gwproto import Origin
-from gwproto_io import upstream
+from gwproto_io import dialling
 from gwproto_raw.loops import Receiver
 from gwproto_trio import poller
 from gwproto_trio.loops import Loop
@@ -45,7 +45,7 @@ async def dial_tcp(origin: Origin, receiver: Receiver, loop: Loop) -> None:
 async def _secured(stream: trio.SocketStream, host: str) -> trio.SSLStream[trio.SocketStream]:
     """TLS over ``stream``, which is closed when the handshake fails."""
     # Hardly any HTTP server sends close_notify; bodies have a framing of their own.
-    secured = trio.SSLStream(stream, upstream.tls_context(), server_hostname=host, https_compatible=True)
+    secured = trio.SSLStream(stream, dialling.tls_context(), server_hostname=host, https_compatible=True)
     try:
         await secured.do_handshake()
     except BaseException as error:

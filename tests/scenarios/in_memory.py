@@ -26,7 +26,8 @@ from gwproto import (
 )
 from gwproto.testing import Connection, Step, Visit
 from gwproto_cli.simulated import serve_connection
-from gwproto_io.driver import Interrupts, Send, drive
+from gwproto_io.driver import Interrupts, drive
+from gwproto_io.sends import Send
 from gwproto_io.upstream import Pool, Upstreams
 from scenarios.model import (
     EPOCH,
