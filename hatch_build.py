@@ -20,7 +20,7 @@ COMPILED = tuple(
     for package, modules in {
         "gwproto": "gateway",
         "gwproto.exchange": "account attempt attempts base body course exchange flight gears history intake operation"
-        " reply response shared sharing",
+        " reply response shapes shared sharing",
         "gwproto.policy": "address auth cors guard hedging limits ratelimit refusals retry standing tracing",
         "gwproto.routing": "affinity explain health lineup plan quota rotation router score spare state",
         "gwproto.sse": "decoder encoder",

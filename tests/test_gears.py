@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from gwproto.exchange import gears
 from gwproto.exchange.body import MAX_BODY, choose
-from gwproto.exchange.gears import MAX_PREAMBLE, MAX_TAIL, Body, StreamBody, learn
+from gwproto.exchange.gears import MAX_PREAMBLE, MAX_TAIL, Body, StreamBody
+from gwproto.exchange.shapes import learn, texts_of
 from gwproto.failures import FailureClass
 from gwproto.wire.dialect import ChunkDecoder
 from gwproto.wire.dialects import DIALECTS
@@ -279,6 +280,43 @@ def test_a_frame_whose_text_cannot_be_located_teaches_nothing() -> None:
     assert learn(escaped, escaped, '"') is None
     for raw, sent in ((text("a"), text("b")), (chunk({}, x="a"), text("a") * 2)):
         assert learn(raw, sent, "a") is None
+
+
+def test_a_frame_that_says_twice_how_its_text_ends_is_looked_at_one_by_one() -> None:
+    twice = b'data: {"o":{"p":"q"},"extra":{"n":1},"d":{"t":"a"},"extra":{"n":1}}\n\n'
+    shape = learn(twice, twice, "a")
+    assert shape is not None
+    assert shape.cut == b""
+    begin = len(shape.prefix)
+    assert texts_of(shape, twice * 3, begin) == [b"a"] * 3
+    once = learn(text("a"), text("a"), "a")
+    assert once is not None
+    assert once.suffix.startswith(once.cut)
+    assert once.cut
+
+
+WORDS = ["b", 'say \\"x\\"', "日本", "c\\n", "d" * 300, 'e\\"}\\n']
+
+
+@pytest.mark.parametrize("words", [["b"], ["b", "c"], WORDS, WORDS[::-1], ["b", *WORDS, "c", "d"]])
+def test_texts_are_found_wherever_what_follows_ends(words: list[str]) -> None:
+    shape = learn(text("a"), text("a"), "a")
+    assert shape is not None
+    begin = len(shape.prefix)
+    frames = shape.prefix + shape.between.join([word.encode() for word in words]) + shape.suffix
+    following = text("z")
+    found = [word.encode() for word in words]
+    for tail in (b"", STOP, DONE, STOP + following, ROLE + following, text("")):
+        assert texts_of(shape, frames + tail, begin) == found
+    for cut in range(len(following)):
+        assert texts_of(shape, frames + following[:cut], begin) == found
+    assert texts_of(shape, frames + following, begin) == [*found, b"z"]
+    assert texts_of(shape, frames + ROLE + following * 9, begin) == found  # another one among them
+    assert texts_of(shape, frames + text("") + following, begin) == found
+    assert texts_of(shape, text(""), begin) == []
+    assert texts_of(shape, text("") + frames, begin) == []
+    assert texts_of(shape, following[:-1], begin) == []
+    assert texts_of(shape, shape.prefix, begin) == []
 
 
 def test_padding_that_cannot_be_located_teaches_nothing() -> None:

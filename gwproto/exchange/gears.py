@@ -7,10 +7,9 @@ transcoded again. Safe by construction: all that is outside the text's string to
 decoded and checked before.
 """
 
-import re
 from abc import ABC, abstractmethod
 
-from gwproto.exchange.values import Shape
+from gwproto.exchange.shapes import Shape, fit, is_text, is_utf8, learn, texts_of
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse.decoder import Decoder
 from gwproto.sse.encoder import DONE
@@ -25,13 +24,6 @@ from gwproto.wire.translate import decoder_of, frames_of, named
 
 MAX_PREAMBLE = 1 << 20  # bytes held back for a client while no content comes
 MAX_TAIL = 1 << 12  # bytes kept of a frame that may fit when the rest of it has come
-
-# What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
-_STRING = re.compile(
-    rb"""(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"""
-    rb"""|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))++"""
-)
-_is_text = _STRING.fullmatch
 
 
 class Body(ABC):
@@ -74,61 +66,6 @@ class Body(ABC):
 
     def _fail_empty(self) -> None:
         self._fail("The provider's answer was empty.", FailureClass.EMPTY)
-
-
-def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | None:
-    """The shape of a frame that came as ``raw`` and went out as ``sent``; None when its text cannot be located.
-
-    The text must occur once, as a whole string token, in a frame without escapes: then that token is the text. The same
-    holds for the token ``padding``, which must follow.
-    """
-    token = b'"%b"' % text.encode()
-    around = _around(raw, token, padding)
-    relay = raw == sent
-    out_around = around if relay else _around(sent, token, padding)
-    if around is None or out_around is None or 0x5C in raw:  # a backslash
-        return None
-    prefix, middle, suffix = around
-    out_prefix, out_middle, out_suffix = out_around
-    between = suffix + prefix
-    return Shape(
-        *(prefix, middle, suffix, between, 2 * len(between)),
-        *(out_prefix, out_middle, out_suffix, out_suffix + out_prefix),
-        relay,
-    )
-
-
-def fit(shape: Shape, frame: bytes) -> bytes:
-    """What goes out for ``frame``; ``b""`` when it is not of this shape."""
-    begin, end = len(shape.prefix), len(frame) - len(shape.suffix)
-    if begin > end or not frame.startswith(shape.prefix) or not frame.endswith(shape.suffix):
-        return b""
-    text = frame[begin:end]
-    if shape.middle:
-        text, _, padding = text.partition(shape.middle)
-        if not _is_text(padding):
-            return b""
-    if not _is_text(text) or not (frame.isascii() or _is_utf8(frame)):
-        return b""
-    if shape.relay:
-        return frame
-    if shape.middle:
-        text = b"%b%b%b" % (text, shape.out_middle, padding)
-    return b"%b%b%b" % (shape.out_prefix, text, shape.out_suffix)
-
-
-def _around(frame: bytes, token: bytes, padding: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """What is before, between and after the two; None unless each is there once, in this order."""
-    parts = frame.split(token)
-    if len(parts) != 2:
-        return None
-    prefix, suffix = parts
-    if not padding:
-        return prefix + b'"', b"", b'"' + suffix
-    parts = suffix.split(padding)
-    if len(parts) != 2 or padding in prefix or padding[:1] != b'"':
-        return None
-    return prefix + b'"', b'"%b"' % parts[0], b'"' + parts[1]
 
 
 class StreamBody(Body):
@@ -229,34 +166,22 @@ class StreamBody(Body):
         """Pass on the frames that fit ``shape``, from ``position`` on, and say where the next one begins."""
         if shape.middle or not data.startswith(shape.prefix, position):
             return position
-        texts: list[bytes] = []
-        between, gap = shape.between, len(shape.between)
-        begin = position + len(shape.prefix)
-        end = data.find(b'"', begin)
-        while end > begin:
-            follows = data.startswith(between, end)  # one comparison for two, of what mostly comes
-            if follows or data.startswith(shape.suffix, end):
-                texts.append(data[begin:end])
-                begin = end + gap
-                if not follows:
-                    break
-                end = data.find(b'"', begin)
-            elif data[end - 1] == 0x5C:  # a backslash: the quote is within the text
-                end = data.find(b'"', end + 1)
-            else:
-                break
-        end = begin - len(shape.prefix)
-        if end == position:
+        texts = texts_of(shape, data, position + len(shape.prefix))
+        if not texts:
             return position
-        run = data[position:end]
-        # All texts at once; none becomes one by what comes next, since a space ends no escape.
-        if _is_text(b" ".join(texts)) and (run.isascii() or _is_utf8(run)):
+        # All of them at once; none becomes a text by what comes next, since a space ends no escape.
+        joined = b" ".join(texts)
+        end = position + len(joined) + 1 + len(texts) * (len(shape.between) - 1)
+        run = data[position:end] if shape.relay or not data.isascii() else b""
+        if is_text(joined) and (not run or run.isascii() or is_utf8(run)):
             self.progress = True
             if not shape.relay:
-                run = b"%b%b%b" % (shape.out_prefix, shape.out_between.join(texts), shape.out_suffix)
+                texts[0] = shape.out_prefix + texts[0]
+                texts[-1] += shape.out_suffix
+                run = shape.out_between.join(texts)
             out.append(run)
         else:
-            self._transcode(run, out)
+            self._transcode(data[position:end], out)
         return end
 
     def _begin(self, part: bytes, out: list[bytes]) -> None:
@@ -390,11 +315,3 @@ def _only_text(chunk: Chunk) -> str:
     if more or delta.tools or delta.role or delta.refusal or (delta.content and delta.reasoning):
         return ""
     return delta.content or delta.reasoning or ""
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        str(data, "utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -1,0 +1,127 @@
+"""Frames that differ in nothing but their text: proven once, found again by comparing bytes."""
+
+import re
+
+from msgspec import Struct
+
+MAX_CUT = 16  # bytes by which frames are told apart: ``bytes.split`` takes longer to prepare for more
+
+# What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
+_STRING = re.compile(
+    rb"""(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"""
+    rb"""|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))++"""
+)
+is_text = _STRING.fullmatch
+
+
+class Shape(Struct, frozen=True, gc=False):
+    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out.
+
+    A frame may have a second string that is always another, padding that hides how long the text is: ``middle`` then
+    stands between the two.
+    """
+
+    prefix: bytes
+    middle: bytes
+    suffix: bytes
+    between: bytes
+    cut: bytes  # how ``suffix`` begins, where that is nowhere else in a frame; else empty
+    double: int  # bytes that two such frames have at least
+    out_prefix: bytes
+    out_middle: bytes
+    out_suffix: bytes
+    out_between: bytes
+    relay: bool  # in and out are the same
+
+
+def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | None:
+    """The shape of a frame that came as ``raw`` and went out as ``sent``; None when its text cannot be located.
+
+    The text must occur once, as a whole string token, in a frame without escapes: then that token is the text. The same
+    holds for the token ``padding``, which must follow.
+    """
+    token = b'"%b"' % text.encode()
+    around = _around(raw, token, padding)
+    relay = raw == sent
+    out_around = around if relay else _around(sent, token, padding)
+    if around is None or out_around is None or 0x5C in raw:  # a backslash
+        return None
+    prefix, middle, suffix = around
+    out_prefix, out_middle, out_suffix = out_around
+    between = suffix + prefix
+    cut = suffix[:MAX_CUT]
+    return Shape(
+        *(prefix, middle, suffix, between, cut if between.count(cut) == 1 else b"", 2 * len(between)),
+        *(out_prefix, out_middle, out_suffix, out_suffix + out_prefix),
+        relay,
+    )
+
+
+def fit(shape: Shape, frame: bytes) -> bytes:
+    """What goes out for ``frame``; ``b""`` when it is not of this shape."""
+    begin, end = len(shape.prefix), len(frame) - len(shape.suffix)
+    if begin > end or not frame.startswith(shape.prefix) or not frame.endswith(shape.suffix):
+        return b""
+    text = frame[begin:end]
+    if shape.middle:
+        text, _, padding = text.partition(shape.middle)
+        if not is_text(padding):
+            return b""
+    if not is_text(text) or not (frame.isascii() or is_utf8(frame)):
+        return b""
+    if shape.relay:
+        return frame
+    if shape.middle:
+        text = b"%b%b%b" % (text, shape.out_middle, padding)
+    return b"%b%b%b" % (shape.out_prefix, text, shape.out_suffix)
+
+
+def texts_of(shape: Shape, data: bytes, begin: int) -> list[bytes]:
+    """What may be the texts of whole frames of this shape that follow each other, the first text being at ``begin``."""
+    between, suffix, cut = shape.between, shape.suffix, shape.cut
+    end = data.find(b'"', begin)
+    if cut and data.startswith(between, end):  # two, mostly many
+        pieces = data[begin:].split(cut)
+        gap = len(between) - len(cut)  # of what is between two texts, this is left to the second
+        texts = [pieces[0], *[piece[gap:] for piece in pieces[1:-1]]]
+        if not pieces[-1].startswith(suffix[len(cut) :]):
+            texts.pop()  # the last frame was cut within what is after its text
+        joined = between.join(texts)
+        if all(texts) and data.startswith(joined, begin) and data.startswith(suffix, begin + len(joined)):
+            return texts
+    texts = []
+    while end > begin:
+        follows = data.startswith(between, end)
+        if follows or data.startswith(suffix, end):
+            texts.append(data[begin:end])
+            if not follows:
+                break
+            begin = end + len(between)
+            end = data.find(b'"', begin)
+        elif data[end - 1] == 0x5C:  # a backslash: the quote is within the text
+            end = data.find(b'"', end + 1)
+        else:
+            break
+    return texts
+
+
+def _around(frame: bytes, token: bytes, padding: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """What is before, between and after the two; None unless each is there once, in this order."""
+    parts = frame.split(token)
+    if len(parts) != 2:
+        return None
+    prefix, suffix = parts
+    if not padding:
+        return prefix + b'"', b"", b'"' + suffix
+    parts = suffix.split(padding)
+    if len(parts) != 2 or padding in prefix or padding[:1] != b'"':
+        return None
+    return prefix + b'"', b'"%b"' % parts[0], b'"' + parts[1]
+
+
+def is_utf8(data: bytes) -> bool:
+    try:
+        str(data, "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
