@@ -640,7 +640,7 @@ def test_a_second_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> Non
         (("serve", "--runtime", "trio"), "server.runtime: trio needs trio: pip install 'gwproto[trio]'"),
         (
             ("serve", "--runtime", "asyncio"),
-            "server.runtime: asyncio needs anyio: pip install 'gwproto[asyncio]'",
+            "server.runtime: asyncio needs h11: pip install 'gwproto[asyncio]'",
         ),
         (("providers-sim",), "providers-sim: needs anyio: pip install 'gwproto[io]'"),
         (("providers-sim", "--help"), ""),

@@ -9,7 +9,8 @@ decoded and checked before.
 
 from abc import ABC, abstractmethod
 
-from gwproto.exchange.shapes import Shape, fit, is_text, is_utf8, learn, texts_of
+from gwproto.exchange.shapes import fit, is_text, is_utf8, learn, texts_of
+from gwproto.exchange.values import Shape
 from gwproto.failures import Failure, FailureClass, WireError
 from gwproto.sse.decoder import Decoder
 from gwproto.sse.encoder import DONE

@@ -2,7 +2,7 @@
 
 import re
 
-from msgspec import Struct
+from gwproto.exchange.values import Shape
 
 MAX_CUT = 16  # bytes by which frames are told apart: ``bytes.split`` takes longer to prepare for more
 
@@ -12,26 +12,6 @@ _STRING = re.compile(
     rb"""|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})))++"""
 )
 is_text = _STRING.fullmatch
-
-
-class Shape(Struct, frozen=True, gc=False):
-    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out.
-
-    A frame may have a second string that is always another, padding that hides how long the text is: ``middle`` then
-    stands between the two.
-    """
-
-    prefix: bytes
-    middle: bytes
-    suffix: bytes
-    between: bytes
-    cut: bytes  # how ``suffix`` begins, where that is nowhere else in a frame; else empty
-    double: int  # bytes that two such frames have at least
-    out_prefix: bytes
-    out_middle: bytes
-    out_suffix: bytes
-    out_between: bytes
-    relay: bool  # in and out are the same
 
 
 def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | None:

@@ -38,3 +38,23 @@ class Piece(Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         return len(self.command.data) if isinstance(self.command, SendData) else 0
+
+
+class Shape(Struct, frozen=True, gc=False):
+    """A proven frame around its text: what comes in before it, after it and between two of them, and what goes out.
+
+    A frame may have a second string that is always another, padding that hides how long the text is: ``middle`` then
+    stands between the two.
+    """
+
+    prefix: bytes
+    middle: bytes
+    suffix: bytes
+    between: bytes
+    cut: bytes  # how ``suffix`` begins, where that is nowhere else in a frame; else empty
+    double: int  # bytes that two such frames have at least
+    out_prefix: bytes
+    out_middle: bytes
+    out_suffix: bytes
+    out_between: bytes
+    relay: bool  # in and out are the same
