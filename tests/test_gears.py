@@ -282,23 +282,10 @@ def test_a_frame_whose_text_cannot_be_located_teaches_nothing() -> None:
         assert learn(raw, sent, "a") is None
 
 
-def test_a_frame_that_says_twice_how_its_text_ends_is_looked_at_one_by_one() -> None:
-    twice = b'data: {"o":{"p":"q"},"extra":{"n":1},"d":{"t":"a"},"extra":{"n":1}}\n\n'
-    shape = learn(twice, twice, "a")
-    assert shape is not None
-    assert shape.cut == b""
-    begin = len(shape.prefix)
-    assert texts_of(shape, twice * 3, begin) == [b"a"] * 3
-    once = learn(text("a"), text("a"), "a")
-    assert once is not None
-    assert once.suffix.startswith(once.cut)
-    assert once.cut
+SHOWN = ["b", 'say \\"x\\"', "日本", "c\\n", "d" * 300, 'e\\"}\\n']
 
 
-WORDS = ["b", 'say \\"x\\"', "日本", "c\\n", "d" * 300, 'e\\"}\\n']
-
-
-@pytest.mark.parametrize("words", [["b"], ["b", "c"], WORDS, WORDS[::-1], ["b", *WORDS, "c", "d"]])
+@pytest.mark.parametrize("words", [["b"], ["b", "c"], SHOWN, SHOWN[::-1], ["b", *SHOWN, "c", "d"]])
 def test_texts_are_found_wherever_what_follows_ends(words: list[str]) -> None:
     shape = learn(text("a"), text("a"), "a")
     assert shape is not None

@@ -4,8 +4,6 @@ import re
 
 from gwproto.exchange.values import Shape
 
-MAX_CUT = 16  # bytes by which frames are told apart: ``bytes.split`` takes longer to prepare for more
-
 # What may stand inside a JSON string (RFC 8259, 7); a surrogate only as one of a pair.
 _STRING = re.compile(
     rb"""(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?:[0-9a-ce-fA-CE-F][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"""
@@ -29,9 +27,8 @@ def learn(raw: bytes, sent: bytes, text: str, padding: bytes = b"") -> Shape | N
     prefix, middle, suffix = around
     out_prefix, out_middle, out_suffix = out_around
     between = suffix + prefix
-    cut = suffix[:MAX_CUT]
     return Shape(
-        *(prefix, middle, suffix, between, cut if between.count(cut) == 1 else b"", 2 * len(between)),
+        *(prefix, middle, suffix, between, 2 * len(between)),
         *(out_prefix, out_middle, out_suffix, out_suffix + out_prefix),
         relay,
     )
@@ -58,20 +55,11 @@ def fit(shape: Shape, frame: bytes) -> bytes:
 
 def texts_of(shape: Shape, data: bytes, begin: int) -> list[bytes]:
     """What may be the texts of whole frames of this shape that follow each other, the first text being at ``begin``."""
-    between, suffix, cut = shape.between, shape.suffix, shape.cut
+    between, suffix = shape.between, shape.suffix
+    texts: list[bytes] = []
     end = data.find(b'"', begin)
-    if cut and data.startswith(between, end):  # two, mostly many
-        pieces = data[begin:].split(cut)
-        gap = len(between) - len(cut)  # of what is between two texts, this is left to the second
-        texts = [pieces[0], *[piece[gap:] for piece in pieces[1:-1]]]
-        if not pieces[-1].startswith(suffix[len(cut) :]):
-            texts.pop()  # the last frame was cut within what is after its text
-        joined = between.join(texts)
-        if all(texts) and data.startswith(joined, begin) and data.startswith(suffix, begin + len(joined)):
-            return texts
-    texts = []
     while end > begin:
-        follows = data.startswith(between, end)
+        follows = data.startswith(between, end)  # one comparison for two, of what mostly comes
         if follows or data.startswith(suffix, end):
             texts.append(data[begin:end])
             if not follows:

@@ -51,7 +51,6 @@ class Shape(Struct, frozen=True, gc=False):
     middle: bytes
     suffix: bytes
     between: bytes
-    cut: bytes  # how ``suffix`` begins, where that is nowhere else in a frame; else empty
     double: int  # bytes that two such frames have at least
     out_prefix: bytes
     out_middle: bytes
