@@ -303,7 +303,8 @@ def test_a_protocol_that_fails_hinders_no_other(caplog: pytest.LogCaptureFixture
         second = Told()
         start_socket(ours, second, told.transport._loop)
         await other.send_all(b"x")
-        await until(lambda: "of ours" in caplog.text)
+        await told.told("lost")
+        assert str(told.error) == "of ours"
         with theirs:
             theirs.sendall(b"hello")
             await until(lambda: second.received == b"hello")
@@ -341,6 +342,46 @@ def test_one_ends_another_that_is_ready_too() -> None:
             await other.send_all(b"x")
             await until(lambda: "lost" in second.calls or "lost" in told.calls)
             assert len(told.received + second.received) == 1
+            second.transport.abort()
+            await second.told("lost")
+
+    connected("socket", run)
+
+
+def test_there_is_no_task_when_there_is_no_connection() -> None:
+    async def main() -> None:
+        loop = Loop()
+        before = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(2):
+            ours, theirs = pair()
+            told = Told()
+            start_socket(ours, told, loop)
+            with theirs, trio.fail_after(PATIENCE):
+                theirs.sendall(b"x")
+                await until(lambda told=told: told.received == b"x")  # type: ignore[misc]  # the default is one
+                assert trio.lowlevel.current_statistics().tasks_living == before + 1
+                told.transport.abort()
+                await told.told("lost")
+                await until(lambda: trio.lowlevel.current_statistics().tasks_living == before)
+
+    trio.run(main)
+
+
+def test_the_next_connection_comes_when_the_last_one_goes() -> None:
+    async def run(told: Told, other: trio.SocketStream) -> None:
+        ours, theirs = pair()
+        second = Told()
+
+        def instead() -> None:
+            told.transport.abort()
+            start_socket(ours, second, told.transport._loop)
+
+        told.on_data = instead
+        await other.send_all(b"x")
+        await told.told("lost")
+        with theirs:
+            theirs.sendall(b"hello")
+            await until(lambda: second.received == b"hello")
             second.transport.abort()
             await second.told("lost")
 

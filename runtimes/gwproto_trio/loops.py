@@ -1,11 +1,6 @@
-"""trio as the callbacks need it (``gwproto_raw.loops``).
+"""trio as the callbacks need it (``gwproto_raw.loops``)."""
 
-What they start lives as long as the run, not as who asked for it: connections to providers outlive the client's for
-which they were dialled. So these are system tasks, each of them short or ended by whoever holds its scope.
-"""
-
-import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from typing import Any, NoReturn, TypeVar
 
@@ -13,22 +8,9 @@ import trio
 
 from gwproto_raw.loops import Transport
 from gwproto_trio.poller import Poller
+from gwproto_trio.tasks import spawn
 
 T = TypeVar("T")
-
-logger = logging.getLogger("gwproto")
-
-
-def spawn(function: Callable[..., Awaitable[None]], *arguments: object) -> None:
-    """Start a task. What goes wrong in it is an error of ours, and costs no more than what it was for."""
-    trio.lowlevel.spawn_system_task(_guarded, function, *arguments, name=function)
-
-
-async def _guarded(function: Callable[..., Awaitable[None]], *arguments: object) -> None:
-    try:
-        await function(*arguments)
-    except Exception:
-        logger.exception("a task failed inside the gateway")
 
 
 class Loop:
@@ -40,9 +22,8 @@ class Loop:
 
     @cached_property
     def poller(self) -> Poller:
-        poller = Poller()
-        spawn(poller.run)
-        return poller
+        """Of this loop's sockets. Raises :class:`OSError` when there is no descriptor left."""
+        return Poller()
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         spawn(_call, callback)

@@ -4,46 +4,53 @@ A wait of trio's own takes a task's turn, and a system call, for each socket and
 with a chunk of a stream. Here a turn is for whatever has come meanwhile.
 """
 
-import logging
 import select
 from collections.abc import Callable
 
 import trio
 
-logger = logging.getLogger("gwproto")
+from gwproto_trio.tasks import spawn
 
 AVAILABLE = hasattr(select, "epoll")  # Linux alone has it
 READABLE, WRITABLE = (select.EPOLLIN, select.EPOLLOUT) if AVAILABLE else (1, 4)
 
 
 class Poller:
-    """Calls back with the events of a file descriptor, as epoll(7) has them, as long as it is in that state."""
+    """Calls back with the events of a file descriptor, as epoll(7) has them, as long as it is in that state.
+
+    There is a task as long as anything is watched.
+    """
 
     def __init__(self) -> None:
         """Raises :class:`OSError` when there is no descriptor left."""
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._scope = trio.CancelScope()
 
     def watch(self, fd: int, wanted: int, callback: Callable[[int], None]) -> None:
-        """Call for these events from now on; for none, if there are none ``wanted``."""
+        """Call for these events from now on; for none, if there are none ``wanted``. Callbacks must not raise."""
+        callbacks = self._callbacks
         if not wanted:  # epoll would tell of a broken connection all the same, again and again
-            if self._callbacks.pop(fd, None) is not None:
+            if callbacks.pop(fd, None) is not None:
                 self._epoll.unregister(fd)
-        elif fd in self._callbacks:
+                if not callbacks:
+                    self._scope.cancel()
+        elif fd in callbacks:
             self._epoll.modify(fd, wanted)
         else:
             self._epoll.register(fd, wanted)
-            self._callbacks[fd] = callback
+            if not callbacks:
+                self._scope = trio.CancelScope()
+                spawn(self._run, self._scope)
+            callbacks[fd] = callback
 
-    async def run(self) -> None:
+    async def _run(self, scope: trio.CancelScope) -> None:
         fd = self._epoll.fileno()
         poll, callbacks = self._epoll.poll, self._callbacks
-        while True:
-            await trio.lowlevel.wait_readable(fd)
-            for ready, events in poll(0):
-                callback = callbacks.get(ready)
-                if callback is not None:  # else it was given up by one of those before it
-                    try:
+        with scope:
+            while True:
+                await trio.lowlevel.wait_readable(fd)
+                for ready, events in poll(0):
+                    callback = callbacks.get(ready)
+                    if callback is not None:  # else it was given up by one of those before it
                         callback(events)
-                    except Exception:
-                        logger.exception("a connection failed inside the gateway")

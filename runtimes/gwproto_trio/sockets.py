@@ -1,5 +1,6 @@
 """TCP sockets for protocols as asyncio's are (PEP 3156), without a task."""
 
+import logging
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,9 @@ from gwproto_trio.poller import READABLE, WRITABLE
 
 if TYPE_CHECKING:
     from gwproto_trio.loops import Loop
+
+
+logger = logging.getLogger("gwproto")
 
 
 class SocketTransport:
@@ -107,10 +111,14 @@ class SocketTransport:
 
     def _ready(self, events: int) -> None:
         # A connection that is broken is neither, alone; reading or writing says how.
-        if events != WRITABLE and not (self._paused or self._ended or self._closing):
-            self._read()
-        if events != READABLE and self._unsent:
-            self._send()
+        try:
+            if events != WRITABLE and not (self._paused or self._ended or self._closing):
+                self._read()
+            if events != READABLE and self._unsent:
+                self._send()
+        except Exception as error:
+            logger.exception("a connection failed inside the gateway")
+            self._lose(error)
 
     def _read(self) -> None:
         try:

@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from gwproto_raw.loops import READ_SIZE, Receiver
-from gwproto_trio.loops import spawn
+from gwproto_trio.tasks import spawn
 
 PIECE = 16384  # bytes handed to a stream at a time; that some were taken is seen between two
 
