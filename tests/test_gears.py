@@ -289,21 +289,19 @@ SHOWN = ["b", 'say \\"x\\"', "日本", "c\\n", "d" * 300, 'e\\"}\\n']
 def test_texts_are_found_wherever_what_follows_ends(words: list[str]) -> None:
     shape = learn(text("a"), text("a"), "a")
     assert shape is not None
-    begin = len(shape.prefix)
     frames = shape.prefix + shape.between.join([word.encode() for word in words]) + shape.suffix
     following = text("z")
     found = [word.encode() for word in words]
     for tail in (b"", STOP, DONE, STOP + following, ROLE + following, text("")):
-        assert texts_of(shape, frames + tail, begin) == found
+        assert texts_of(shape, frames + tail, 0) == (found, len(frames))
+        assert texts_of(shape, ROLE + frames + tail, len(ROLE)) == (found, len(ROLE + frames))
     for cut in range(len(following)):
-        assert texts_of(shape, frames + following[:cut], begin) == found
-    assert texts_of(shape, frames + following, begin) == [*found, b"z"]
-    assert texts_of(shape, frames + ROLE + following * 9, begin) == found  # another one among them
-    assert texts_of(shape, frames + text("") + following, begin) == found
-    assert texts_of(shape, text(""), begin) == []
-    assert texts_of(shape, text("") + frames, begin) == []
-    assert texts_of(shape, following[:-1], begin) == []
-    assert texts_of(shape, shape.prefix, begin) == []
+        assert texts_of(shape, frames + following[:cut], 0) == (found, len(frames))
+    assert texts_of(shape, frames + following, 0) == ([*found, b"z"], len(frames + following))
+    assert texts_of(shape, frames + ROLE + following * 9, 0) == (found, len(frames))  # another one among them
+    assert texts_of(shape, frames + text("") + following, 0) == (found, len(frames))
+    for none in (text(""), text("") + frames, following[:-1], shape.prefix):
+        assert texts_of(shape, none, 0) == ([], 0)
 
 
 def test_padding_that_cannot_be_located_teaches_nothing() -> None:

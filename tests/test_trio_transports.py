@@ -116,6 +116,15 @@ def connected(kind: str, test: Test, told: Told | None = None) -> None:
     trio.run(main)
 
 
+async def heard(told: Told, theirs: socket.socket) -> None:
+    """What ``theirs`` sends is, and its end."""
+    with theirs, trio.fail_after(PATIENCE):
+        theirs.sendall(b"x")
+        await until(lambda: told.received == b"x")
+        told.transport.abort()
+        await told.told("lost")
+
+
 async def until_end(stream: trio.SocketStream) -> bytes:
     return b"".join([data async for data in stream])
 
@@ -404,11 +413,7 @@ def test_a_readiness_that_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ours, theirs = pair()
         told = Told()
         start_socket(Hinted(fileno=ours.detach()), told, Loop())
-        with theirs, trio.fail_after(PATIENCE):
-            theirs.sendall(b"x")
-            await until(lambda: told.received == b"x")
-            told.transport.abort()
-            await told.told("lost")
+        await heard(told, theirs)
 
     trio.run(main)
     assert Hinted.vain < 0
@@ -438,10 +443,6 @@ def test_a_stream_of_trios_is_taken_over() -> None:
         start(stream, told, Loop())
         assert isinstance(told.transport, SocketTransport)
         await stream.aclose()  # as trio.serve_listeners does
-        with theirs, trio.fail_after(PATIENCE):
-            theirs.sendall(b"x")
-            await until(lambda: told.received == b"x")
-            told.transport.abort()
-            await told.told("lost")
+        await heard(told, theirs)
 
     trio.run(main)

@@ -167,22 +167,18 @@ class StreamBody(Body):
         """Pass on the frames that fit ``shape``, from ``position`` on, and say where the next one begins."""
         if shape.middle or not data.startswith(shape.prefix, position):
             return position
-        texts = texts_of(shape, data, position + len(shape.prefix))
+        texts, end = texts_of(shape, data, position)
         if not texts:
             return position
-        # All of them at once; none becomes a text by what comes next, since a space ends no escape.
-        joined = b" ".join(texts)
-        end = position + len(joined) + 1 + len(texts) * (len(shape.between) - 1)
-        run = data[position:end] if shape.relay or not data.isascii() else b""
-        if is_text(joined) and (not run or run.isascii() or is_utf8(run)):
+        run = data[position:end]
+        # All texts at once; none becomes one by what comes next, since a space ends no escape.
+        if is_text(b" ".join(texts)) and (run.isascii() or is_utf8(run)):
             self.progress = True
             if not shape.relay:
-                texts[0] = shape.out_prefix + texts[0]
-                texts[-1] += shape.out_suffix
-                run = shape.out_between.join(texts)
+                run = b"%b%b%b" % (shape.out_prefix, shape.out_between.join(texts), shape.out_suffix)
             out.append(run)
         else:
-            self._transcode(data[position:end], out)
+            self._transcode(run, out)
         return end
 
     def _begin(self, part: bytes, out: list[bytes]) -> None:

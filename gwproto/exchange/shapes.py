@@ -53,24 +53,25 @@ def fit(shape: Shape, frame: bytes) -> bytes:
     return b"%b%b%b" % (shape.out_prefix, text, shape.out_suffix)
 
 
-def texts_of(shape: Shape, data: bytes, begin: int) -> list[bytes]:
-    """What may be the texts of whole frames of this shape that follow each other, the first text being at ``begin``."""
-    between, suffix = shape.between, shape.suffix
+def texts_of(shape: Shape, data: bytes, position: int) -> tuple[list[bytes], int]:
+    """What may be the texts of whole frames of this shape, of which one begins at ``position``, and where they end."""
+    between, gap = shape.between, len(shape.between)
     texts: list[bytes] = []
+    begin = position + len(shape.prefix)
     end = data.find(b'"', begin)
     while end > begin:
         follows = data.startswith(between, end)  # one comparison for two, of what mostly comes
-        if follows or data.startswith(suffix, end):
+        if follows or data.startswith(shape.suffix, end):
             texts.append(data[begin:end])
+            begin = end + gap
             if not follows:
                 break
-            begin = end + len(between)
             end = data.find(b'"', begin)
         elif data[end - 1] == 0x5C:  # a backslash: the quote is within the text
             end = data.find(b'"', end + 1)
         else:
             break
-    return texts
+    return texts, begin - len(shape.prefix)
 
 
 def _around(frame: bytes, token: bytes, padding: bytes) -> tuple[bytes, bytes, bytes] | None:

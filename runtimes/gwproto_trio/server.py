@@ -38,6 +38,8 @@ class Server(raw.Server):
     off, or after :meth:`drain`, when the last of them is complete.
     """
 
+    loop: Loop
+
     def __init__(
         self,
         deployment: Deployment,
@@ -57,7 +59,6 @@ class Server(raw.Server):
         loop = Loop()
         if pool is None:
             pool = Pool(deployment.credentials, loop=loop, dial=partial(dial_tcp, loop=loop), codec=codec)
-        self._loop = loop
         self._awaited: dict[Connection, trio.Event] = {}  # the ends of connections
         self._done = trio.Event()
         self._accepting: set[trio.CancelScope] = set()
@@ -103,7 +104,7 @@ class Server(raw.Server):
         """Serve one connection to its end, and close it. ``client`` is the peer's address, without port."""
         connection = Connection(self)
         self._awaited[connection] = ended = trio.Event()
-        start(stream, connection, self._loop, client)
+        start(stream, connection, self.loop, client)
         try:
             await ended.wait()
         finally:
@@ -142,7 +143,7 @@ class Server(raw.Server):
                 await trio.lowlevel.wait_readable(listener)
                 try:
                     sock, address = listener.accept()
-                    start_socket(sock, Connection(self), self._loop, address[0])
+                    start_socket(sock, Connection(self), self.loop, address[0])
                 except OSError as error:
                     if error.errno in EXHAUSTED:
                         logger.warning("accepting no connections for a moment: %s", error.strerror)

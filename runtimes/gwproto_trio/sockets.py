@@ -11,7 +11,6 @@ from gwproto_trio.poller import READABLE, WRITABLE
 if TYPE_CHECKING:
     from gwproto_trio.loops import Loop
 
-
 logger = logging.getLogger("gwproto")
 
 
@@ -104,15 +103,19 @@ class SocketTransport:
             return self._sock
         return (self._peer, 0) if name == "peername" and self._peer else default
 
+    @property
+    def _listens(self) -> bool:
+        return not (self._paused or self._ended or self._closing)
+
     def _watch(self) -> None:
         if not self._lost:
-            wanted = 0 if self._paused or self._ended or self._closing else READABLE
+            wanted = READABLE if self._listens else 0
             self._loop.poller.watch(self._fd, wanted | WRITABLE if self._unsent else wanted, self._ready)
 
     def _ready(self, events: int) -> None:
         # A connection that is broken is neither, alone; reading or writing says how.
         try:
-            if events != WRITABLE and not (self._paused or self._ended or self._closing):
+            if events != WRITABLE and self._listens:
                 self._read()
             if events != READABLE and self._unsent:
                 self._send()

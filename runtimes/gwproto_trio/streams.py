@@ -38,9 +38,8 @@ class StreamTransport:
         self._reading = trio.CancelScope()  # around the reader
         self._writing: trio.CancelScope | None = None  # around the writer, while there is one
         self._resumed: trio.Event | None = None  # for which the reader waits
-        self._unsent: deque[memoryview] = (
-            deque()
-        )  # while there is something, the receiver's writing is paused
+        # While there is something, the receiver's writing is paused.
+        self._unsent: deque[memoryview] = deque()
         self._size = 0  # bytes of it
         self._eof = False  # the receiver will write no more
         self._closing = False  # it is told no more, but that this is the end
